@@ -1,0 +1,39 @@
+# make demo        set up, train a small RPCANet++ on generated scenes, evaluate it, run it on a picture
+# make test        set up, run the test suite (under 10 minutes on two cores)
+# make test-slow   the tests that take minutes
+# make lint        formatting, lint and types
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PACKAGES := rpcanet sbl kernels datasets
+
+.PHONY: demo test test-slow lint setup clean
+
+setup: $(READY)
+
+# torch first and by its version: pip then takes a CPU build where one is at hand,
+# and no later package brings in another.
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet torch==2.13.0
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+demo: $(READY)
+	$(BIN)/python tools/demo.py
+
+test: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(PACKAGES) tests
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -m slow tests
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(PACKAGES) tools tests
+
+clean:
+	rm -rf $(VENV) runs

@@ -1,0 +1,20 @@
+"""Shared fixtures: the reference pictures, weights and results that live beside a checkout."""
+
+from pathlib import Path
+
+import pytest
+
+REFERENCE = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture
+def reference_file():
+    """A function from a path below ../shared to the file there; skips the test where it is missing."""
+
+    def find(relative: str) -> Path:
+        path = REFERENCE / relative
+        if not path.exists():
+            pytest.skip(f"needs the reference data ../shared/{relative}")
+        return path
+
+    return find
