@@ -13,7 +13,8 @@ class OEM(nn.Module):
         O = x - epsilon * g(x + w(x)),   x = O' + D - B
         g = Conv(1->C) ReLU, 6 x [Conv(C->C) ReLU], Conv(C->1)
 
-    epsilon is a learned step size, 0.01 at first; w is the contrast prior `DCPM` in RPCANet++, zero in RPCANet.
+    epsilon is a learned step size, 0.01 at first; w is the contrast prior `DCPM` in RPCANet++,
+    zero in RPCANet.
 
     Shapes: x and O are (batch, 1, height, width).
 

@@ -1,0 +1,52 @@
+"""Pictures of a decomposition, side by side, for TensorBoard and for files."""
+
+import torch
+from kornia.color import ApplyColorMap, ColorMap
+from kornia.geometry import resize
+from torch import Tensor
+
+from rpcanet.unfolding import Decomposition
+
+PARTS = ("input", "mask", "probability", "background", "object")
+
+
+def panel(image: Tensor, mask: Tensor, decomposition: Decomposition, height: int = 192) -> Tensor:
+    """Rows of input, mask, probability, background and object; (3, rows x height, 5 x width) in [0, 1].
+
+    image and mask are (batch, 1, height, width), one row for each. Input and background are shown in grey from
+    the picture's own darkest to its brightest level; probability from 0 to 1 and the object's logits from least
+    to greatest in the colour map viridis.
+
+    >>> from rpcanet import RPCANet
+    >>> image = torch.rand(2, 1, 32, 40)
+    >>> with torch.no_grad():
+    ...     panel(image, image > 0.9, RPCANet(stages=1)(image), height=16).shape
+    torch.Size([3, 32, 100])
+    """
+    darkest, brightest = image.amin((1, 2, 3), keepdim=True), image.amax((1, 2, 3), keepdim=True)
+    columns = (
+        _grey(_scaled(image, darkest, brightest)),
+        _grey(mask.float()),
+        _coloured(decomposition.object.sigmoid()),
+        _grey(_scaled(decomposition.background, darkest, brightest)),
+        _coloured(_stretched(decomposition.object)),
+    )
+    rows = torch.cat([column.float() for column in columns], dim=3)
+    rows = resize(rows, (height, round(height * rows.shape[3] / rows.shape[2])), interpolation="area")
+    return torch.cat(list(rows), dim=1)
+
+
+def _scaled(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    return ((x - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)
+
+
+def _stretched(x: Tensor) -> Tensor:
+    return _scaled(x, x.amin((1, 2, 3), keepdim=True), x.amax((1, 2, 3), keepdim=True))
+
+
+def _grey(x: Tensor) -> Tensor:
+    return x.expand(-1, 3, -1, -1)
+
+
+def _coloured(x: Tensor) -> Tensor:
+    return ApplyColorMap(ColorMap("viridis", device=x.device))(x.float())
