@@ -14,7 +14,8 @@ class Picture(NamedTuple):
     """One picture with its mask, before any preparation.
 
     image: (height, width) grey levels of 0 to 255, uint8, or float32 where the file held more than 8 bits.
-    mask: (height, width) uint8, 1 where there is an object.  name: the picture's name without ending.
+    mask: uint8, 1 where there is an object; in the image's proportions, mostly of its size too.
+    name: the picture's name without ending.
     """
 
     image: np.ndarray
@@ -57,11 +58,16 @@ def read_mask(path: str | Path) -> np.ndarray:
 
 
 def read_picture(image_path: Path, mask_path: Path, name: str) -> Picture:
-    """A picture and its mask; raises ValueError where their sizes differ."""
+    """A picture and its mask; raises ValueError where their proportions differ by more than 2%.
+
+    Published masks may be larger than their picture: SIRST's Misc_111 is 325x220, its mask 592x400.
+    """
     image, mask = read_image(image_path), read_mask(mask_path)
-    if image.shape != mask.shape:
+    proportion = mask.shape[1] * image.shape[0] / (mask.shape[0] * image.shape[1])
+    if not 0.98 < proportion < 1.02:
         raise ValueError(
-            f"{mask_path}: expected a mask of its picture's {_size(image)} pixels, found {_size(mask)}"
+            f"{mask_path}: expected a mask in the proportions of its picture's {_size(image)} pixels, "
+            f"found {_size(mask)}"
         )
     return Picture(image, mask, name)
 

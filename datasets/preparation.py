@@ -25,9 +25,10 @@ class Pictures(Protocol):
 class SegmentationDataset(Dataset[Sample]):
     """Samples for a network from `pictures`.
 
-    Each is resized to (size, size), image bilinearly and mask to the nearest (`size=None` keeps its
-    own size); with `augment` flipped along both axes and transposed, each with probability 1/2; then normalised,
-    (level - mean) / std, levels from 0 to 255.
+    Each is resized to (size, size), image bilinearly and mask to the nearest (`size=None` keeps the image's own
+    size); with `augment` turned and mirrored by one of the square's eight symmetries at random, which is what
+    flips along both axes and a transpose make, each with probability 1/2; then normalised, (level - mean) / std,
+    levels from 0 to 255.
 
     The augmentation of a picture depends on (seed, epoch, index) alone; set `epoch` before each epoch.
 
@@ -47,17 +48,20 @@ class SegmentationDataset(Dataset[Sample]):
         augment: bool = False,
         seed: int = 0,
     ) -> None:
-        self.pictures, self.mean, self.std, self.seed = pictures, mean, std, seed
+        self.pictures, self.size, self.mean, self.std, self.seed = pictures, size, mean, std, seed
         self.epoch = 0
-        self.transform = _transform(size, augment)
+        self.transform = A.Compose([A.D4(p=1)] if augment else [])
 
     def __len__(self) -> int:
         return len(self.pictures)
 
     def __getitem__(self, index: int) -> Sample:
         image, mask, name = self.pictures[index]
+        shape = image.shape if self.size is None else (self.size, self.size)
         self.transform.set_random_seed(_seed(self.seed, self.epoch, index))
-        prepared = self.transform(image=image, mask=mask)
+        prepared = self.transform(
+            image=_resized(image, shape, cv2.INTER_LINEAR), mask=_resized(mask, shape, cv2.INTER_NEAREST)
+        )
         return Sample(
             image=normalise(prepared["image"], self.mean, self.std),
             mask=torch.from_numpy(prepared["mask"].astype(np.float32))[None],
@@ -74,12 +78,7 @@ def _seed(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
-def _transform(size: int | None, augment: bool) -> A.Compose:
-    steps: list[A.BasicTransform] = []
-    if size is not None:
-        steps.append(
-            A.Resize(size, size, interpolation=cv2.INTER_LINEAR, mask_interpolation=cv2.INTER_NEAREST)
-        )
-    if augment:
-        steps += [A.HorizontalFlip(p=0.5), A.VerticalFlip(p=0.5), A.Transpose(p=0.5)]
-    return A.Compose(steps)
+def _resized(levels: np.ndarray, shape: tuple[int, ...], interpolation: int) -> np.ndarray:
+    if levels.shape == shape:
+        return levels
+    return cv2.resize(levels, (shape[1], shape[0]), interpolation=interpolation)

@@ -1,5 +1,6 @@
 """Unfolded robust-PCA networks that split a picture into a low-rank background and sparse objects."""
 
+from rpcanet.evaluation import decompose, evaluate
 from rpcanet.losses import DecompositionLoss, decomposition_loss, soft_iou_loss
 from rpcanet.rpcanet import RPCANet
 from rpcanet.rpcanet_plus_plus import RPCANetPlusPlus
@@ -13,7 +14,9 @@ __all__ = [
     "RPCANetPlusPlus",
     "StageOutput",
     "build",
+    "decompose",
     "decomposition_loss",
+    "evaluate",
     "from_published",
     "load_weights",
     "read_training",

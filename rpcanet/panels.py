@@ -10,23 +10,25 @@ from rpcanet.unfolding import Decomposition
 PARTS = ("input", "mask", "probability", "background", "object")
 
 
-def panel(image: Tensor, mask: Tensor, decomposition: Decomposition, height: int = 192) -> Tensor:
+def panel(
+    image: Tensor, decomposition: Decomposition, mask: Tensor | None = None, height: int = 192
+) -> Tensor:
     """Rows of input, mask, probability, background and object; (3, rows x height, 5 x width) in [0, 1].
 
-    image and mask are (batch, 1, height, width), one row for each. Input and background are shown in grey from
-    the picture's own darkest to its brightest level; probability from 0 to 1 and the object's logits from least
-    to greatest in the colour map viridis.
+    image and mask are (batch, 1, height, width), one row for each; without a mask its column is left out. Input
+    and background are shown in grey from the picture's own darkest to its brightest level; probability from 0
+    to 1 and the object's logits from least to greatest in the colour map viridis.
 
     >>> from rpcanet import RPCANet
     >>> image = torch.rand(2, 1, 32, 40)
     >>> with torch.no_grad():
-    ...     panel(image, image > 0.9, RPCANet(stages=1)(image), height=16).shape
+    ...     panel(image, RPCANet(stages=1)(image), mask=image > 0.9, height=16).shape
     torch.Size([3, 32, 100])
     """
     darkest, brightest = image.amin((1, 2, 3), keepdim=True), image.amax((1, 2, 3), keepdim=True)
     columns = (
         _grey(_scaled(image, darkest, brightest)),
-        _grey(mask.float()),
+        *([] if mask is None else [_grey(mask.float())]),
         _coloured(decomposition.object.sigmoid()),
         _grey(_scaled(decomposition.background, darkest, brightest)),
         _coloured(_stretched(decomposition.object)),

@@ -5,7 +5,9 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -66,7 +68,7 @@ class SegmentationTask(L.LightningModule):
             self.log(f"val/{name}", value.float(), prog_bar=name in ("iou", "pd"))
         self.metrics.reset()
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = torch.optim.Adam(self.net.parameters(), lr=self.learning_rate)
         total = int(self.trainer.estimated_stepping_batches)
         decay = LambdaLR(optimizer, lambda step: (1 - min(step, total) / total) ** 0.9)
@@ -80,9 +82,19 @@ class SegmentationTask(L.LightningModule):
         if not isinstance(self.logger, TensorBoardLogger):
             return
         first = slice(0, self.pictures)
-        shown = Decomposition(*(part[first] for part in decomposition[:3]))
-        picture = panel(batch.image[first], batch.mask[first], shown)
-        self.logger.experiment.add_image(f"val/{', '.join(PARTS)}", picture, self.current_epoch)
+        background, object_, restoration, _ = decomposition
+        shown = Decomposition(background[first], object_[first], restoration[first])
+        picture = panel(batch.image[first], shown, batch.mask[first])
+        self.logger.experiment.add_image("val/" + "_".join(PARTS), picture, self.current_epoch)
+
+
+class Progress(RichProgressBar):
+    """A progress bar of loss and validation metrics alone."""
+
+    def get_metrics(self, trainer: L.Trainer, task: L.LightningModule) -> dict[str, Any]:
+        metrics = super().get_metrics(trainer, task)
+        metrics.pop("v_num", None)
+        return metrics
 
 
 class WeightsFiles(L.Callback):

@@ -71,7 +71,7 @@ def save_weights(net: UnfoldedNetwork, path: str | Path, training: dict[str, Any
 
 
 def load_weights(path: str | Path) -> UnfoldedNetwork:
-    """The network stored in `path`, in evaluation mode on the CPU.
+    """The network stored in `path`, in evaluation mode on the CPU, laid out channels-last (which runs faster).
 
     `path` is a safetensors file written by `save_weights`, or an officially published `.pkl` of RPCANet or
     RPCANet++ with any number of stages. What the file holds decides, not its name. Only tensors are read: a
@@ -84,6 +84,7 @@ def load_weights(path: str | Path) -> UnfoldedNetwork:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; expected weights (.safetensors or a published .pkl)")
     net = _from_safetensors(path) if _is_safetensors(path) else _from_published(path)
+    net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's types
     return net.eval()
 
 
@@ -123,7 +124,7 @@ def _from_published(path: Path) -> UnfoldedNetwork:
     try:
         published = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch names no common base for what a damaged or hostile file raises
-        reason = str(error).splitlines()[0]
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(f"{path}: neither safetensors nor a pickle of tensors ({reason})") from error
     if not isinstance(published, dict) or not all(isinstance(value, Tensor) for value in published.values()):
         raise ValueError(f"{path}: expected a dictionary of tensors, found {_described(published)}")
