@@ -1,1 +1,29 @@
-"""See the README."""
+"""Batched low-rank and sparse numerics in PyTorch: what `rpcanet` and `sbl` both stand on."""
+
+from kernels.conv import conv_spectrum, large_kernel_conv2d
+from kernels.eigh import Eigh, eigh
+from kernels.kronecker import kron_matvec, mode_product
+from kernels.leading_triplet import LeadingTriplet, leading_singular_triplet
+from kernels.low_rank import LowRankSparse, lowrank_sparse_step, singular_value_threshold
+from kernels.proximal import group_soft_threshold, hard_threshold, soft_threshold
+from kernels.svd import SVD, svd, svdvals
+
+__all__ = [
+    "SVD",
+    "Eigh",
+    "LeadingTriplet",
+    "LowRankSparse",
+    "conv_spectrum",
+    "eigh",
+    "group_soft_threshold",
+    "hard_threshold",
+    "kron_matvec",
+    "large_kernel_conv2d",
+    "leading_singular_triplet",
+    "lowrank_sparse_step",
+    "mode_product",
+    "singular_value_threshold",
+    "soft_threshold",
+    "svd",
+    "svdvals",
+]

@@ -1,0 +1,46 @@
+"""Validation at the door: errors that name the argument and say what to do."""
+
+import torch
+from torch import Tensor
+
+DECOMPOSABLE = (torch.float32, torch.float64, torch.complex64, torch.complex128)
+
+
+def require_matrix(name: str, matrix: Tensor, *, square: bool = False) -> None:
+    """ValueError unless `matrix` is a batch of matrices in a precision that can be decomposed."""
+    if matrix.ndim < 2 or (square and matrix.shape[-1] != matrix.shape[-2]):
+        kind = "square matrices (..., n, n)" if square else "matrices (..., m, n)"
+        raise ValueError(f"{name} must hold {kind}, got shape {tuple(matrix.shape)}")
+    if matrix.dtype not in DECOMPOSABLE:
+        raise ValueError(
+            f"{name} must be of single or double precision, got {matrix.dtype}: convert it with .float()"
+        )
+
+
+def require_finite(name: str, tensor: Tensor) -> None:
+    """LinAlgError where a decomposition would meet NaN or infinity."""
+    if not bool(tensor.isfinite().all()):
+        raise torch.linalg.LinAlgError(f"{name} holds NaN or infinity")
+
+
+def require_one_device(**tensors: Tensor | float | None) -> None:
+    """ValueError with both shapes where two tensors live on different devices."""
+    held = [
+        (name, tensor) for name, tensor in tensors.items() if isinstance(tensor, Tensor) and tensor.ndim > 0
+    ]
+    for name, tensor in held[1:]:
+        first, reference = held[0]
+        if tensor.device != reference.device:
+            raise ValueError(
+                f"{first} {tuple(reference.shape)} is on {reference.device} but "
+                f"{name} {tuple(tensor.shape)} is on {tensor.device}: move them to one device"
+            )
+
+
+def require_broadcast(name: str, shape: torch.Size, onto_name: str, onto: torch.Size) -> None:
+    """ValueError with both shapes unless `shape` broadcasts onto `onto` without enlarging it."""
+    trailing = onto[len(onto) - len(shape) :]
+    if len(shape) > len(onto) or any(
+        size not in (1, target) for size, target in zip(shape, trailing, strict=True)
+    ):
+        raise ValueError(f"{name} of shape {tuple(shape)} does not broadcast onto {onto_name} {tuple(onto)}")

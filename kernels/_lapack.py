@@ -1,0 +1,30 @@
+"""LAPACK over a batch on the CPU, the batch split over PyTorch's threads.
+
+PyTorch loops over a batch of small matrices on one core. The calls release the interpreter's lock, so
+threads that each take a slice of the batch keep every core busy.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from torch import Tensor
+
+LARGEST_SPLIT = 128
+SMALLEST_SLICE = 16
+
+
+def over_batch(routine: Callable[[Tensor], tuple[Tensor, ...]], matrix: Tensor) -> tuple[Tensor, ...]:
+    """Contiguous results of a batched `routine` for matrices (..., m, n)."""
+    batch = matrix.shape[:-2]
+    flat = matrix.detach().reshape(batch.numel(), *matrix.shape[-2:])
+    return tuple(part.reshape(*batch, *part.shape[1:]).contiguous() for part in _split(routine, flat))
+
+
+def _split(routine: Callable[[Tensor], tuple[Tensor, ...]], flat: Tensor) -> tuple[Tensor, ...]:
+    slices = min(torch.get_num_threads(), len(flat) // SMALLEST_SLICE)
+    if flat.is_cuda or slices < 2 or min(flat.shape[-2:]) > LARGEST_SPLIT:
+        return tuple(routine(flat))
+    with ThreadPoolExecutor(slices) as pool:
+        parts = list(pool.map(routine, flat.tensor_split(slices)))
+    return tuple(torch.cat(column) for column in zip(*parts, strict=True))

@@ -1,0 +1,77 @@
+"""How this package registers an operator with PyTorch.
+
+One call gives a function that is one node for `torch.compile`, exact inside autocast, differentiable, and
+usable under `torch.func` transforms (a `torch.library` operator alone refuses `torch.func.grad`).
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+NAMESPACE = "unfoldkit"
+
+
+def under_functorch() -> bool:
+    """Whether a `torch.func` transform such as vmap or grad is running."""
+    return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+
+
+def full_precision(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Run `function` with autocast switched off on the device of its first tensor argument."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any) -> Any:
+        device = next(arg.device.type for arg in args if isinstance(arg, Tensor))
+        with torch.autocast(device, enabled=False):
+            return function(*args)
+
+    return wrapper
+
+
+def operator(
+    name: str,
+    forward: Callable[..., Any],
+    fake: Callable[..., Any],
+    setup_context: Callable[..., None],
+    backward: Callable[..., Any],
+) -> Callable[..., Any]:
+    """Register `forward` as unfoldkit::`name`; every tensor argument leads with the same batch axes."""
+    registered = torch.library.custom_op(f"{NAMESPACE}::{name}", full_precision(forward), mutates_args=())
+    registered.register_fake(fake)
+
+    def backward_in_full_precision(ctx: Any, *gradients: Tensor) -> Any:
+        with torch.autocast(gradients[0].device.type, enabled=False):
+            return backward(ctx, *gradients)
+
+    registered.register_autograd(backward_in_full_precision, setup_context=setup_context)
+
+    def apply(*args: Any) -> Any:
+        return transformable.apply(*args) if under_functorch() else registered(*args)
+
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
+        result = apply(
+            *(_batch_in_front(arg, dim, info.batch_size) for arg, dim in zip(args, in_dims, strict=True))
+        )
+        return result, (0 if isinstance(result, Tensor) else (0,) * len(result))
+
+    registered.register_vmap(vmap)
+    transformable: Any = type(
+        name,
+        (torch.autograd.Function,),
+        {
+            "forward": staticmethod(apply),
+            "setup_context": staticmethod(setup_context),
+            "backward": staticmethod(backward_in_full_precision),
+            "vmap": staticmethod(vmap),
+        },
+    )
+    return apply
+
+
+def _batch_in_front(arg: Any, dim: int | None, size: int) -> Any:
+    if not isinstance(arg, Tensor):
+        return arg
+    return arg.expand(size, *arg.shape) if dim is None else arg.movedim(dim, 0)

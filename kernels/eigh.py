@@ -1,0 +1,92 @@
+"""Batched Hermitian eigendecomposition."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from kernels._checks import require_finite, require_matrix
+from kernels._lapack import over_batch
+from kernels._operator import operator
+from kernels.svd import inverse_above
+
+
+class Eigh(NamedTuple):
+    """A = eigenvectors diag(eigenvalues) eigenvectors^H."""
+
+    eigenvalues: Tensor
+    eigenvectors: Tensor
+
+
+def eigh(matrix: Tensor) -> Eigh:
+    """Eigendecomposition A = Q diag(l) Q^H of a batch of small Hermitian matrices.
+
+    Args:
+        matrix: (..., n, n), Hermitian, float32, float64, complex64 or complex128. Only the lower triangle and
+            the real part of the diagonal are read.
+
+    Returns:
+        eigenvalues (..., n), real, ascending, and eigenvectors (..., n, n) in columns. On every path
+        |Q l Q^H - A|, |Q^H Q - I| and |l - l_exact| / |A|_F are within some hundred units in the last place:
+        eigenvalues far below the norm have an absolute, not a relative accuracy. On a CPU this is LAPACK's
+        divide and conquer with the batch split over threads; on a GPU, for n <= 64, one-sided Jacobi on the
+        matrix shifted to be definite, held on chip.
+
+    Gradient: Q (diag(g_l) + F o Q^H g_Q) Q^H, Hermitian part, with F_ij = 1 / (l_j - l_i). Convention: F_ij = 0
+    where |l_j - l_i| <= 10 n eps max|l|. The gradient is then finite everywhere, and exact for losses that do
+    not depend on the choice of basis within a coinciding group, nor on the phases of the eigenvectors.
+
+    Raises:
+        ValueError: the shape or the dtype is not served.
+        torch.linalg.LinAlgError: `matrix` holds NaN or infinity.
+
+    Source: Golub and Van Loan, Matrix Computations, chapter 8; Giles, "Collected matrix derivative results", 2008,
+    section 3.1.
+
+    Example:
+        >>> eigenvalues, Q = eigh(torch.tensor([[2.0, 1.0], [1.0, 2.0]]))
+        >>> eigenvalues
+        tensor([1., 3.])
+    """
+    require_matrix("matrix", matrix, square=True)
+    return Eigh(*eigh_operator(matrix))
+
+
+def reference(matrix: Tensor) -> Eigh:
+    """What `eigh` computes, by PyTorch's own call."""
+    return Eigh(*torch.linalg.eigh(matrix))
+
+
+def decompose(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    require_finite("matrix", matrix)
+    if matrix.is_cuda:
+        from kernels import _triton_jacobi
+
+        if _triton_jacobi.serves(matrix):
+            return _triton_jacobi.eigh(matrix)
+    eigenvalues, eigenvectors = over_batch(reference, matrix)
+    return eigenvalues, eigenvectors
+
+
+def _fake(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    return matrix.new_empty(matrix.shape[:-1], dtype=matrix.dtype.to_real()), matrix.new_empty(matrix.shape)
+
+
+def _save_factors(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
+    ctx.save_for_backward(*output)
+
+
+def _backward(ctx: Any, grad_values: Tensor, grad_vectors: Tensor) -> Tensor:
+    values, Q = ctx.saved_tensors
+    if values.shape[-1] == 0:
+        return Q @ Q.mH
+    largest = values.abs().amax(-1, keepdim=True)
+    scale = torch.where(largest > 0, largest, 1)
+    scaled = values / scale
+    tolerance = 10 * values.shape[-1] * torch.finfo(values.dtype).eps
+    gaps = inverse_above(scaled[..., None, :] - scaled[..., :, None], tolerance)
+    core = torch.diag_embed(grad_values) + gaps * (Q.mH @ grad_vectors) / scale[..., None]
+    return Q @ ((core + core.mH) / 2) @ Q.mH
+
+
+eigh_operator = operator("eigh", decompose, _fake, _save_factors, _backward)

@@ -1,0 +1,165 @@
+"""The largest singular value and its vectors, without the rest of the decomposition."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from kernels._checks import require_finite, require_matrix
+from kernels._operator import operator
+from kernels.eigh import decompose, eigh_operator
+from kernels.svd import inverse_above
+
+
+class LeadingTriplet(NamedTuple):
+    """The best rank-one approximation sigma u v^H."""
+
+    sigma: Tensor
+    u: Tensor
+    v: Tensor
+
+
+def leading_singular_triplet(matrix: Tensor) -> LeadingTriplet:
+    """The best rank-one approximation sigma u v^H of each matrix of a batch.
+
+    With B = A A^H (of the shorter side, A scaled by a power of two so that nothing over- or underflows), u is
+    B's leading eigenvector, sigma v = A^H u. A Gram matrix squares the condition number, which spoils small
+    singular values but not the largest: sigma is within some ten units in the last place, and
+    u, v within eps s_1 / (s_1 - s_2), as by a full decomposition. Single precision forms B in double on a CPU.
+
+    Args:
+        matrix: (..., m, n) with m, n >= 1; float32, float64, complex64 or complex128.
+
+    Returns:
+        sigma (...), real, u (..., m) and v (..., n) of unit norm with A^H u = sigma v and A v = sigma u.
+        Phase: the entry of u of largest modulus (the first of equals) is real and positive.
+        Of a zero matrix, u and v are the first unit vectors.
+
+    Gradient: by the resolvent of B at its leading eigenvalue. Convention: factors 1 / (s_1^2 - s_j^2) are 0 where
+    the difference is below 10 max(m, n) eps s_1^2, and 1 / sigma is 0 for a zero matrix; it is finite everywhere.
+
+    Raises:
+        ValueError: the shape or the dtype is not served.
+        torch.linalg.LinAlgError: `matrix` holds NaN or infinity.
+
+    Source: Golub and Van Loan, Matrix Computations, section 8.6; nested, it is the M-step of He and Joseph,
+    "Bayesian Algorithms for Kronecker-structured Sparse Vector Recovery", 2024.
+
+    Example:
+        >>> sigma, u, v = leading_singular_triplet(torch.tensor([[0.0, -2.0], [0.0, 0.0]]))
+        >>> sigma, u, v
+        (tensor(2.), tensor([1., 0.]), tensor([-0., -1.]))
+    """
+    require_matrix("matrix", matrix)
+    if 0 in matrix.shape[-2:]:
+        raise ValueError(f"matrix must have at least one row and column, got shape {tuple(matrix.shape)}")
+    return LeadingTriplet(*_leading_singular_triplet(matrix))
+
+
+def reference(matrix: Tensor) -> LeadingTriplet:
+    """What `leading_singular_triplet` computes, by a full decomposition."""
+    U, S, Vh = torch.linalg.svd(matrix, full_matrices=False)
+    return LeadingTriplet(S[..., 0], *_fix_phase(U[..., 0], Vh[..., 0, :].conj()))
+
+
+def _fix_phase(u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    pivot = u.gather(-1, u.abs().argmax(-1, keepdim=True))
+    phase = pivot.conj() / pivot.abs()
+    return u * phase, v * phase
+
+
+def _power_of_two(matrix: Tensor) -> Tensor:
+    """A power of two (..., 1, 1) within a factor two of each matrix's largest entry; 1 for a zero matrix."""
+    parts = torch.view_as_real(matrix).flatten(-2) if matrix.is_complex() else matrix
+    largest = parts.abs().amax((-2, -1), keepdim=True)
+    exponent = torch.frexp(largest).exponent.clamp(*_exponents(largest.dtype))
+    return torch.ldexp(torch.ones_like(largest), exponent)
+
+
+def _exponents(dtype: torch.dtype) -> tuple[int, int]:
+    return (-126, 127) if dtype == torch.float32 else (-1022, 1023)
+
+
+def _forward(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    require_finite("matrix", matrix)
+    if matrix.is_cuda:
+        from kernels import _triton_leading_triplet
+
+        if _triton_leading_triplet.serves(matrix):
+            return _triton_leading_triplet.leading_singular_triplet(matrix)
+    scale = _power_of_two(matrix)
+    scaled = matrix / scale
+    if matrix.shape[-2] > matrix.shape[-1]:
+        sigma, v, u = _by_gram(scaled.mH)
+    else:
+        sigma, u, v = _by_gram(scaled)
+    return sigma * scale[..., 0, 0], *_fix_phase(u, v)
+
+
+def _by_gram(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    wide = _widened(matrix)
+    u = decompose(wide @ wide.mH)[1][..., -1]
+    image = (wide.mH @ u[..., None])[..., 0]
+    sigma = torch.linalg.vector_norm(image, dim=-1)
+    zero = (sigma == 0)[..., None]
+    u = torch.where(zero, _first_unit_vector(u), u)
+    v = torch.where(zero, _first_unit_vector(image), image / torch.where(zero, 1, sigma[..., None]))
+    return sigma.to(matrix.dtype.to_real()), u.to(matrix.dtype), v.to(matrix.dtype)
+
+
+def _widened(matrix: Tensor) -> Tensor:
+    return matrix.to(torch.complex128 if matrix.is_complex() else torch.float64)
+
+
+def _first_unit_vector(like: Tensor) -> Tensor:
+    return torch.zeros_like(like).index_fill(-1, torch.zeros(1, dtype=torch.long, device=like.device), 1)
+
+
+def _fake(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    *batch, m, n = matrix.shape
+    real = matrix.dtype.to_real()
+    return matrix.new_empty(batch, dtype=real), matrix.new_empty(*batch, m), matrix.new_empty(*batch, n)
+
+
+def _save(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    ctx.save_for_backward(*inputs, *output)
+
+
+def _backward(ctx: Any, grad_sigma: Tensor, grad_u: Tensor, grad_v: Tensor) -> Tensor:
+    matrix, sigma, u, v = ctx.saved_tensors
+    zero = (sigma == 0)[..., None, None]
+    scale = torch.where(zero, 1, sigma[..., None, None])
+    u, v = u[..., None], v[..., None]
+    grad_u, grad_v = grad_u[..., None] / scale, grad_v[..., None] / scale
+    if matrix.is_complex():
+        grad_u = grad_u + _phase_gradient(u, (u.mH @ grad_u + v.mH @ grad_v).imag)
+    if matrix.shape[-2] > matrix.shape[-1]:
+        grad = _gram_gradient((matrix / scale).mH, v, u, grad_v, grad_u).mH
+    else:
+        grad = _gram_gradient(matrix / scale, u, v, grad_u, grad_v)
+    return grad_sigma[..., None, None] * (u @ v.mH) + torch.where(zero, 0, grad)
+
+
+def _phase_gradient(u: Tensor, rotation: Tensor) -> Tensor:
+    """What a loss that turns with the common phase of u and v at rate `rotation` adds at the pivot of u."""
+    pivot = u.abs() == u.abs().amax(-2, keepdim=True)
+    first = pivot & (pivot.cumsum(-2) == 1)
+    return torch.where(first, -1j * rotation / torch.where(first, u, 1), 0)
+
+
+def _gram_gradient(unit: Tensor, u: Tensor, v: Tensor, grad_u: Tensor, grad_v: Tensor) -> Tensor:
+    """Through u, the leading eigenvector of A A^H with s_1 = 1, and v = A^H u / |A^H u|, both (..., n, 1)."""
+    w = _resolvent(unit, grad_u + unit @ grad_v)
+    return u @ (grad_v - v * (v.mH @ grad_v).real + unit.mH @ w).mH + w @ v.mH
+
+
+def _resolvent(unit: Tensor, x: Tensor) -> Tensor:
+    """(1 - A A^H)^+ x on the complement of the leading eigenvectors of A A^H, whose eigenvalue is 1."""
+    wide = _widened(unit)
+    values, Q = eigh_operator(wide @ wide.mH)
+    tolerance = 10 * max(unit.shape[-2:]) * torch.finfo(unit.dtype).eps
+    inverse = inverse_above(values[..., -1:] - values, tolerance)[..., None]
+    return (Q @ (inverse * (Q.mH @ x.to(Q.dtype)))).to(x.dtype)
+
+
+_leading_singular_triplet = operator("leading_singular_triplet", _forward, _fake, _save, _backward)
