@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kernels import large_kernel_conv2d
 from rpcanet.modules.layers import conv1x1, conv3x3
 
 WINDOW = 17
@@ -46,7 +47,7 @@ class CentralContrast(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         centre = F.conv2d(z, self.weight.sum(dim=(2, 3), keepdim=True))
-        surround = F.conv2d(z, self.weight, padding=WINDOW // 2)
+        surround = large_kernel_conv2d(z, self.weight)
         return self.gate(z) * centre - surround
 
 

@@ -82,8 +82,8 @@ def test_resumed_run_equals_an_uninterrupted_one(tmp_path, monkeypatch):
 
 
 def test_learns_on_generated_scenes(tmp_path):
-    options = ("--data.size=48", "--data.train_count=96", "--data.validation_count=16")
-    learning = ("--network.channels=8", "--recipe.learning_rate=0.005", "--recipe.epochs=3")
+    options = ("--data.size=64", "--data.train_count=128", "--data.validation_count=16")
+    learning = ("--network.channels=8", "--recipe.learning_rate=0.002", "--recipe.epochs=4")
     train(configured(*SMALL, *options, *learning), tmp_path)
     scalars, _ = logged(tmp_path)
     assert scalars["val/loss"][-1] < scalars["val/loss"][0]
