@@ -17,27 +17,25 @@ CONFIG = Path(__file__).parent / "configs" / "demo.yaml"
 
 
 def main() -> None:
-    from rich import print
-
     shutil.rmtree(OUT, ignore_errors=True)
     configuration = configuration_from(parser().parse_args([f"--config={CONFIG}"]))
     before = save_untrained(configuration)
     train(configuration, OUT)
     weights = OUT / "best.safetensors"
-    print("\n[bold]Held-out scenes, before and after training[/bold]")
     for name, path in (("untrained", before), ("trained", weights)):
         values = evaluate(Evaluation(weights=str(path), dataset="synthetic"))
-        show(values, f"{name} network, 80 held-out generated scenes")
+        show(values, f"The {name} network on 80 held-out generated scenes")
     pictures = save_scenes(OUT / "scenes", configuration.data.size, configuration.recipe.seed)
     predict(Prediction([str(pictures)], str(weights), str(OUT / "predictions"), panels=True))
     print(
         f"""
-Weights      {weights}  (last epoch: {OUT / "last.safetensors"})
+Weights      {weights} (best), {OUT / "last.safetensors"}
 Pictures     {pictures}/*.png
-Results      {OUT / "predictions"}/*_mask.png, *_probability.png, *_panel.png: open them in any viewer;
-             a panel shows input, probability, background and object
-TensorBoard  .venv/bin/tensorboard --logdir {OUT}   then open http://localhost:6006
-Next         .venv/bin/python tools/predict.py --weights {weights} YOUR_PICTURE.png --out runs/mine"""
+Results      {OUT / "predictions"}/*_mask.png, *_probability.png, *_panel.png
+             open them in any viewer; a panel shows input, probability, background, object
+TensorBoard  .venv/bin/tensorboard --logdir {OUT}
+             then open http://localhost:6006
+Your turn    .venv/bin/python tools/predict.py --weights {weights} PICTURE.png --out runs/mine"""
     )
 
 

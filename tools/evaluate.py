@@ -81,11 +81,11 @@ def show(values: dict[str, float | None], title: str) -> None:
 
     units = dict.fromkeys(SCALARS, (100, "%")) | {"fa": (1e5, "1e-5"), "auc": (1, "")}
     labels = {"iou": "IoU", "niou": "nIoU", "f1": "F1", "pd": "Pd", "fa": "Fa", "auc": "AUC"}
-    table = Table("metric", "value", "unit", title=title)
+    table = Table("metric", "value", "unit")
     for name, value in values.items():
         scale, unit = units[name]
         table.add_row(labels.get(name, name), "undefined" if value is None else f"{scale * value:.4g}", unit)
-    Console().print(table)
+    Console().print(f"\n{title}", table, sep="\n", highlight=False)
 
 
 def write_json(path: Path, values: dict[str, Any], options: Evaluation) -> None:

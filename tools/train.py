@@ -134,7 +134,6 @@ def train(configuration: Configuration, out: Path, resume: bool = False) -> None
     import lightning as L
     from lightning.pytorch.callbacks import ModelCheckpoint
     from lightning.pytorch.loggers import TensorBoardLogger
-    from rich import print
 
     import rpcanet
     from rpcanet.training import Progress, SegmentationTask, WeightsFiles
