@@ -1,6 +1,9 @@
 """The protocols on cases counted by hand, and against scikit-learn and plain loops."""
 
+import json
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -135,18 +138,41 @@ def test_roc_equals_a_plain_loop():
 
 
 @pytest.mark.parametrize("name", ["overlap", "centroid"])
-def test_batches_and_processes_accumulate(name):
+def test_batches_accumulate(name):
     probability, mask = scenes()
     whole = values(protocol(name), (probability, mask))
-    parts = protocol(name)
-    others = protocol(name)
-    for k in range(4):
-        parts.update(probability[k : k + 1], mask[k : k + 1])
-    others.update(probability[4:], mask[4:])
-    for metric, other in zip(parts.values(), others.values(), strict=True):  # as a sum over processes does
-        for state, reduce in metric._reductions.items():
-            setattr(metric, state, reduce(torch.stack([getattr(metric, state), getattr(other, state)])))
-    assert values(parts) == pytest.approx(whole)
+    one_by_one = zip(probability.split(1), mask.split(1), strict=True)
+    assert values(protocol(name), *one_by_one) == pytest.approx(whole)
+
+
+WORKER = """
+import json, sys, torch
+from rpcanet.metrics import protocol
+data, meeting, rank = sys.argv[1:]
+torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=int(rank), world_size=2)
+probability, mask = torch.load(data)
+mine = slice(0, 1) if rank == "0" else slice(1, None)
+metrics = protocol("overlap")
+metrics.update(probability[mine], mask[mine])
+found = {name: value.item() for name, value in metrics.compute().items() if value.ndim == 0}
+if rank == "0":
+    print(json.dumps(found))
+torch.distributed.destroy_process_group()
+"""
+
+
+def test_processes_accumulate(tmp_path):
+    probability, mask = scenes()
+    torch.save((probability, mask), tmp_path / "data.pt")
+    arguments = [str(tmp_path / "data.pt"), str(tmp_path / "meeting")]
+    workers = [
+        subprocess.Popen([sys.executable, "-c", WORKER, *arguments, rank], stdout=subprocess.PIPE, text=True)
+        for rank in "01"
+    ]
+    printed = [worker.communicate(timeout=120)[0] for worker in workers]
+    assert json.loads(printed[0].splitlines()[-1]) == pytest.approx(
+        values(protocol("overlap"), (probability, mask))
+    )
 
 
 def test_wrong_shapes_and_nan_are_refused():

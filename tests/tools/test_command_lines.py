@@ -1,8 +1,10 @@
 """The tools as a user runs them: results, tables, JSON, help, and one line for every fault."""
 
 import json
+import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import cv2
@@ -16,9 +18,9 @@ import rpcanet
 ROOT = Path(__file__).parents[2]
 
 
-def run(tool, *arguments):
+def run(tool, *arguments, **environment):
     command = [sys.executable, str(ROOT / "tools" / tool), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=os.environ | environment)
 
 
 @pytest.fixture(scope="module")
@@ -127,12 +129,20 @@ def faults(tmp_path, weights):
     ]
 
 
-def test_every_fault_is_one_clear_line_and_status_2(tmp_path, weights):
-    for arguments, message in faults(tmp_path, weights):
-        done = run(*arguments)
-        assert done.returncode == 2, (arguments, done.stdout, done.stderr)
-        assert message in " ".join(done.stderr.split()), (arguments, done.stderr)
-        assert "Traceback" not in done.stderr
+def test_every_fault_is_one_clear_line_and_status_2(tmp_path, weights, monkeypatch, capsys):
+    for (tool, *arguments), message in faults(tmp_path, weights):
+        monkeypatch.setattr(sys, "argv", [tool, *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            import_module(Path(tool).stem).main()
+        said = capsys.readouterr().err
+        assert ended.value.code == 2, (tool, arguments, said)
+        assert message in " ".join(said.split()), (tool, arguments)
+
+
+def test_a_fault_shows_no_traceback(weights):
+    done = run("evaluate.py", "--weights", weights, "--dataset", "sirst")
+    assert done.returncode == 2
+    assert done.stderr == "evaluate.py: error: root is missing: the data set 'sirst' is read from a folder\n"
 
 
 @pytest.mark.parametrize("tool", ["train.py", "evaluate.py", "predict.py"])
@@ -140,3 +150,12 @@ def test_help_teaches(tool):
     done = run(tool, "--help")
     assert done.returncode == 0
     assert f"python tools/{tool}" in done.stdout
+
+
+def test_another_package_called_datasets_is_named(weights, tmp_path):
+    other = tmp_path / "datasets" / "__init__.py"
+    other.parent.mkdir()
+    other.write_text("")
+    done = run("evaluate.py", "--weights", weights, "--dataset", "synthetic", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 2
+    assert f"expected this project's package 'datasets' in {ROOT}, found {other}" in done.stderr
