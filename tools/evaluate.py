@@ -9,14 +9,13 @@ Prints a table; --json writes the same numbers as fractions: iou, niou, f1, prec
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from console import described_parser, one_line_errors
 
 SCALARS = ("iou", "niou", "f1", "precision", "recall", "pd", "fa", "auc")
-DEFAULT_SIZE = 256
 
 
 @dataclass
@@ -50,6 +49,15 @@ class Evaluation:
     json: str | None = None
 
 
+def as_trained(options: Evaluation) -> tuple[int, int]:
+    """Size and seed: as given, else as the weights were trained."""
+    import rpcanet
+
+    training = rpcanet.read_training(options.weights)
+    size, seed = training.get("data", {}).get("size", 256), training.get("recipe", {}).get("seed", 42)
+    return options.size or size, seed if options.seed is None else options.seed
+
+
 def evaluate(options: Evaluation) -> dict[str, float | None]:
     """The protocol's scalars as fractions; None where one is undefined."""
     from rich.progress import track
@@ -59,9 +67,7 @@ def evaluate(options: Evaluation) -> dict[str, float | None]:
     from datasets import SegmentationDataset, open_pictures
 
     net = rpcanet.load_weights(options.weights).to(options.device)
-    training = rpcanet.read_training(options.weights)
-    size = options.size or training.get("data", {}).get("size", DEFAULT_SIZE)
-    seed = options.seed if options.seed is not None else training.get("recipe", {}).get("seed", 42)
+    size, seed = as_trained(options)
     pictures = open_pictures(
         options.dataset, options.split, options.root, count=options.count, size=size, seed=seed
     )
@@ -89,8 +95,10 @@ def show(values: dict[str, float | None], title: str) -> None:
 
 
 def write_json(path: Path, values: dict[str, Any], options: Evaluation) -> None:
+    size, seed = as_trained(options)
+    settings = asdict(options) | {"size": size, "seed": seed}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({**values, "settings": vars(options)}, indent=2) + "\n")
+    path.write_text(json.dumps({**values, "settings": settings}, indent=2) + "\n")
 
 
 def main() -> None:
