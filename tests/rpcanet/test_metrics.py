@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from scipy import ndimage
+from scipy import integrate, ndimage
 
 from rpcanet.metrics import CentroidProtocol, OverlapProtocol, TargetROC, protocol
 
@@ -133,7 +133,7 @@ def test_roc_equals_a_plain_loop():
     result = roc.compute()
     np.testing.assert_allclose(result["roc_pd"], found / targets)
     np.testing.assert_allclose(result["roc_fa"], false / pixels)
-    expected = np.trapezoid((found / targets)[::-1], (false / pixels)[::-1])
+    expected = integrate.trapezoid((found / targets)[::-1], (false / pixels)[::-1])
     assert result["auc"].item() == pytest.approx(expected)
 
 
