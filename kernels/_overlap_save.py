@@ -44,9 +44,9 @@ def tiling(size: int, window: tuple[int, int], height: int, width: int) -> Tilin
 
 
 def strips(grid: Tiling, images: int, channels: int, samples: int) -> Iterator[Strip]:
-    """Cut the work so that the spectra of `channels` planes take about half the memory of `samples` numbers."""
+    """Cut the work so that the spectra of `channels` planes take a quarter of the memory of `samples`."""
     row = grid.columns * channels * grid.size * (grid.size + 2)
-    rows = max(1, samples // (2 * row))
+    rows = max(1, samples // (4 * row))
     together = max(1, rows // grid.rows)
     rows = min(rows, grid.rows)
     even = -(-grid.rows // -(-grid.rows // rows))
