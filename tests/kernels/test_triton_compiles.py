@@ -18,16 +18,19 @@ from kernels import _triton_jacobi, _triton_leading_triplet, _triton_low_rank  #
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 ARCHITECTURES = (80, 90, 100)
 DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
+QUICK = [(n, n, right) for n in (8, 32, 64) for right in (True, False)]
+ALL = [(m, n, True) for m in (2, 4, 8, 16, 32, 64) for n in (2, 4, 8, 16, 32, 64) if n <= m]
+ALL += [(n, n, False) for n in (2, 4, 8, 16, 32, 64)]
 INTEGERS = ("m", "n", "max_sweeps", "squarings", "size")
 
 
-def compile_kernel(kernel, dtype, constants, warps, architecture):
+def compile_kernel(kernel, dtype, constants, options, architecture):
     """Registers, bytes of shared memory and spill instructions of a kernel built for an architecture."""
     real = "fp64" if dtype.to_real() == torch.float64 else "fp32"
     kinds = {"tolerance": "fp32", **dict.fromkeys(INTEGERS, "i32"), **dict.fromkeys(constants, "constexpr")}
     signature = {name: kinds.get(name, f"*{real}") for name in kernel.arg_names}
     source = ASTSource(kernel, signature, constants)
-    built = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options={"num_warps": warps})
+    built = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
     with tempfile.NamedTemporaryFile(suffix=".cubin") as cubin:
         cubin.write(built.asm["cubin"])
         cubin.flush()
@@ -37,24 +40,25 @@ def compile_kernel(kernel, dtype, constants, warps, architecture):
         )
     registers = int(re.search(r"REG:(\d+)", usage)[1])
     spills = len(re.findall(r"\b(?:STL|LDL)\b", code))
-    print(f"{kernel.__name__} {dtype} {constants} warps {warps} sm_{architecture}: ", end="")
+    print(f"{kernel.__name__} {dtype} {constants} {options} sm_{architecture}: ", end="")
     print(f"{registers} registers, {built.metadata.shared} bytes shared, {spills} spills")
     return registers, built.metadata.shared, spills
 
 
+@pytest.mark.parametrize("sizes", [QUICK, pytest.param(ALL, marks=pytest.mark.slow)], ids=["quick", "all"])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_jacobi(dtype, architecture):
+def test_jacobi(dtype, architecture, sizes):
     largest = _triton_jacobi.LARGEST[dtype]
-    for n in (2, 4, 8, 16, 32, 64):
-        if n > largest:
+    for m, n, right in sizes:
+        if max(m, n) > largest:
             continue
-        for m, right in ((n, True), (n, False), (largest, True)):
-            rows, columns, warps = _triton_jacobi.blocks(dtype, m, n)
-            constants = {"ROWS": rows, "COLUMNS": columns, "COMPLEX": dtype.is_complex, "RIGHT": right}
-            _, shared, spills = compile_kernel(_triton_jacobi.jacobi_kernel, dtype, constants, warps, architecture)
-            assert spills == 0
-            assert shared <= 48 * 1024
+        rows, columns, options = _triton_jacobi.blocks(dtype, m, n)
+        constants = {"ROWS": rows, "COLUMNS": columns, "COMPLEX": dtype.is_complex, "RIGHT": right}
+        kernel = _triton_jacobi.jacobi_kernel
+        _, shared, spills = compile_kernel(kernel, dtype, constants, options, architecture)
+        assert spills == 0
+        assert shared <= 48 * 1024
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -65,9 +69,9 @@ def test_leading_vector(dtype, architecture):
     for m in (16, 32, 64):
         if m > largest:
             continue
-        rows, warps = triplet.blocks(m, dtype.is_complex)
+        rows, options = triplet.blocks(dtype, m)
         constants = {"ROWS": rows, "CHUNK": triplet.CHUNK, "COMPLEX": dtype.is_complex}
-        _, shared, spills = compile_kernel(triplet.leading_vector_kernel, dtype, constants, warps, architecture)
+        _, shared, spills = compile_kernel(triplet.leading_vector_kernel, dtype, constants, options, architecture)
         assert spills == 0
         assert shared <= 48 * 1024
 
@@ -76,5 +80,5 @@ def test_leading_vector(dtype, architecture):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_sparse_dual(dtype, architecture):
     constants = {"BLOCK": _triton_low_rank.BLOCK, "COMPLEX": dtype.is_complex}
-    _, _, spills = compile_kernel(_triton_low_rank.sparse_dual_kernel, dtype, constants, 4, architecture)
+    _, _, spills = compile_kernel(_triton_low_rank.sparse_dual_kernel, dtype, constants, {"num_warps": 4}, architecture)
     assert spills == 0

@@ -33,13 +33,15 @@ def assert_close(actual, expected, scale, ulp=300):
 
 
 @case
-@pytest.mark.parametrize("shape", [(6, 6), (7, 3), (3, 7), (1, 5), (5, 1)])
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [*((kind, (4, 4)) for kind in KINDS), *(("gaussian", shape) for shape in ((7, 3), (3, 7), (1, 5), (5, 1)))],
+)
 def test_svd(matrices, kind, dtype, shape):
     from kernels._triton_jacobi import svd
 
-    for exponent in (0, -30, 30) if kind == "gaussian" else (0,):
+    for exponent in (0, -30, 30) if shape == (7, 3) else (0,):
         matrix = matrices(0, kind, *shape, dtype, exponent)
         U, S, Vh = svd(matrix)
         exact = torch.linalg.svdvals(matrix.to(torch.complex128))
@@ -53,8 +55,8 @@ def test_svd(matrices, kind, dtype, shape):
 
 
 @case
-@pytest.mark.parametrize("n", [1, 2, 5, 8])
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", [1, 4, 5])
+@pytest.mark.parametrize("dtype", (torch.float32, torch.complex128))
 @pytest.mark.parametrize("kind", KINDS)
 def test_eigh(matrices, kind, dtype, n):
     from kernels._triton_jacobi import eigh
@@ -81,9 +83,10 @@ def test_a_tall_matrix_is_reduced_first(matrices):
 
 
 @case
-@pytest.mark.parametrize("shape", [(5, 40), (1, 3), (17, 17)])
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "shape"), [*((kind, (5, 40)) for kind in KINDS), ("gaussian", (1, 3)), ("gaussian", (17, 17))]
+)
 def test_leading_vector(matrices, kind, dtype, shape):
     from kernels._triton_leading_triplet import leading_vector
 
