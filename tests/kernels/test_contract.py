@@ -33,7 +33,9 @@ USES = {
     "hard_threshold": lambda A: kernels.hard_threshold(A, 0.5).abs(),
     "group_soft_threshold": lambda A: kernels.group_soft_threshold(A, 0.5, -1).abs(),
     "singular_value_threshold": lambda A: kernels.singular_value_threshold(A, 0.5, partial=1).abs(),
-    "lowrank_sparse_step": lambda A: sum(x.abs() for x in kernels.lowrank_sparse_step(A, A / 3, A / 5, 1.5, 0.4)),
+    "lowrank_sparse_step": lambda A: sum(
+        x.abs() for x in kernels.lowrank_sparse_step(A, A / 3, A / 5, 1.5, 0.4)
+    ),
     "mode_product": lambda A: kernels.mode_product(A, FACTOR, -1).abs(),
     "kron_matvec": lambda A: kernels.kron_matvec([A, SECOND], VECTOR).abs(),
 }
@@ -59,10 +61,14 @@ def test_torch_compile_of_the_tiled_convolution(monkeypatch):
     def function(images, weight):
         return kernels.large_kernel_conv2d(images, weight, torch.ones(8, dtype=weight.dtype)).relu()
 
-    expected, result = function(images, weight), torch.compile(function, fullgraph=True, backend="aot_eager")(images, weight)
+    expected, result = (
+        function(images, weight),
+        torch.compile(function, fullgraph=True, backend="aot_eager")(images, weight),
+    )
     torch.testing.assert_close(result, expected)
     torch.testing.assert_close(
-        torch.autograd.grad(result.sum(), (images, weight)), torch.autograd.grad(expected.sum(), (images, weight))
+        torch.autograd.grad(result.sum(), (images, weight)),
+        torch.autograd.grad(expected.sum(), (images, weight)),
     )
 
 
@@ -104,7 +110,10 @@ def test_vmap_over_one_argument_only():
         ("svdvals", lambda: (draw(2, 3, 4).requires_grad_(),)),
         ("eigh", lambda: (hermitian(draw(2, 3, 3)).requires_grad_(),)),
         ("leading_singular_triplet", lambda: (draw(2, 3, 4).requires_grad_(),)),
-        ("shrink_singular_values", lambda: (draw(2, 3, 4).requires_grad_(), torch.full((2, 3), 0.3).double())),
+        (
+            "shrink_singular_values",
+            lambda: (draw(2, 3, 4).requires_grad_(), torch.full((2, 3), 0.3).double()),
+        ),
         ("sparse_dual_update", lambda: (*draw(3, 2, 3, 4), torch.ones(2).double(), torch.ones(2).double())),
         ("tiled_conv2d", lambda: (draw(1, 2, 9, 9), WEIGHT.clone().requires_grad_(), None, 48, 8, 8)),
     ],

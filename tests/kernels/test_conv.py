@@ -52,7 +52,9 @@ def relative(actual, expected):
 )
 def test_tiles_equal_the_direct_convolution(always_tiles, seed, size, window, channels, margin):
     images, weight = draw(seed, 2, channels[0], *size), draw(seed + 1, channels[1], channels[0], *window)
-    pads = (window[0] // 2, window[1] // 2) if margin == "same" else (margin, margin) if margin == 18 else margin
+    pads = (
+        (window[0] // 2, window[1] // 2) if margin == "same" else (margin, margin) if margin == 18 else margin
+    )
     if any(s + 2 * p < w for s, p, w in zip(size, pads, window, strict=True)):
         with pytest.raises(ValueError, match="leave nothing"):
             kernels.large_kernel_conv2d(images, weight, padding=margin)
@@ -65,11 +67,15 @@ def test_tiles_equal_the_direct_convolution(always_tiles, seed, size, window, ch
     assert relative(result, expected) < 1e-13
     seed_gradient = draw(seed + 3, *expected.shape)
     grads = torch.autograd.grad(result, (images, weight), seed_gradient)
-    for grad, wanted in zip(grads, torch.autograd.grad(expected, (images, weight), seed_gradient), strict=True):
+    for grad, wanted in zip(
+        grads, torch.autograd.grad(expected, (images, weight), seed_gradient), strict=True
+    ):
         assert relative(grad, wanted) < 1e-13
-    (alone,) = torch.autograd.grad(kernels.large_kernel_conv2d(images.detach(), weight), weight, seed_gradient) if (
-        margin == "same"
-    ) else (grads[1],)
+    (alone,) = (
+        torch.autograd.grad(kernels.large_kernel_conv2d(images.detach(), weight), weight, seed_gradient)
+        if (margin == "same")
+        else (grads[1],)
+    )
     assert relative(alone, grads[1]) < 1e-13
 
 
@@ -129,7 +135,12 @@ def test_leading_axes_empty_batches_and_strides(always_tiles):
 
 def test_bad_input_says_what_is_wrong():
     images, weight = torch.ones(1, 2, 20, 20), torch.ones(3, 2, 17, 17)
-    for bad in ((images[:, :1], weight), (images, weight[..., :16]), (images[0, 0], weight), (images, weight[0])):
+    for bad in (
+        (images[:, :1], weight),
+        (images, weight[..., :16]),
+        (images[0, 0], weight),
+        (images, weight[0]),
+    ):
         with pytest.raises(ValueError, match=r"\("):
             kernels.large_kernel_conv2d(*bad)
     with pytest.raises(ValueError, match=r"bias \(2,\).*\(3, 2, 17, 17\)"):

@@ -39,7 +39,9 @@ def eye_error(columns: torch.Tensor) -> torch.Tensor:
 
 @EXAMPLES
 @given(**ANY)
-def test_svd_reconstructs_is_orthogonal_ordered_and_agrees_with_lapack(matrices, seed, kind, m, n, dtype, exponent):
+def test_svd_reconstructs_is_orthogonal_ordered_and_agrees_with_lapack(
+    matrices, seed, kind, m, n, dtype, exponent
+):
     matrix = matrices(seed, kind, m, n, dtype, exponent)
     U, S, Vh = kernels.svd(matrix)
     exact = torch.linalg.svdvals(double(matrix))
@@ -55,7 +57,9 @@ def test_svd_reconstructs_is_orthogonal_ordered_and_agrees_with_lapack(matrices,
 
 @EXAMPLES
 @given(**{key: value for key, value in ANY.items() if key != "m"})
-def test_eigh_reconstructs_is_orthogonal_ordered_and_agrees_with_lapack(matrices, seed, kind, n, dtype, exponent):
+def test_eigh_reconstructs_is_orthogonal_ordered_and_agrees_with_lapack(
+    matrices, seed, kind, n, dtype, exponent
+):
     square = matrices(seed, kind, n, n, dtype, exponent)
     matrix = square / 2 + square.mH / 2
     values, Q = kernels.eigh(matrix)
@@ -63,7 +67,9 @@ def test_eigh_reconstructs_is_orthogonal_ordered_and_agrees_with_lapack(matrices
     norm = torch.linalg.matrix_norm(double(matrix))[..., None]
     assert bool((values[..., :-1] <= values[..., 1:]).all())
     assert ulps(values.double() - exact, norm, dtype) < ULP
-    assert ulps((double(Q) * values[..., None, :]) @ double(Q).mH - double(matrix), norm[..., None], dtype) < ULP
+    assert (
+        ulps((double(Q) * values[..., None, :]) @ double(Q).mH - double(matrix), norm[..., None], dtype) < ULP
+    )
     assert ulps(eye_error(Q), 1.0, dtype) < ULP
 
 
@@ -89,7 +95,9 @@ def test_leading_triplet_satisfies_its_equations(matrices, seed, kind, m, n, dty
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_leading_triplet_equals_the_full_decomposition(matrices, dtype):
     matrix = matrices(3, "gaussian", 6, 30, dtype, batch=(4,))
-    for result, expected in zip(kernels.leading_singular_triplet(matrix), triplet_reference(matrix), strict=True):
+    for result, expected in zip(
+        kernels.leading_singular_triplet(matrix), triplet_reference(matrix), strict=True
+    ):
         torch.testing.assert_close(result, expected)
 
 
@@ -119,14 +127,18 @@ def test_a_split_batch_equals_the_whole(matrices):
         torch.testing.assert_close(S[i], torch.linalg.svdvals(matrix[i]))
 
 
-@pytest.mark.parametrize("function", [kernels.svd, kernels.svdvals, kernels.eigh, kernels.leading_singular_triplet])
+@pytest.mark.parametrize(
+    "function", [kernels.svd, kernels.svdvals, kernels.eigh, kernels.leading_singular_triplet]
+)
 def test_strides_do_not_matter(matrices, function):
     matrix = matrices(5, "gaussian", 4, 4, torch.float64, batch=())
     matrix = matrix + matrix.mT
     expanded = matrix.expand(3, 4, 4)
     transposed = matrix.mT.contiguous().mT
     expected = function(matrix)
-    for one, many, turned in zip(*map(_as_tuple, (expected, function(expanded), function(transposed))), strict=True):
+    for one, many, turned in zip(
+        *map(_as_tuple, (expected, function(expanded), function(transposed))), strict=True
+    ):
         torch.testing.assert_close(many[1], one)
         torch.testing.assert_close(turned, one)
 
@@ -135,7 +147,9 @@ def _as_tuple(result):
     return (result,) if isinstance(result, torch.Tensor) else tuple(result)
 
 
-@pytest.mark.parametrize("function", [kernels.svd, kernels.svdvals, kernels.eigh, kernels.leading_singular_triplet])
+@pytest.mark.parametrize(
+    "function", [kernels.svd, kernels.svdvals, kernels.eigh, kernels.leading_singular_triplet]
+)
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_nan_and_infinity_name_the_argument(function, bad):
     matrix = torch.eye(3)
@@ -144,7 +158,9 @@ def test_nan_and_infinity_name_the_argument(function, bad):
         function(matrix)
 
 
-@pytest.mark.parametrize("function", [kernels.svd, kernels.svdvals, kernels.eigh, kernels.leading_singular_triplet])
+@pytest.mark.parametrize(
+    "function", [kernels.svd, kernels.svdvals, kernels.eigh, kernels.leading_singular_triplet]
+)
 def test_wrong_shapes_and_dtypes_say_so(function):
     with pytest.raises(ValueError, match=r"matri.*\(3,\)"):
         function(torch.ones(3))
@@ -160,5 +176,7 @@ def test_wrong_shapes_and_dtypes_say_so(function):
 
 def test_eigh_reads_the_lower_triangle(matrices):
     matrix = matrices(1, "gaussian", 4, 4, torch.complex128)
-    hermitian = matrix.tril(-1) + matrix.tril(-1).mH + torch.diag_embed(matrix.diagonal(dim1=-2, dim2=-1).real)
+    hermitian = (
+        matrix.tril(-1) + matrix.tril(-1).mH + torch.diag_embed(matrix.diagonal(dim1=-2, dim2=-1).real)
+    )
     torch.testing.assert_close(kernels.eigh(matrix).eigenvalues, kernels.eigh(hermitian).eigenvalues)

@@ -19,7 +19,10 @@ def draw(*shape, dtype=torch.float64, seed=0):
 def with_values(values, m, n, dtype):
     """An m x n matrix with these singular values."""
     k = len(values)
-    left, right = torch.linalg.qr(draw(m, k, dtype=dtype)).Q, torch.linalg.qr(draw(n, k, dtype=dtype, seed=1)).Q
+    left, right = (
+        torch.linalg.qr(draw(m, k, dtype=dtype)).Q,
+        torch.linalg.qr(draw(n, k, dtype=dtype, seed=1)).Q,
+    )
     return (left * torch.tensor(values, dtype=torch.float64)) @ right.mH
 
 
@@ -98,7 +101,9 @@ def test_smooth_functions_of_coinciding_values_are_exact(dtype):
 
     assert gradcheck(projector, tied)
     assert gradcheck(hermitian_projector, tied)
-    assert gradcheck(kernels.leading_singular_triplet, with_values([3.0, 1.0, 1.0], 3, 4, dtype).requires_grad_())
+    assert gradcheck(
+        kernels.leading_singular_triplet, with_values([3.0, 1.0, 1.0], 3, 4, dtype).requires_grad_()
+    )
 
 
 @pytest.mark.parametrize("dtype", (torch.float32, *DOUBLES))
@@ -156,7 +161,9 @@ def test_kronecker_products(dtype):
     x = draw(2, 12, dtype=dtype).requires_grad_()
     assert gradcheck(lambda x, *f: kernels.kron_matvec(f, x), (x, *factors))
     tensor = draw(2, 3, 4, dtype=dtype).requires_grad_()
-    assert gradcheck(lambda X, A: kernels.mode_product(X, A, 1), (tensor, draw(2, 2, 3, dtype=dtype).requires_grad_()))
+    assert gradcheck(
+        lambda X, A: kernels.mode_product(X, A, 1), (tensor, draw(2, 2, 3, dtype=dtype).requires_grad_())
+    )
 
 
 @pytest.mark.parametrize("padding", ["same", "valid", (1, 4)])

@@ -118,7 +118,8 @@ def test_thresholds_broadcast(matrices):
     level = torch.tensor([0.1, 0.7], dtype=torch.float64)
     for i in range(2):
         torch.testing.assert_close(
-            kernels.singular_value_threshold(x, level)[i], kernels.singular_value_threshold(x[i], float(level[i]))
+            kernels.singular_value_threshold(x, level)[i],
+            kernels.singular_value_threshold(x[i], float(level[i])),
         )
         torch.testing.assert_close(
             kernels.soft_threshold(x, level[:, None, None])[i], kernels.soft_threshold(x[i], float(level[i]))
@@ -131,8 +132,12 @@ def test_step_is_one_alternation_of_the_augmented_lagrangian(matrices, seed, dty
     D, O, Y = (matrices(seed + i, "gaussian", 5, 7, dtype) for i in range(3))
     B, new_O, new_Y = kernels.lowrank_sparse_step(D, O, Y, mu, 0.3)
     tolerance = 300 * torch.finfo(dtype).eps * (1 + 1 / mu) * (1 + mu)
-    torch.testing.assert_close(B, kernels.singular_value_threshold(D - O + Y / mu, 1 / mu), rtol=0, atol=tolerance)
-    torch.testing.assert_close(new_O, kernels.soft_threshold(D - B + Y / mu, 0.3 / mu), rtol=0, atol=tolerance)
+    torch.testing.assert_close(
+        B, kernels.singular_value_threshold(D - O + Y / mu, 1 / mu), rtol=0, atol=tolerance
+    )
+    torch.testing.assert_close(
+        new_O, kernels.soft_threshold(D - B + Y / mu, 0.3 / mu), rtol=0, atol=tolerance
+    )
     torch.testing.assert_close(new_Y, Y + mu * (D - B - new_O), rtol=0, atol=tolerance)
     assert float(new_Y.abs().max()) <= 0.3 * (1 + 1e-5)
 
@@ -159,7 +164,10 @@ def test_empty_and_expanded_inputs(matrices):
     assert kernels.soft_threshold(empty, 1.0).shape == (0, 3, 4)
     assert kernels.group_soft_threshold(torch.zeros(3, 0), 1.0, -1).shape == (3, 0)
     one = matrices(0, "gaussian", 3, 4, torch.float32, batch=())
-    for function in (lambda x: kernels.singular_value_threshold(x, 0.3), lambda x: kernels.soft_threshold(x, 0.3)):
+    for function in (
+        lambda x: kernels.singular_value_threshold(x, 0.3),
+        lambda x: kernels.soft_threshold(x, 0.3),
+    ):
         torch.testing.assert_close(function(one.expand(5, 3, 4))[2], function(one))
         torch.testing.assert_close(function(one.mT), function(one.mT.contiguous()))
 

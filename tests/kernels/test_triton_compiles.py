@@ -35,7 +35,9 @@ def compile_kernel(kernel, dtype, constants, options, architecture):
         cubin.write(built.asm["cubin"])
         cubin.flush()
         usage, code = (
-            subprocess.run([TOOLS / tool, *flags, cubin.name], capture_output=True, text=True, check=True).stdout
+            subprocess.run(
+                [TOOLS / tool, *flags, cubin.name], capture_output=True, text=True, check=True
+            ).stdout
             for tool, flags in (("cuobjdump", ["-res-usage"]), ("nvdisasm", []))
         )
     registers = int(re.search(r"REG:(\d+)", usage)[1])
@@ -71,7 +73,9 @@ def test_leading_vector(dtype, architecture):
             continue
         rows, options = triplet.blocks(dtype, m)
         constants = {"ROWS": rows, "CHUNK": triplet.CHUNK, "COMPLEX": dtype.is_complex}
-        _, shared, spills = compile_kernel(triplet.leading_vector_kernel, dtype, constants, options, architecture)
+        _, shared, spills = compile_kernel(
+            triplet.leading_vector_kernel, dtype, constants, options, architecture
+        )
         assert spills == 0
         assert shared <= 48 * 1024
 
@@ -80,5 +84,7 @@ def test_leading_vector(dtype, architecture):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_sparse_dual(dtype, architecture):
     constants = {"BLOCK": _triton_low_rank.BLOCK, "COMPLEX": dtype.is_complex}
-    _, _, spills = compile_kernel(_triton_low_rank.sparse_dual_kernel, dtype, constants, {"num_warps": 4}, architecture)
+    _, _, spills = compile_kernel(
+        _triton_low_rank.sparse_dual_kernel, dtype, constants, {"num_warps": 4}, architecture
+    )
     assert spills == 0

@@ -36,7 +36,10 @@ def assert_close(actual, expected, scale, ulp=300):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     ("kind", "shape"),
-    [*((kind, (4, 4)) for kind in KINDS), *(("gaussian", shape) for shape in ((7, 3), (3, 7), (1, 5), (5, 1)))],
+    [
+        *((kind, (4, 4)) for kind in KINDS),
+        *(("gaussian", shape) for shape in ((7, 3), (3, 7), (1, 5), (5, 1))),
+    ],
 )
 def test_svd(matrices, kind, dtype, shape):
     from kernels._triton_jacobi import svd
@@ -48,7 +51,9 @@ def test_svd(matrices, kind, dtype, shape):
         largest = exact.max()
         identity = torch.eye(min(shape), dtype=dtype)
         assert bool((S[..., :-1] >= S[..., 1:]).all())
-        assert_close(S.double(), exact.double(), largest * torch.finfo(dtype).eps / torch.finfo(torch.float64).eps)
+        assert_close(
+            S.double(), exact.double(), largest * torch.finfo(dtype).eps / torch.finfo(torch.float64).eps
+        )
         assert_close((U * S[..., None, :]) @ Vh, matrix, largest)
         assert_close(U.mH @ U, identity, 1)
         assert_close(Vh @ Vh.mH, identity, 1)
@@ -63,7 +68,9 @@ def test_eigh(matrices, kind, dtype, n):
 
     square = matrices(1, kind, n, n, dtype)
     matrix = square + square.mH
-    values, Q = eigh(square.tril(-1) + square.mH.tril(-1) + torch.diag_embed(matrix.diagonal(dim1=-2, dim2=-1)))
+    values, Q = eigh(
+        square.tril(-1) + square.mH.tril(-1) + torch.diag_embed(matrix.diagonal(dim1=-2, dim2=-1))
+    )
     exact = torch.linalg.eigvalsh(matrix.to(torch.complex128))
     norm = torch.linalg.matrix_norm(matrix).max()
     assert bool((values[..., :-1] <= values[..., 1:]).all())
