@@ -122,7 +122,7 @@ def _leading_vector(matrix: Tensor) -> tuple[Tensor, Tensor]:
     wide = _widened(matrix)
     gram = wide @ wide.mH
     u = _by_squaring(gram) if gram.shape[-1] <= SQUARED else decompose(gram)[1][..., -1]
-    return u, (u[..., None, :].conj() @ wide)[..., 0, :].conj()
+    return u, (u[..., None, :].conj() @ wide)[..., 0, :].conj().resolve_conj()
 
 
 def _by_squaring(gram: Tensor) -> Tensor:
