@@ -176,12 +176,17 @@ def _backward(ctx: Any, grad_sigma: Tensor, grad_u: Tensor, grad_v: Tensor) -> T
     u, v = u[..., None], v[..., None]
     grad_u, grad_v = grad_u[..., None] / scale, grad_v[..., None] / scale
     if matrix.is_complex():
-        grad_u = grad_u + _phase_gradient(u, (u.mH @ grad_u + v.mH @ grad_v).imag)
+        grad_u = grad_u + _phase_gradient(u, (_inner(u, grad_u) + _inner(v, grad_v)).imag)
     if matrix.shape[-2] > matrix.shape[-1]:
         grad = _gram_gradient((matrix / scale).mH, v, u, grad_v, grad_u).mH
     else:
         grad = _gram_gradient(matrix / scale, u, v, grad_u, grad_v)
-    return grad_sigma[..., None, None] * (u @ v.mH) + torch.where(zero, 0, grad)
+    return grad_sigma[..., None, None] * u * v.mH + torch.where(zero, 0, grad)
+
+
+def _inner(x: Tensor, y: Tensor) -> Tensor:
+    """x^H y of columns (..., n, 1). Products with one row or column lose a conjugation under AOTAutograd."""
+    return (x.conj() * y).sum(-2, keepdim=True)
 
 
 def _phase_gradient(u: Tensor, rotation: Tensor) -> Tensor:
@@ -194,7 +199,7 @@ def _phase_gradient(u: Tensor, rotation: Tensor) -> Tensor:
 def _gram_gradient(unit: Tensor, u: Tensor, v: Tensor, grad_u: Tensor, grad_v: Tensor) -> Tensor:
     """Through u, the leading eigenvector of A A^H with s_1 = 1, and v = A^H u / |A^H u|, both (..., n, 1)."""
     w = _resolvent(unit, grad_u + unit @ grad_v)
-    return u @ (grad_v - v * (v.mH @ grad_v).real + unit.mH @ w).mH + w @ v.mH
+    return u * (grad_v - v * _inner(v, grad_v).real + unit.mH @ w).mH + w * v.mH
 
 
 def _resolvent(unit: Tensor, x: Tensor) -> Tensor:
