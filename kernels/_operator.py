@@ -20,13 +20,19 @@ def under_functorch() -> bool:
 
 
 def full_precision(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Run `function` with autocast switched off on the device of its first tensor argument."""
+    """Run `function` with autocast switched off on the device of its first tensor argument.
+
+    Its results carry no lazy conjugation: a compiled graph would lose it at an operator's border.
+    """
 
     @functools.wraps(function)
     def wrapper(*args: Any) -> Any:
         device = next(arg.device.type for arg in args if isinstance(arg, Tensor))
         with torch.autocast(device, enabled=False):
-            return function(*args)
+            result = function(*args)
+        return (
+            result.resolve_conj() if isinstance(result, Tensor) else tuple(x.resolve_conj() for x in result)
+        )
 
     return wrapper
 

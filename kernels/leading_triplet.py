@@ -122,7 +122,7 @@ def _leading_vector(matrix: Tensor) -> tuple[Tensor, Tensor]:
     wide = _widened(matrix)
     gram = wide @ wide.mH
     u = _by_squaring(gram) if gram.shape[-1] <= SQUARED else decompose(gram)[1][..., -1]
-    return u, (u[..., None, :].conj() @ wide)[..., 0, :].conj().resolve_conj()
+    return u, torch.conj_physical(torch.conj_physical(u)[..., None, :] @ wide)[..., 0, :]
 
 
 def _by_squaring(gram: Tensor) -> Tensor:
@@ -176,12 +176,22 @@ def _backward(ctx: Any, grad_sigma: Tensor, grad_u: Tensor, grad_v: Tensor) -> T
     u, v = u[..., None], v[..., None]
     grad_u, grad_v = grad_u[..., None] / scale, grad_v[..., None] / scale
     if matrix.is_complex():
-        grad_u = grad_u + _phase_gradient(u, (u.mH @ grad_u + v.mH @ grad_v).imag)
+        grad_u = grad_u + _phase_gradient(u, (_inner(u, grad_u) + _inner(v, grad_v)).imag)
     if matrix.shape[-2] > matrix.shape[-1]:
-        grad = _gram_gradient((matrix / scale).mH, v, u, grad_v, grad_u).mH
+        grad = _adjoint(_gram_gradient(_adjoint(matrix / scale), v, u, grad_v, grad_u))
     else:
         grad = _gram_gradient(matrix / scale, u, v, grad_u, grad_v)
-    return grad_sigma[..., None, None] * (u @ v.mH) + torch.where(zero, 0, grad)
+    return grad_sigma[..., None, None] * u * _adjoint(v) + torch.where(zero, 0, grad)
+
+
+def _inner(x: Tensor, y: Tensor) -> Tensor:
+    """x^H y of columns (..., n, 1)."""
+    return (torch.conj_physical(x) * y).sum(-2, keepdim=True)
+
+
+def _adjoint(x: Tensor) -> Tensor:
+    """x^H, conjugated at once."""
+    return torch.conj_physical(x).mT
 
 
 def _phase_gradient(u: Tensor, rotation: Tensor) -> Tensor:
@@ -194,16 +204,17 @@ def _phase_gradient(u: Tensor, rotation: Tensor) -> Tensor:
 def _gram_gradient(unit: Tensor, u: Tensor, v: Tensor, grad_u: Tensor, grad_v: Tensor) -> Tensor:
     """Through u, the leading eigenvector of A A^H with s_1 = 1, and v = A^H u / |A^H u|, both (..., n, 1)."""
     w = _resolvent(unit, grad_u + unit @ grad_v)
-    return u @ (grad_v - v * (v.mH @ grad_v).real + unit.mH @ w).mH + w @ v.mH
+    turned = grad_v - v * _inner(v, grad_v).real + _adjoint(unit) @ w
+    return u * _adjoint(turned) + w * _adjoint(v)
 
 
 def _resolvent(unit: Tensor, x: Tensor) -> Tensor:
     """(1 - A A^H)^+ x on the complement of the leading eigenvectors of A A^H, whose eigenvalue is 1."""
     wide = _widened(unit)
-    values, Q = eigh_operator(wide @ wide.mH)
+    values, Q = eigh_operator(wide @ _adjoint(wide))
     tolerance = 10 * max(unit.shape[-2:]) * torch.finfo(unit.dtype).eps
     inverse = inverse_above(values[..., -1:] - values, tolerance)[..., None]
-    return (Q @ (inverse * (Q.mH @ x.to(Q.dtype)))).to(x.dtype)
+    return (Q @ (inverse * (_adjoint(Q) @ x.to(Q.dtype)))).to(x.dtype)
 
 
 _leading_singular_triplet = operator("leading_singular_triplet", _forward, _fake, _save, _backward)
