@@ -31,21 +31,18 @@ def kron_distance(new: Sequence[Tensor], old: Sequence[Tensor], relative: bool =
     """||kron(new) - kron(old)||, divided by ||kron(old)|| if `relative`, for non-negative (B, n_i) vectors: (B,).
 
     Only inner products of the factors are formed, in double precision because their difference cancels.
-    Two zero vectors are at relative distance zero.
+    Every vector is at relative distance zero from zero.
 
     >>> kron_distance([torch.tensor([[3.0, 4.0]])], [torch.tensor([[3.0, 0.0]])])
     tensor([1.3333], dtype=torch.float64)
     """
-    scale = cross = square = torch.ones((), dtype=torch.float64, device=new[0].device)
+    products = torch.ones((), dtype=torch.float64, device=new[0].device)
     for u, v in zip(new, old, strict=True):
-        u, v = u.double(), v.double()
-        scale = scale * (v * v).sum(-1)
-        cross = cross * (u * v).sum(-1)
-        square = square * (u * u).sum(-1)
-    distance = (square + scale - 2 * cross).clamp(min=0).sqrt()
-    if not relative:
-        return distance
-    return torch.where(scale > 0, distance / torch.where(scale > 0, scale, 1).sqrt(), distance)
+        pair = torch.stack((u, v), -2).double()
+        products = products * (pair @ pair.mT)
+    scale = products[..., 1, 1]
+    distance = (products[..., 0, 0] + scale - 2 * products[..., 0, 1]).clamp(min=0).sqrt()
+    return distance * reciprocal(root(scale)) if relative else distance
 
 
 def reciprocal(x: Tensor) -> Tensor:
@@ -54,8 +51,8 @@ def reciprocal(x: Tensor) -> Tensor:
     >>> reciprocal(torch.tensor([2.0, 0.0]))
     tensor([0.5000, 0.0000])
     """
-    positive = x > 0
-    return torch.where(positive, 1 / torch.where(positive, x, 1), 0)
+    positive = (x > 0).to(x.dtype)
+    return positive / (x + (1 - positive))
 
 
 def root(x: Tensor) -> Tensor:
@@ -64,5 +61,5 @@ def root(x: Tensor) -> Tensor:
     >>> root(torch.tensor([4.0, 0.0]))
     tensor([2., 0.])
     """
-    positive = x > 0
-    return torch.where(positive, torch.where(positive, x, 1).sqrt(), 0)
+    positive = (x > 0).to(x.dtype)
+    return (x + (1 - positive)).sqrt() * positive

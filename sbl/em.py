@@ -131,7 +131,7 @@ class ExpectationMaximisation(ABC):
         posterior = self.posterior(state)
         second_moment = posterior.variance() + squared_modulus(posterior.mean())
         proposal = self.m_step(second_moment, state)
-        g = tuple(torch.where(old > 0, new, 0) for new, old in zip(proposal, state.g, strict=True))
+        g = tuple(new * (old > 0) for new, old in zip(proposal, state.g, strict=True))
         change = kron_distance(g, state.g)
         if noise_unknown:
             explained = state.noise_variance * posterior.degrees_of_freedom()

@@ -6,7 +6,10 @@ W_i = diag(g_i) A_i^H U_i (He and Joseph, IEEE Trans. Signal Processing 2024, se
     mean     = (kron W_i) (z / (s2 + P)),                z = (kron U_i^H) y,
     variance = kron g_i - (kron |W_i|^2) (1 / (s2 + P)).
 
-Where p_i vanishes its columns are zero: at s2 = 0 these are the pseudo-inverses of A_i diag(sqrt(g_i)).
+A factor with fewer kept columns than rows goes through its smaller Gram matrix
+diag(g_i)^1/2 A_i^H A_i diag(g_i)^1/2 = V_i diag(p_i) V_i^H, in the scale W_i = diag(g_i)^1/2 V_i and
+U_i = A_i W_i, which multiplies z by sqrt(p_i) and divides W_i by it.
+Where P vanishes 1 / (s2 + P) counts as zero: at s2 = 0 these are the pseudo-inverses of A_i diag(sqrt(g_i)).
 """
 
 from typing import NamedTuple
@@ -25,6 +28,7 @@ class KroneckerPosterior(NamedTuple):
     state: State
     W: tuple[Tensor, ...]  # (B, n_i, k_i)
     P: Tensor  # (B, k_1 ... k_I)
+    scale: Tensor  # (B, k_1 ... k_I): the product of p_i over the factors of the smaller Gram matrix
     z: Tensor  # (B, k_1 ... k_I)
     D: Tensor  # (B, k_1 ... k_I): 1 / (s2 + P), zero where P is
 
@@ -34,56 +38,60 @@ class KroneckerPosterior(NamedTuple):
 
     def variance(self) -> Tensor:
         """(B, n_1 ... n_I), real."""
-        spectral = kron_matvec([squared_modulus(W) for W in self.W], self.D)
-        return (kron_vectors(self.state.g) - spectral).clamp(min=0)
+        explained = kron_matvec([squared_modulus(W) for W in self.W], self.scale * self.D)
+        return (kron_vectors(self.state.g) - explained).clamp(min=0)
 
     def cost(self) -> Tensor:
-        """log det(s2 I + A G A^H) + y^H (s2 I + A G A^H)^-1 y, up to constants of s2 = 0: (B,)."""
-        s2 = self.state.noise_variance.unsqueeze(-1)
-        total, energy = s2 + self.P, squared_modulus(self.z)
-        inverse = reciprocal(total)
-        log_det = torch.where(total > 0, total, 1).log().sum(-1)
-        rest = self.state.y.shape[-1] - self.P.shape[-1]
-        log_det = log_det + rest * torch.where(s2 > 0, s2, 1).log().squeeze(-1)
-        return log_det + (energy * inverse).sum(-1) + self._outside() * reciprocal(s2).squeeze(-1)
+        """log det(s2 I + A G A^H) + y^H (s2 I + A G A^H)^-1 y: (B,); where s2 = 0, over the range of A G only."""
+        s2 = self.state.noise_variance
+        null = self.state.y.shape[-1] - (self.P > 0).sum(-1)
+        total = s2.unsqueeze(-1) + self.P
+        log_det = torch.where(self.P > 0, total, 1).log().sum(-1) + null * torch.where(s2 > 0, s2, 1).log()
+        energy = self._energy()
+        return log_det + (energy * self.D).sum(-1) + self._outside(energy) * reciprocal(s2)
 
     def residual(self) -> Tensor:
         """||y - A mean||^2: (B,)."""
-        left = squared_modulus(self.z) * (1 - self.P * self.D).square()
-        return left.sum(-1) + self._outside()
+        energy = self._energy()
+        return (energy * (1 - self.P * self.D).square()).sum(-1) + self._outside(energy)
 
     def degrees_of_freedom(self) -> Tensor:
         """The sum of 1 - variance / g over the kept entries: (B,)."""
         return (self.P * self.D).sum(-1)
 
-    def _outside(self) -> Tensor:
-        """Energy of y outside the span of the eigenvectors that are kept: (B,)."""
-        energy = squared_modulus(self.state.y).sum(-1) - squared_modulus(self.z).sum(-1)
-        return energy.clamp(min=0)
+    def _energy(self) -> Tensor:
+        """Energy of y along each eigenvector of A G A^H with P > 0."""
+        return squared_modulus(self.z) * reciprocal(self.scale) * (self.P > 0)
+
+    def _outside(self, energy: Tensor) -> Tensor:
+        """Energy of y outside the range of A G: (B,)."""
+        return (squared_modulus(self.state.y).sum(-1) - energy.sum(-1)).clamp(min=0)
 
 
 def kronecker_posterior(state: State) -> KroneckerPosterior:
     """The posterior under prior variances kron g_i."""
-    p, U, W = zip(*(_spectrum(A, g) for A, g in zip(state.factors, state.g, strict=True)), strict=True)
-    P = kron_vectors(p)
-    s2 = state.noise_variance.unsqueeze(-1)
-    D = torch.where(P > 0, reciprocal(s2 + P), 0)
-    z = kron_matvec([u.mH for u in U], state.y)
-    return KroneckerPosterior(state, W, P, z, D)
+    spectra = [_spectrum(A, g) for A, g in zip(state.factors, state.g, strict=True)]
+    P = kron_vectors([s.p for s in spectra])
+    scale = kron_vectors([s.scale for s in spectra])
+    z = kron_matvec([s.U.mH for s in spectra], state.y)
+    inside = (P > 0).to(P.dtype)
+    D = inside / (state.noise_variance.unsqueeze(-1) + P + (1 - inside))
+    return KroneckerPosterior(state, tuple(s.W for s in spectra), P, scale, z, D)
 
 
-def _spectrum(A: Tensor, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """p (B, k), U (B, M, k) and W (B, n, k) with k = min(M, n), from the smaller of the two Gram matrices."""
+class _Spectrum(NamedTuple):
+    p: Tensor
+    scale: Tensor
+    U: Tensor
+    W: Tensor
+
+
+def _spectrum(A: Tensor, g: Tensor) -> _Spectrum:
     amplitude = root(g)
     S = A * amplitude.unsqueeze(-2)
-    thin = S.shape[-1] < S.shape[-2]
-    p, vectors = eigh(S.mH @ S if thin else S @ S.mH)
-    p = torch.where(p > p[..., -1:] * (torch.finfo(p.dtype).eps * max(S.shape[-2:])), p, 0)
-    if thin:
-        sigma = root(p)
-        U = S @ vectors * reciprocal(sigma).unsqueeze(-2)
-        right = vectors * sigma.unsqueeze(-2)
-    else:
-        U = vectors
-        right = S.mH @ vectors * (p > 0).unsqueeze(-2)
-    return p, U, right * amplitude.unsqueeze(-1)
+    smaller = S.shape[-1] < S.shape[-2]
+    p, vectors = eigh(S.mH @ S if smaller else S @ S.mH)
+    p = p * (p > p[..., -1:] * (torch.finfo(p.dtype).eps * max(S.shape[-2:])))
+    if smaller:
+        return _Spectrum(p, p, S @ vectors, vectors * amplitude.unsqueeze(-1))
+    return _Spectrum(p, torch.ones_like(p), vectors, S.mH @ vectors * amplitude.unsqueeze(-1))

@@ -47,7 +47,7 @@ def prune(state: State, ratios: tuple[float, ...], floor: float) -> State:
     kept = []
     for g, ratio in zip(state.g, ratios, strict=True):
         limit = (ratio * g.amax(-1, keepdim=True)).clamp(min=floor)
-        kept.append(torch.where(g >= limit, g, 0))
+        kept.append(g * (g >= limit))
     return state._replace(g=tuple(kept))
 
 
@@ -58,6 +58,8 @@ def shrink(state: State) -> State:
     """
     factors, gs, indices = list(state.factors), list(state.g), list(state.index)
     for i, g in enumerate(gs):
+        if int(torch.count_nonzero(g)) == g.numel():
+            continue
         kept = g > 0
         width = max(1, int(kept.sum(-1).amax()))
         if width < g.shape[-1]:

@@ -30,12 +30,12 @@ def sweep(second_moment: Tensor, g: Sequence[Tensor], couple: Couple = uncoupled
     total = torch.stack(counts).prod(0)
     later = [second_moment]
     for v in reversed(g[1:]):
-        later.append((later[-1].unflatten(-1, (-1, v.shape[-1])) @ reciprocal(v).unsqueeze(-1)).squeeze(-1))
+        later.append((later[-1].reshape(len(v), -1, v.shape[-1]) @ reciprocal(v).unsqueeze(-1)).squeeze(-1))
     earlier = torch.ones_like(g[0][:, :1])
     new = []
     for i, (v, contracted) in enumerate(zip(g, reversed(later), strict=True)):
-        summed = (earlier.unsqueeze(-2) @ contracted.unflatten(-1, (-1, v.shape[-1]))).squeeze(-2)
-        updated = torch.where(v > 0, couple(i, summed * (counts[i] / total)), 0)
+        summed = (earlier.unsqueeze(-2) @ contracted.reshape(len(v), -1, v.shape[-1])).squeeze(-2)
+        updated = couple(i, summed * (counts[i] / total)) * (v > 0)
         new.append(updated)
         earlier = kron_vectors([earlier, reciprocal(updated)])
     return tuple(new)
