@@ -79,7 +79,7 @@ class ExpectationMaximisation(ABC):
         if y.device.type == "cpu" and self.tolerance is not None:
             size = CACHED_ENTRIES // math.prod(problem.lengths)
         size = max(1, size)
-        runs = [self._run(problem.part(start, size), ratios, history) for start in range(0, max(1, total), size)]
+        runs = [self._run(problem.pick(slice(start, start + size)), ratios, history) for start in range(0, max(1, total), size)]
         return self._finish(problem, join(runs), compact)
 
     @abstractmethod

@@ -25,11 +25,11 @@ class Problem(NamedTuple):
         """N_1, ..., N_I."""
         return tuple(factor.shape[-1] for factor in self.factors)
 
-    def part(self, start: int, size: int) -> "Problem":
-        """`size` problems of the flat batch, from `start`."""
-        factors = tuple(f if f.shape[0] == 1 else f[start : start + size] for f in self.factors)
-        noise = None if self.noise_variance is None else self.noise_variance[start : start + size]
-        y = self.y[start : start + size]
+    def pick(self, members: Tensor | slice) -> "Problem":
+        """The problems of the flat batch at these indices."""
+        factors = tuple(f if f.shape[0] == 1 else f[members] for f in self.factors)
+        noise = None if self.noise_variance is None else self.noise_variance[members]
+        y = self.y[members]
         return Problem(factors, y, noise, y.shape[:1])
 
 
