@@ -12,7 +12,9 @@ def require_matrix(name: str, matrix: Tensor, *, square: bool = False) -> None:
         kind = "square matrices (..., n, n)" if square else "matrices (..., m, n)"
         raise ValueError(f"{name} must hold {kind}, got shape {tuple(matrix.shape)}")
     if matrix.dtype not in DECOMPOSABLE:
-        raise ValueError(f"{name} must be of single or double precision, got {matrix.dtype}: convert it with .float()")
+        raise ValueError(
+            f"{name} must be of single or double precision, got {matrix.dtype}: convert it with .float()"
+        )
 
 
 def require_finite(name: str, tensor: Tensor) -> None:
@@ -23,7 +25,9 @@ def require_finite(name: str, tensor: Tensor) -> None:
 
 def require_one_device(**tensors: Tensor | float | None) -> None:
     """ValueError with both shapes where two tensors live on different devices."""
-    held = [(name, tensor) for name, tensor in tensors.items() if isinstance(tensor, Tensor) and tensor.ndim > 0]
+    held = [
+        (name, tensor) for name, tensor in tensors.items() if isinstance(tensor, Tensor) and tensor.ndim > 0
+    ]
     for name, tensor in held[1:]:
         first, reference = held[0]
         if tensor.device != reference.device:
@@ -36,5 +40,7 @@ def require_one_device(**tensors: Tensor | float | None) -> None:
 def require_broadcast(name: str, shape: torch.Size, onto_name: str, onto: torch.Size) -> None:
     """ValueError with both shapes unless `shape` broadcasts onto `onto` without enlarging it."""
     trailing = onto[len(onto) - len(shape) :]
-    if len(shape) > len(onto) or any(size not in (1, target) for size, target in zip(shape, trailing, strict=True)):
+    if len(shape) > len(onto) or any(
+        size not in (1, target) for size, target in zip(shape, trailing, strict=True)
+    ):
         raise ValueError(f"{name} of shape {tuple(shape)} does not broadcast onto {onto_name} {tuple(onto)}")

@@ -14,6 +14,11 @@ from torch import Tensor
 NAMESPACE = "unfoldkit"
 
 
+def under_functorch() -> bool:
+    """Whether a `torch.func` transform such as vmap or grad is running."""
+    return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+
+
 def full_precision(function: Callable[..., Any]) -> Callable[..., Any]:
     """Run `function` with autocast switched off on the device of its first tensor argument."""
 
@@ -44,11 +49,12 @@ def operator(
     registered.register_autograd(backward_in_full_precision, setup_context=setup_context)
 
     def apply(*args: Any) -> Any:
-        transformed = not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
-        return transformable.apply(*args) if transformed else registered(*args)
+        return transformable.apply(*args) if under_functorch() else registered(*args)
 
     def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
-        result = apply(*(_batch_in_front(arg, dim, info.batch_size) for arg, dim in zip(args, in_dims, strict=True)))
+        result = apply(
+            *(_batch_in_front(arg, dim, info.batch_size) for arg, dim in zip(args, in_dims, strict=True))
+        )
         return result, (0 if isinstance(result, Tensor) else (0,) * len(result))
 
     registered.register_vmap(vmap)

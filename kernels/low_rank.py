@@ -73,7 +73,11 @@ def _thresholds(
 ) -> Tensor:
     """t_i of every singular value, (..., k)."""
     require_one_device(matrix=matrix, threshold=threshold, weights=weights)
-    if partial < 0 or (rank is not None and rank < 0) or (not isinstance(threshold, Tensor) and threshold < 0):
+    if (
+        partial < 0
+        or (rank is not None and rank < 0)
+        or (not isinstance(threshold, Tensor) and threshold < 0)
+    ):
         raise ValueError(f"threshold {threshold}, partial {partial} and rank {rank} must not be negative")
     *batch, m, n = matrix.shape
     values = torch.Size((*batch, min(m, n)))
