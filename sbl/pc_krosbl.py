@@ -59,12 +59,14 @@ class PCKroSBL(ExpectationMaximisation):
 
     def m_step(self, second_moment: Tensor, state: State) -> tuple[Tensor, ...]:
         coupling = [self._coupling(i, g) for i, g in zip(state.index, state.g, strict=True)]
+        guesses = [_likely_positive(C.detach(), g.detach()) for C, g in zip(coupling, state.g, strict=True)]
 
         def couple(factor: int, b: Tensor) -> Tensor:
             if not self._couples(factor):
                 return b
             C = coupling[factor]
-            g = nonnegative_least_squares(C, b)
+            g = nonnegative_least_squares(C, b, guesses[factor])
+            guesses[factor] = g.detach() > 0
             return (C @ g.unsqueeze(-1)).squeeze(-1) + OFFSET
 
         early = self.tolerance is not None
@@ -83,3 +85,9 @@ class PCKroSBL(ExpectationMaximisation):
         kept = (g > 0).to(g.dtype)
         beside = (apart == 1) * kept.unsqueeze(-1) * kept.unsqueeze(-2)
         return (apart == 0) + self.beta * beside
+
+
+def _likely_positive(C: Tensor, coupled: Tensor) -> Tensor:
+    """Where the g behind coupled = C g + offset was positive, offset aside."""
+    g = torch.linalg.solve_ex(C, coupled.unsqueeze(-1))[0].squeeze(-1)
+    return g > 1e-3 * g.amax(-1, keepdim=True)
