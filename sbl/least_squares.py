@@ -1,5 +1,6 @@
 """Least squares on a chosen support, for the greedy methods and the oracle."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -46,9 +47,14 @@ def point_estimate(problem: Problem, x: Tensor, iterations: Tensor, converged: T
 
 
 def residual_limit(problem: Problem) -> Tensor:
-    """Energy below which a greedy method has explained y: M s2, and at least rounding's share of y: (B,)."""
+    """Energy below which a greedy method has explained y: (B,).
+
+    White noise in M samples stays below s2 (M + 2 sqrt(M log M)) with probability 1 - 1/M or more
+    (Cai and Wang, IEEE Trans. Information Theory 2011); rounding's share of y is the least.
+    """
     energy = squared_modulus(problem.y).sum(-1)
     rounding = energy * torch.finfo(energy.dtype).eps
     if problem.noise_variance is None:
         return rounding
-    return torch.maximum(rounding, problem.y.shape[-1] * problem.noise_variance)
+    M = problem.y.shape[-1]
+    return torch.maximum(rounding, (M + 2 * math.sqrt(M * math.log(M))) * problem.noise_variance)
