@@ -1,12 +1,12 @@
 """Overlap-save: a large convolution as one small complex matrix product a frequency.
 
-A plane is cut into tiles of T x T samples whose first corners are V = T - k + 1 apart. A circular correlation of
-length T with a k x k window is the linear one on V x V of the samples, so that
+A plane is cut into tiles of T x T samples whose first corners are V = T - k + 1 apart. A circular
+correlation of length T with a k x k window is the linear one on V x V of the samples, so that
 
     out = first V x V of F^-1( X_f S_f ),   S_f = sum_j w_j exp(2 pi i f j / T),
 
-with X_f (tiles, channels in) the tiles' spectra and S_f (channels in, channels out). Everything is laid out with the
-frequency first, (T, T / 2 + 1, tiles, channels), so that the products need no further copy.
+with X_f (tiles, channels in) the tiles' spectra and S_f (channels in, channels out). Everything is laid out
+with the frequency first, (T, T / 2 + 1, tiles, channels), so that the products need no further copy.
 Source: Oppenheim and Schafer, Discrete-Time Signal Processing, section 8.7.3.
 """
 
@@ -77,7 +77,7 @@ def spectrum_of(weight: Tensor, size: int) -> Tensor:
 
 
 def window_of(product: Tensor, height: int, width: int) -> Tensor:
-    """The lags below (height, width), as (O, I, height, width), of a correlation with spectrum (T, T / 2 + 1, I, O)."""
+    """Lags (O, I, height, width) of the correlation whose spectrum is (T, T / 2 + 1, I, O)."""
     size, half, inputs, outputs = product.shape
     down = _roots(size, size, height, product.dtype, product.device).mT
     across = _roots(size, half, width, product.dtype, product.device).mT
@@ -93,8 +93,8 @@ def tile_spectra(
 ) -> Tensor:
     """Spectra (T, T / 2 + 1, tiles, channels) of the tiles of a strip.
 
-    The first tile starts `before` samples above and left of the plane (N, C, H, W), which is continued by zeros; of each
-    tile the first `extent` samples down and across count, the others are zero.
+    The first tile starts `before` samples above and left of the plane (N, C, H, W), which is continued by
+    zeros; of each tile the first `extent` samples down and across count, the others are zero.
     """
     down, across = grid.step
     top = strip.first_row * down - before[0]
@@ -115,7 +115,7 @@ def _window(plane: Tensor, dim: int, start: int, length: int) -> Tensor:
 
 
 def planes_of(spectra: Tensor, grid: Tiling, strip: Strip, first: tuple[int, int]) -> Tensor:
-    """The `step` samples from `first` on of every tile, put side by side: (images, channels, rows, columns)."""
+    """The `step` samples from `first` on of every tile, side by side: (images, channels, rows, columns)."""
     rows, columns = (slice(start, start + step) for start, step in zip(first, grid.step, strict=True))
     down = torch.fft.ifft(spectra, dim=0)[rows]
     tiles = down.unflatten(2, (-1, strip.rows, grid.columns)).permute(2, 5, 3, 0, 4, 1)

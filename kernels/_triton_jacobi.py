@@ -1,16 +1,20 @@
 """One-sided Jacobi on chip: the SVD and the Hermitian eigendecomposition of small matrices, one program each.
 
-The columns of W = [A; I] are rotated in pairs until those of A are orthogonal: then A V = U diag(s), with V in the rows
-that began as I. At step j of a sweep column i meets column i xor j, so that a sweep of COLUMNS - 1 steps meets every pair
-once and half of the pairs rotate at a time. Each pair also puts the longer column first, which leaves s sorted.
-For columns x, y with g = x^H y and z = (|y|^2 - |x|^2) / (2 |g|):
+The columns of A are rotated in pairs until they are orthogonal: then A V = U diag(s), with V the product of
+the rotations. At step j of a sweep column i meets column i xor j, so that a sweep of COLUMNS - 1 steps
+meets every pair once and half of the pairs rotate at a time. Each pair also puts the longer column first,
+which leaves s sorted. For columns x, y with g = x^H y and z = (|y|^2 - |x|^2) / (2 |g|):
 
-    t = sign(z) / (|z| + sqrt(1 + z^2)),  c = 1 / sqrt(1 + t^2),  x' = c x - c t y~,  y' = c t x + c y~,  y~ = y g* / |g|
+    t = sign(z) / (|z| + sqrt(1 + z^2)),  c = 1 / sqrt(1 + t^2),  x' = c x - c t y~,  y' = c t x + c y~,  y~
+    = y g* / |g|
 
-A Hermitian A is shifted by 2 |A|_F to be definite, with a condition number of at most 3; then U = V, and I is not needed.
-Source: Hestenes, "Inversion of matrices by biorthogonalization", 1958; Demmel and Veselic, "Jacobi's method is more
-accurate than QR", 1992; de Rijk, "A one-sided Jacobi algorithm", 1989 (the order).
+A Hermitian A is shifted by 2 |A|_F to be definite, with a condition number of at most 3; then U = V, and V
+is not accumulated.
+Source: Hestenes, "Inversion of matrices by biorthogonalization", 1958; Demmel and Veselic, "Jacobi's method
+is more accurate than QR", 1992; de Rijk, "A one-sided Jacobi algorithm", 1989 (the order).
 """
+
+# mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
 
 import math
 
@@ -24,36 +28,73 @@ SWEEPS = 30
 
 
 @triton.jit
+def _load(pointer, here, inside, COMPLEX: tl.constexpr):
+    if COMPLEX:
+        return tl.load(pointer + 2 * here, inside, 0.0), tl.load(pointer + 2 * here + 1, inside, 0.0)
+    re = tl.load(pointer + here, inside, 0.0)
+    return re, tl.zeros_like(re)
+
+
+@triton.jit
+def _store(pointer, here, inside, re, im, COMPLEX: tl.constexpr):
+    if COMPLEX:
+        tl.store(pointer + 2 * here, re, inside)
+        tl.store(pointer + 2 * here + 1, im, inside)
+    else:
+        tl.store(pointer + here, re, inside)
+
+
+@triton.jit
+def _partner(re, im, partner, COMPLEX: tl.constexpr):
+    across = tl.broadcast_to(partner[None, :], re.shape)
+    if COMPLEX:
+        return tl.gather(re, across, 1), tl.gather(im, across, 1)
+    other = tl.gather(re, across, 1)
+    return other, other
+
+
+@triton.jit
+def _rotate(re, im, other_re, other_im, a_re, a_im, b_re, b_im, COMPLEX: tl.constexpr):
+    """Columns a x + b y of columns x and their partners y."""
+    if COMPLEX:
+        new_re = a_re * re - a_im * im + b_re * other_re - b_im * other_im
+        return new_re, a_re * im + a_im * re + b_re * other_im + b_im * other_re
+    return a_re * re + b_re * other_re, im
+
+
+@triton.jit
 def jacobi_kernel(
     matrix,
-    vectors,
+    left,
+    right,
     values,
     m,
     n,
-    total_rows,
     tolerance,
-    negligible,
     max_sweeps,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     COMPLEX: tl.constexpr,
+    RIGHT: tl.constexpr,
 ):
-    """W = [A; I] in `matrix` (batch, total_rows, n) to rotated W, its first m rows normalised, and their norms.
+    """A (batch, m, n), m >= n, to U (batch, m, n), s (batch, n) and, if RIGHT, V (batch, n, n).
 
-    Complex numbers are pairs of reals. `tolerance` bounds |g| / (|x| |y|), columns with |x|^2 below `negligible` are zero.
+    Complex numbers are pairs of reals. `tolerance` bounds |g| / (|x| |y|); columns shorter than its square
+    count as zero, and so are their columns of U.
     """
-    PARTS: tl.constexpr = 2 if COMPLEX else 1
+    program = tl.program_id(0).to(tl.int64)
     row = tl.arange(0, ROWS)[:, None]
     index = tl.arange(0, COLUMNS)
     column = index[None, :]
-    inside = (row < total_rows) & (column < n)
-    top = row < m
-    here = (tl.program_id(0).to(tl.int64) * total_rows + row) * n + column
-    re = tl.load(matrix + here * PARTS, mask=inside, other=0.0)
-    im = tl.zeros_like(re)
-    if COMPLEX:
-        im = tl.load(matrix + here * PARTS + 1, mask=inside, other=0.0)
+    inside = (row < m) & (column < n)
+    here = (program * m + row) * n + column
+    re, im = _load(matrix, here, inside, COMPLEX)
+    diagonal = tl.arange(0, COLUMNS)[:, None]
+    v_re = tl.where(diagonal == column, 1.0, 0.0).to(re.dtype)
+    v_im = tl.zeros_like(v_re)
 
+    tolerance = tl.zeros((COLUMNS,), re.dtype) + tolerance
+    negligible = tolerance * tolerance * tolerance * tolerance
     changes = 1
     sweep = 0
     while (changes > 0) & (sweep < max_sweeps):
@@ -62,28 +103,22 @@ def jacobi_kernel(
             partner = index ^ step
             first = tl.minimum(index, partner)
             leads = index == first
-            across = tl.broadcast_to(partner[None, :], (ROWS, COLUMNS))
-            other_re = tl.gather(re, across, 1)
-            square = re * re
-            product = re * other_re
-            other_im = im
+            other_re, other_im = _partner(re, im, partner, COMPLEX)
+            # One value a pair, read by both of its columns: they must decide alike.
             if COMPLEX:
-                other_im = tl.gather(im, across, 1)
-                square += im * im
-                product += im * other_im
-            square = tl.sum(tl.where(top, square, 0.0), 0)
+                square = tl.sum(re * re + im * im, 0)
+                g_re = tl.gather(tl.sum(re * other_re + im * other_im, 0), first, 0)
+                g_im = tl.gather(tl.sum(re * other_im - im * other_re, 0), first, 0)
+            else:
+                square = tl.sum(re * re, 0)
+                g_re = tl.gather(tl.sum(re * other_re, 0), first, 0)
+                g_im = tl.zeros_like(g_re)
             x_square = tl.gather(square, first, 0)
             y_square = tl.gather(square, tl.maximum(index, partner), 0)
-            # One value a pair, read by both of its columns: they must decide alike.
-            g_re = tl.gather(tl.sum(tl.where(top, product, 0.0), 0), first, 0)
-            g_im = tl.zeros_like(g_re)
-            g = tl.abs(g_re)
+            g = tl.maximum(tl.abs(g_re), tl.abs(g_im))
             if COMPLEX:
-                g_im = tl.sum(tl.where(top, re * other_im - im * other_re, 0.0), 0)
-                g_im = tl.gather(g_im, first, 0)
-                largest = tl.maximum(g, tl.abs(g_im))
-                divisor = tl.where(largest > 0, largest, 1.0)
-                g = largest * tl.sqrt((g_re / divisor) * (g_re / divisor) + (g_im / divisor) * (g_im / divisor))
+                unit = tl.where(g > 0, g, 1.0)
+                g = g * tl.sqrt((g_re / unit) * (g_re / unit) + (g_im / unit) * (g_im / unit))
 
             counts = tl.minimum(x_square, y_square) > negligible
             rotates = counts & (g > tolerance * tl.sqrt(x_square) * tl.sqrt(y_square))
@@ -97,32 +132,28 @@ def jacobi_kernel(
             changes += tl.sum((rotates | swaps).to(tl.int32), 0)
 
             signed = tl.where(leads, -s, s)
-            own = tl.where(swaps, -signed, c)[None, :]
-            others = tl.where(swaps, c, signed)[None, :]
+            own = tl.where(swaps, -signed, c)
+            others = tl.where(swaps, c, signed)
             phase_re = tl.where(rotates, g_re / g, 1.0)
-            if COMPLEX:
-                phase_im = tl.where(rotates, -g_im / g, 0.0)
-                own_re = own * tl.where(leads, 1.0, phase_re)[None, :]
-                own_im = own * tl.where(leads, 0.0, phase_im)[None, :]
-                others_re = others * tl.where(leads, phase_re, 1.0)[None, :]
-                others_im = others * tl.where(leads, phase_im, 0.0)[None, :]
-                new_re = own_re * re - own_im * im + others_re * other_re - others_im * other_im
-                im = own_re * im + own_im * re + others_re * other_im + others_im * other_re
-                re = new_re
-            else:
-                own = own * tl.where(leads, 1.0, phase_re)[None, :]
-                others = others * tl.where(leads, phase_re, 1.0)[None, :]
-                re = own * re + others * other_re
+            phase_im = tl.where(rotates, -g_im / g, 0.0)
+            a_re = (own * tl.where(leads, 1.0, phase_re))[None, :]
+            a_im = (own * tl.where(leads, 0.0, phase_im))[None, :]
+            b_re = (others * tl.where(leads, phase_re, 1.0))[None, :]
+            b_im = (others * tl.where(leads, phase_im, 0.0))[None, :]
+            re, im = _rotate(re, im, other_re, other_im, a_re, a_im, b_re, b_im, COMPLEX)
+            if RIGHT:
+                other_re, other_im = _partner(v_re, v_im, partner, COMPLEX)
+                v_re, v_im = _rotate(v_re, v_im, other_re, other_im, a_re, a_im, b_re, b_im, COMPLEX)
         sweep += 1
 
-    square = tl.sum(tl.where(top, re * re + im * im, 0.0), 0)
+    square = tl.sum(re * re + im * im, 0)
     norm = tl.sqrt(square)
-    inverse = tl.where(square > negligible, 1 / tl.where(square > negligible, norm, 1.0), 0.0)
-    factor = tl.where(top, inverse[None, :], 1.0)
-    tl.store(vectors + here * PARTS, re * factor, mask=inside)
-    if COMPLEX:
-        tl.store(vectors + here * PARTS + 1, im * factor, mask=inside)
-    tl.store(values + tl.program_id(0).to(tl.int64) * n + index, norm, mask=index < n)
+    inverse = tl.where(square > negligible, 1 / tl.where(square > negligible, norm, 1.0), 0.0)[None, :]
+    _store(left, here, inside, re * inverse, im * inverse, COMPLEX)
+    tl.store(values + program * n + index, norm, index < n)
+    if RIGHT:
+        kept = (diagonal < n) & (column < n)
+        _store(right, (program * n + diagonal) * n + column, kept, v_re, v_im, COMPLEX)
 
 
 def serves(matrix: Tensor) -> bool:
@@ -130,39 +161,41 @@ def serves(matrix: Tensor) -> bool:
     return matrix.numel() > 0 and min(matrix.shape[-2:]) <= LARGEST[matrix.dtype]
 
 
-def blocks(dtype: torch.dtype, total_rows: int, columns: int) -> tuple[int, int, int]:
-    """ROWS, COLUMNS and the warps that leave each thread 32 registers of W."""
-    rows, columns = triton.next_power_of_2(total_rows), max(2, triton.next_power_of_2(columns))
-    words = rows * columns * dtype.itemsize // 4
-    return rows, columns, min(16, max(1, words // 1024))
+def blocks(dtype: torch.dtype, m: int, n: int) -> tuple[int, int, int]:
+    """ROWS, COLUMNS and the warps at which no thread spills a register."""
+    rows, columns = triton.next_power_of_2(m), max(2, triton.next_power_of_2(n))
+    numbers = rows * columns * (2 if dtype.is_complex else 1)
+    return rows, columns, min(16, max(1, numbers // 512))
 
 
-def _rotate(stacked: Tensor, m: int) -> tuple[Tensor, Tensor]:
-    """Rotated W (batch, rows, n) with its first m rows normalised, and the norms (batch, n)."""
-    batch, total_rows, n = stacked.shape
-    stacked = stacked.contiguous()
-    vectors = torch.empty_like(stacked)
-    values = stacked.new_empty(batch, n, dtype=stacked.dtype.to_real())
-    rows, columns, warps = blocks(stacked.dtype, total_rows, n)
-    eps = torch.finfo(stacked.dtype).eps
-    as_reals = torch.view_as_real if stacked.is_complex() else torch.clone
-    with torch.cuda.device_of(stacked):
+def _reals(tensor: Tensor) -> Tensor:
+    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
+
+
+def _jacobi(matrix: Tensor, right: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """U (batch, m, n), s (batch, n) and V (batch, n, n), which is left unset unless `right`."""
+    batch, m, n = matrix.shape
+    matrix = matrix.resolve_conj().contiguous()
+    U, V = torch.empty_like(matrix), matrix.new_empty(batch, n, n)
+    values = matrix.new_empty(batch, n, dtype=matrix.dtype.to_real())
+    rows, columns, warps = blocks(matrix.dtype, m, n)
+    with torch.cuda.device_of(matrix):
         jacobi_kernel[(batch,)](
-            as_reals(stacked),
-            torch.view_as_real(vectors) if stacked.is_complex() else vectors,
+            _reals(matrix),
+            _reals(U),
+            _reals(V),
             values,
             m,
             n,
-            total_rows,
-            2 * eps * math.sqrt(m),
-            eps**4,
+            2 * torch.finfo(matrix.dtype).eps * math.sqrt(m),
             SWEEPS,
             ROWS=rows,
             COLUMNS=columns,
-            COMPLEX=stacked.is_complex(),
+            COMPLEX=matrix.is_complex(),
+            RIGHT=right,
             num_warps=warps,
         )
-    return vectors, values
+    return U, values, V
 
 
 def svd(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -182,11 +215,8 @@ def svd(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _svd_on_chip(flat: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    m, n = flat.shape[-2:]
     scale = _largest_entry(flat)
-    identity = torch.eye(n, dtype=flat.dtype, device=flat.device).expand(len(flat), n, n)
-    W, S = _rotate(torch.cat((flat / scale, identity), -2), m)
-    U, V = W[:, :m], W[:, m:]
+    U, S, V = _jacobi(flat / scale, right=True)
     vanishing = (torch.linalg.vector_norm(U, dim=-2) == 0)[:, None, :]
     if bool(vanishing.any()):
         U = torch.where(vanishing, torch.linalg.qr(U).Q, U)
@@ -203,7 +233,7 @@ def eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
     unit = flat / scale
     shift = 2 * torch.linalg.matrix_norm(unit)[:, None]
     shift = torch.where(shift > 0, shift, 1)
-    Q, shifted = _rotate(unit + torch.diag_embed(shift.expand(-1, n)).to(unit.dtype), n)
+    Q, shifted, _ = _jacobi(unit + torch.diag_embed(shift.expand(-1, n)).to(unit.dtype), right=False)
     values = (shifted - shift) * scale[..., 0]
     return values.flip(-1).reshape(matrix.shape[:-1]), Q.flip(-1).reshape(matrix.shape)
 

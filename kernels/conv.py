@@ -21,8 +21,8 @@ from kernels._overlap_save import (
 
 TILES = (32, 48, 64, 80, 96, 128, 160)
 
-# Nanoseconds on two CPU cores: a sample of a tile and channel through both transforms, a multiply-add of the product at
-# a frequency, an entry of the weight's spectrum, a multiply-add of the direct method.
+# Nanoseconds on two CPU cores: a sample of a tile and channel through both transforms, a multiply-add of the
+# product at a frequency, an entry of the weight's spectrum, a multiply-add of the direct method.
 TRANSFORM, PRODUCT, SPECTRUM, DIRECT = 6.0, 0.1, 1.5, 0.0186
 
 
@@ -36,21 +36,23 @@ def large_kernel_conv2d(
 ) -> Tensor:
     """Exact 2-D convolution (as in networks: a correlation) with a large window, stride 1, zero padding.
 
-    out[o, y, x] = bias[o] + sum_{c, i, j} weight[o, c, i, j] input[c, y + i - p, x + j - q], by overlap-save Fourier
-    tiles or directly (`F.conv2d`), whichever a count of operations says is faster. Both ways, and both gradients,
-    are exact up to rounding: the tiles' relative error is below 1e-5 in float32 and 1e-13 in float64.
+    out[o, y, x] = bias[o] + sum_{c, i, j} weight[o, c, i, j] input[c, y + i - p, x + j - q], by
+    overlap-save Fourier tiles or directly (`F.conv2d`), whichever a count of operations says is faster.
+    Both ways, and both gradients, are exact up to rounding: the tiles' relative error is below 1e-5 in
+    float32 and 1e-13 in float64.
 
     Args:
         input: (..., C, H, W), any H and W, also smaller than the window.
         weight: (O, C, h, w) with h and w odd.
         bias: (O,) or None.
         padding: "same" (output as large as the input), "valid", p, or (p, q).
-        spectrum: `conv_spectrum(weight)`, so that inference need not compute it again; it selects the tiles, and
+        spectrum: `conv_spectrum(weight)`, so that inference need not compute it again; it selects the
+        tiles, and
             a gradient reaches `weight` as if it had been computed from it.
 
-    float32 and float64 take either way; float16, bfloat16, anything under autocast (where the result has autocast's
-    type, as with `F.conv2d`) and anything inside a `torch.func` transform go direct. Tiles are transformed in
-    strips, so that the extra memory stays near that of input and output plus the spectrum.
+    float32 and float64 take either way; float16, bfloat16, anything under autocast (where the result has
+    autocast's type, as with `F.conv2d`) and anything inside a `torch.func` transform go direct. Tiles are
+    transformed in strips, so that the extra memory stays near that of input and output plus the spectrum.
 
     Returns:
         (..., O, H + 2p - h + 1, W + 2q - w + 1).
@@ -253,9 +255,11 @@ def _gradients(
     for_images: bool,
     for_weight: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Both gradients from one set of spectra of the output's gradient g; an empty tensor where one is not asked for.
+    """Both gradients from one set of spectra of the output's gradient g; an empty tensor where one is not
+    asked for.
 
-    images: full convolution of g with the window. weight: correlation of blocks of the images with g, its lags reversed.
+    images: full convolution of g with the window. weight: correlation of blocks of the images with g, its
+    lags reversed.
     """
     height, width = weight.shape[-2:]
     last = (height - 1, width - 1)

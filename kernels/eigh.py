@@ -32,16 +32,17 @@ def eigh(matrix: Tensor) -> Eigh:
         divide and conquer with the batch split over threads; on a GPU, for n <= 64, one-sided Jacobi on the
         matrix shifted to be definite, held on chip.
 
-    Gradient: Q (diag(g_l) + F o Q^H g_Q) Q^H, Hermitian part, with F_ij = 1 / (l_j - l_i). Convention: F_ij = 0
-    where |l_j - l_i| <= 10 n eps max|l|. The gradient is then finite everywhere, and exact for losses that do
-    not depend on the choice of basis within a coinciding group, nor on the phases of the eigenvectors.
+    Gradient: Q (diag(g_l) + F o Q^H g_Q) Q^H, Hermitian part, with F_ij = 1 / (l_j - l_i). Convention: F_ij
+    = 0 where |l_j - l_i| <= 10 n eps max|l|. The gradient is then finite everywhere, and exact for losses
+    that do not depend on the choice of basis within a coinciding group, nor on the phases of the
+    eigenvectors.
 
     Raises:
         ValueError: the shape or the dtype is not served.
         torch.linalg.LinAlgError: `matrix` holds NaN or infinity.
 
-    Source: Golub and Van Loan, Matrix Computations, chapter 8; Giles, "Collected matrix derivative results", 2008,
-    section 3.1.
+    Source: Golub and Van Loan, Matrix Computations, chapter 8; Giles, "Collected matrix derivative
+    results", 2008, section 3.1.
 
     Example:
         >>> eigenvalues, Q = eigh(torch.tensor([[2.0, 1.0], [1.0, 2.0]]))

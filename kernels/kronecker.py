@@ -1,28 +1,108 @@
-"""Products with Kronecker-structured matrices, factor by factor."""
+"""Products with Kronecker-structured matrices, factor by factor.
+
+One batched matrix product a factor: nothing of the size of the full matrix is formed.
+"""
 
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
+
+from kernels._checks import require_one_device
 
 
 def mode_product(tensor: Tensor, matrix: Tensor, mode: int) -> Tensor:
-    """Multiply axis `mode` of a tensor by a (..., M, N) matrix; the tensor's first axes pair with the matrix's batch."""
-    mode = mode % tensor.ndim
-    moved = tensor.movedim(mode, -1)
+    """Product of a tensor with a matrix along one axis: Y[.., i, ..] = sum_j A[i, j] X[.., j, ..].
+
+    Args:
+        tensor: X (..., N_1, ..., N_I), real or complex.
+        matrix: A (..., M, N). Its leading batch axes, if any, pair (and broadcast) with the first axes of
+        the tensor.
+        mode: the axis of the tensor, of size N, counted as Python does; not one of the batch axes.
+
+    Returns:
+        Y, whose axis `mode` has size M; of the promoted dtype. Gradients are those of the matrix product.
+
+    Raises:
+        ValueError: shapes or devices do not fit.
+
+    Source: Kolda and Bader, "Tensor decompositions and applications", 2009, section 2.5.
+
+    Example:
+        >>> X, A = torch.ones(2, 3, 4), torch.ones(5, 3)
+        >>> mode_product(X, A, 1).shape
+        torch.Size([2, 5, 4])
+    """
+    require_one_device(tensor=tensor, matrix=matrix)
+    shapes = f"tensor {tuple(tensor.shape)} and matrix {tuple(matrix.shape)}"
     batch = matrix.ndim - 2
-    between = moved.ndim - batch - 1
-    aligned = matrix.mT.reshape(*matrix.shape[:-2], *[1] * (between - 1), *matrix.mT.shape[-2:])
-    return (moved @ aligned).movedim(-1, mode)
+    if batch < 0 or not -tensor.ndim <= mode < tensor.ndim or mode % tensor.ndim < batch:
+        raise ValueError(
+            f"{shapes} do not fit along axis {mode}: matrix must be (..., M, N), axis {mode} no batch axis"
+        )
+    mode = mode % tensor.ndim
+    leading = _broadcast(shapes, matrix.shape[:-2], tensor.shape[:batch])
+    if tensor.shape[mode] != matrix.shape[-1]:
+        raise ValueError(f"{shapes} do not fit along axis {mode}")
+    before, after = tensor.shape[batch:mode], tensor.shape[mode + 1 :]
+    out = _apply(
+        tensor.reshape(*tensor.shape[:batch], math.prod(before), matrix.shape[-1], math.prod(after)), matrix
+    )
+    return out.reshape(*leading, *before, matrix.shape[-2], *after)
 
 
 def kron_matvec(factors: Sequence[Tensor], x: Tensor) -> Tensor:
-    """(A_1 kron A_2 kron ...) x for factors (..., M_i, N_i) and x (..., prod N_i); the first factor is slowest."""
-    y = x.unflatten(-1, [factor.shape[-1] for factor in factors])
-    order = len(factors)
-    for i, factor in enumerate(factors):
-        moved = y.movedim(i - order, -1)
-        rows = moved.shape[-order:-1]
-        flat = moved.reshape(*moved.shape[:-order], math.prod(rows), moved.shape[-1])
-        y = (flat @ factor.mT).unflatten(-2, rows).movedim(-1, i - order)
-    return y.flatten(-order)
+    """y = (A_1 kron A_2 kron ... kron A_I) x without the Kronecker product.
+
+    x is read as an N_1 x ... x N_I array, first factor slowest, and multiplied along each axis, the factor
+    that shrinks it most first: sums of products of the sizes in place of prod M_i prod N_i operations.
+
+    Args:
+        factors: A_i (..., M_i, N_i), real or complex.
+        x: (..., prod N_i). Batch axes of all arguments broadcast.
+
+    Returns:
+        y (..., prod M_i), of the promoted dtype. Gradients are those of the matrix products.
+
+    Raises:
+        ValueError: no factor, or shapes or devices that do not fit.
+
+    Source: Van Loan, "The ubiquitous Kronecker product", 2000, section 2.
+
+    Example:
+        >>> A, B = torch.tensor([[1.0, 2.0]]), torch.eye(2)
+        >>> kron_matvec([A, B], torch.tensor([1.0, 2.0, 3.0, 4.0]))
+        tensor([ 7., 10.])
+    """
+    shapes = f"factors {[tuple(factor.shape) for factor in factors]} and x {tuple(x.shape)}"
+    if not factors or min(factor.ndim for factor in factors) < 2 or x.ndim < 1:
+        raise ValueError(f"{shapes} do not fit: factors must be (..., M_i, N_i), x (..., prod N_i)")
+    sizes = [factor.shape[-1] for factor in factors]
+    if x.shape[-1] != math.prod(sizes):
+        raise ValueError(f"{shapes} do not fit: x must have {math.prod(sizes)} entries in its last axis")
+    require_one_device(x=x, **{f"factors[{i}]": factor for i, factor in enumerate(factors)})
+    batch = _broadcast(shapes, x.shape[:-1], *(factor.shape[:-2] for factor in factors))
+    for i in sorted(range(len(factors)), key=lambda i: factors[i].shape[-2] / max(1, factors[i].shape[-1])):
+        before, after = math.prod(sizes[:i]), math.prod(sizes[i + 1 :])
+        x = _apply(x.reshape(*x.shape[:-1], before, sizes[i], after), factors[i]).flatten(-3)
+        sizes[i] = factors[i].shape[-2]
+    return x.expand(*batch, math.prod(sizes))
+
+
+def _apply(x: Tensor, matrix: Tensor) -> Tensor:
+    """A (..., M, N) along the middle axis of x (..., P, N, Q)."""
+    dtype = torch.promote_types(x.dtype, matrix.dtype)
+    x, matrix = x.to(dtype), matrix.to(dtype)
+    if x.shape[-1] == 1:
+        return (x[..., 0] @ matrix.mT)[..., None]
+    if x.shape[-3] == 1:
+        return (matrix @ x[..., 0, :, :])[..., None, :, :]
+    return matrix[..., None, :, :] @ x
+
+
+def _broadcast(shapes: str, *batches: torch.Size) -> torch.Size:
+    try:
+        return torch.broadcast_shapes(*batches)
+    except RuntimeError as error:
+        raise ValueError(f"{shapes} have batch axes that do not broadcast") from error

@@ -22,10 +22,10 @@ class LeadingTriplet(NamedTuple):
 def leading_singular_triplet(matrix: Tensor) -> LeadingTriplet:
     """The best rank-one approximation sigma u v^H of each matrix of a batch.
 
-    With B = A A^H (of the shorter side, A scaled by a power of two so that nothing over- or underflows), u is
-    B's leading eigenvector, sigma v = A^H u. A Gram matrix squares the condition number, which spoils small
-    singular values but not the largest: sigma is within some ten units in the last place, and
-    u, v within eps s_1 / (s_1 - s_2), as by a full decomposition. Single precision forms B in double on a CPU.
+    With B = A A^H (of the shorter side, A scaled by a power of two so that nothing over- or underflows), u
+    is B's leading eigenvector, sigma v = A^H u. A Gram matrix squares the condition number, which spoils
+    small singular values but not the largest: sigma is within some ten units in the last place, and u, v
+    within eps s_1 / (s_1 - s_2), as by a full decomposition. Single precision forms B in double on a CPU.
 
     Args:
         matrix: (..., m, n) with m, n >= 1; float32, float64, complex64 or complex128.
@@ -35,8 +35,9 @@ def leading_singular_triplet(matrix: Tensor) -> LeadingTriplet:
         Phase: the entry of u of largest modulus (the first of equals) is real and positive.
         Of a zero matrix, u and v are the first unit vectors.
 
-    Gradient: by the resolvent of B at its leading eigenvalue. Convention: factors 1 / (s_1^2 - s_j^2) are 0 where
-    the difference is below 10 max(m, n) eps s_1^2, and 1 / sigma is 0 for a zero matrix; it is finite everywhere.
+    Gradient: by the resolvent of B at its leading eigenvalue. Convention: factors 1 / (s_1^2 - s_j^2) are 0
+    where the difference is below 10 max(m, n) eps s_1^2, and 1 / sigma is 0 for a zero matrix; it is finite
+    everywhere.
 
     Raises:
         ValueError: the shape or the dtype is not served.
@@ -48,7 +49,7 @@ def leading_singular_triplet(matrix: Tensor) -> LeadingTriplet:
     Example:
         >>> sigma, u, v = leading_singular_triplet(torch.tensor([[0.0, -2.0], [0.0, 0.0]]))
         >>> sigma, u, v
-        (tensor(2.), tensor([1., 0.]), tensor([-0., -1.]))
+        (tensor(2.), tensor([1., 0.]), tensor([ 0., -1.]))
     """
     require_matrix("matrix", matrix)
     if 0 in matrix.shape[-2:]:
@@ -82,11 +83,6 @@ def _exponents(dtype: torch.dtype) -> tuple[int, int]:
 
 def _forward(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     require_finite("matrix", matrix)
-    if matrix.is_cuda:
-        from kernels import _triton_leading_triplet
-
-        if _triton_leading_triplet.serves(matrix):
-            return _triton_leading_triplet.leading_singular_triplet(matrix)
     scale = _power_of_two(matrix)
     scaled = matrix / scale
     if matrix.shape[-2] > matrix.shape[-1]:
@@ -97,14 +93,25 @@ def _forward(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _by_gram(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    wide = _widened(matrix)
-    u = decompose(wide @ wide.mH)[1][..., -1]
-    image = (wide.mH @ u[..., None])[..., 0]
+    """sigma, u and v of matrices with no more rows than columns."""
+    u, image = _leading_vector(matrix)
     sigma = torch.linalg.vector_norm(image, dim=-1)
     zero = (sigma == 0)[..., None]
     u = torch.where(zero, _first_unit_vector(u), u)
     v = torch.where(zero, _first_unit_vector(image), image / torch.where(zero, 1, sigma[..., None]))
     return sigma.to(matrix.dtype.to_real()), u.to(matrix.dtype), v.to(matrix.dtype)
+
+
+def _leading_vector(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """The leading eigenvector u of A A^H, and A^H u."""
+    if matrix.is_cuda:
+        from kernels import _triton_leading_triplet
+
+        if _triton_leading_triplet.serves(matrix):
+            return _triton_leading_triplet.leading_vector(matrix)
+    wide = _widened(matrix)
+    u = decompose(wide @ wide.mH)[1][..., -1]
+    return u, (wide.mH @ u[..., None])[..., 0]
 
 
 def _widened(matrix: Tensor) -> Tensor:

@@ -30,33 +30,37 @@ def singular_value_threshold(
 ) -> Tensor:
     """Proximal operator of the nuclear norm, U diag(max(s_i - t_i, 0)) V^H, and its relatives.
 
-    With t_i = threshold for every i this is argmin_B threshold |B|_* + |B - A|_F^2 / 2. The relatives differ in t_i:
-    weighted, t_i = threshold weights_i (the proximal operator of the weighted norm where the weights ascend);
-    partial sum, t_i = 0 for i < partial; truncated, t_i infinite for i >= rank. They combine.
+    With t_i = threshold for every i this is argmin_B threshold |B|_* + |B - A|_F^2 / 2. The relatives
+    differ in t_i: weighted, t_i = threshold weights_i (the proximal operator of the weighted norm where the
+    weights ascend); partial sum, t_i = 0 for i < partial; truncated, t_i infinite for i >= rank. They
+    combine.
 
     Args:
         matrix: (..., m, n), float32, float64, complex64 or complex128; k = min(m, n).
         threshold: non-negative; a number, or real and broadcastable to the batch shape (...). Differentiable.
-        weights: non-negative, real, (k,) or (..., k), for the singular values in descending order. Differentiable.
+        weights: non-negative, real, (k,) or (..., k), for the singular values in descending order.
+        Differentiable.
         partial: how many leading singular values are left as they are.
         rank: the largest rank of the result.
 
     Returns:
         The thresholded matrix (..., m, n), within some hundred ulp of s_1. Single precision on a CPU goes
-        through the Gram matrix of the shorter side in double precision, A (V diag(max(1 - t / s, 0)) V^H): its squared
-        condition number costs at most 1e-16 s_1^2 / t, below single precision for t > 1e-8 s_1. Otherwise by `svd`.
+        through the Gram matrix of the shorter side in double precision, A (V diag(max(1 - t / s, 0)) V^H):
+        its squared condition number costs at most 1e-16 s_1^2 / t, below single precision for t > 1e-8 s_1.
+        Otherwise by `svd`.
 
-    Gradient: the divided differences of the shrinkage between each pair of singular values, exact also where they
-    coincide or vanish. Convention: at s_i = t_i the slope is 1; where coinciding singular values have
-    different t_i the difference quotient is replaced by the mean slope.
+    Gradient: the divided differences of the shrinkage between each pair of singular values, exact also
+    where they coincide or vanish. Convention: at s_i = t_i the slope is 1; where coinciding singular values
+    have different t_i the difference quotient is replaced by the mean slope.
 
     Raises:
         ValueError: a shape, a dtype, a device or a negative number.
         torch.linalg.LinAlgError: `matrix` holds NaN or infinity.
 
-    Source: Cai, Candes and Shen, "A singular value thresholding algorithm for matrix completion", 2010, theorem 2.1;
-    Oh et al., "Partial sum minimization of singular values in robust PCA", 2016, theorem 1; Gu et al., "Weighted
-    nuclear norm minimization and its applications to low level vision", 2017; gradient: Lewis and Sendov, 2005.
+    Source: Cai, Candes and Shen, "A singular value thresholding algorithm for matrix completion", 2010,
+    theorem 2.1; Oh et al., "Partial sum minimization of singular values in robust PCA", 2016, theorem 1; Gu
+    et al., "Weighted nuclear norm minimization and its applications to low level vision", 2017; gradient:
+    Lewis and Sendov, 2005.
 
     Example:
         >>> singular_value_threshold(torch.diag(torch.tensor([3.0, 2.0, 0.5])), 1.0).diagonal()
@@ -145,7 +149,7 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _difference_quotients(S: Tensor, slope: Tensor, level: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """(f_i -+ f_j) / (s_i -+ s_j) with f_i = slope_i (s_i - level_i), and the mean slope where that is 0 / 0."""
+    """(f_i -+ f_j) / (s_i -+ s_j) with f_i = slope_i (s_i - level_i); the mean slope where that is 0 / 0."""
     scale = unit_scale(S)
     s, shift = slope * S / scale, level / scale
     tolerance = 10 * size * torch.finfo(S.dtype).eps
@@ -167,23 +171,24 @@ def lowrank_sparse_step(
 ) -> LowRankSparse:
     """One alternation of the inexact augmented Lagrangian method for robust principal component analysis.
 
-    Minimises |B|_* + lambda |O|_1 + <Y, D - B - O> + mu/2 |D - B - O|_F^2 over B, then over O, and ascends in Y:
-    B' = SVT(D - O + Y / mu, 1 / mu),  R = D - B' + Y / mu,  O' = soft(R, lambda / mu),  Y' = mu (R - O').
+    Minimises |B|_* + lambda |O|_1 + <Y, D - B - O> + mu/2 |D - B - O|_F^2 over B, then over O, and ascends
+    in Y: B' = SVT(D - O + Y / mu, 1 / mu),  R = D - B' + Y / mu,  O' = soft(R, lambda / mu),  Y' = mu (R -
+    O').
 
     Args:
         observation, sparse, dual: D, O and Y, (..., m, n) of one shape, dtype and device.
         mu, lambda_: positive; a number, or real and broadcastable to the batch shape (...). Differentiable.
 
     Returns:
-        low_rank B', sparse O' and dual Y' (..., m, n). Y' equals Y + mu (D - B' - O'), written as the remainder
-        of the soft threshold: its entries never exceed lambda.
+        low_rank B', sparse O' and dual Y' (..., m, n). Y' equals Y + mu (D - B' - O'), written as the
+        remainder of the soft threshold: its entries never exceed lambda.
 
     Raises:
         ValueError: shapes, dtypes or devices differ, or a number is not positive.
         torch.linalg.LinAlgError: an argument holds NaN or infinity.
 
-    Source: Lin, Chen and Ma, "The augmented Lagrange multiplier method for exact recovery of corrupted low-rank
-    matrices", 2010, algorithm 5.
+    Source: Lin, Chen and Ma, "The augmented Lagrange multiplier method for exact recovery of corrupted
+    low-rank matrices", 2010, algorithm 5.
 
     Example:
         >>> D = torch.tensor([[2.0, 2.0], [2.0, 7.0]])
@@ -199,16 +204,74 @@ def lowrank_sparse_step(
                 f"observation {tuple(observation.shape)} {observation.dtype}"
             )
     require_one_device(observation=observation, sparse=sparse, dual=dual, mu=mu, lambda_=lambda_)
-    levels = []
-    for name, value in (("mu", mu), ("lambda_", lambda_)):
-        if not isinstance(value, Tensor) and value <= 0:
-            raise ValueError(f"{name} must be positive, got {value}")
-        level = torch.as_tensor(value, dtype=observation.dtype.to_real(), device=observation.device)
-        require_broadcast(name, level.shape, "the batch shape of observation", observation.shape[:-2])
-        levels.append(level[..., None, None])
-    penalty, weight = levels
-    shift = dual / penalty
-    low_rank = singular_value_threshold(observation - sparse + shift, (1 / penalty)[..., 0, 0])
-    residual = observation - low_rank + shift
-    new_sparse = soft_threshold(residual, weight / penalty)
-    return LowRankSparse(low_rank, new_sparse, penalty * (residual - new_sparse))
+    penalty = _positive("mu", mu, observation)
+    weight = _positive("lambda_", lambda_, observation)
+    level = (1 / penalty)[..., None, None]
+    low_rank = singular_value_threshold(observation - sparse + level * dual, level[..., 0, 0])
+    return LowRankSparse(low_rank, *_sparse_dual_update(observation, low_rank, dual, penalty, weight))
+
+
+def _positive(name: str, value: Tensor | float, observation: Tensor) -> Tensor:
+    """`value` at every matrix of the batch."""
+    if not isinstance(value, Tensor) and value <= 0:
+        raise ValueError(f"{name} must be positive, got {value}")
+    level = torch.as_tensor(value, dtype=observation.dtype.to_real(), device=observation.device)
+    require_broadcast(name, level.shape, "the batch shape of observation", observation.shape[:-2])
+    return level.expand(observation.shape[:-2])
+
+
+def sparse_dual_reference(
+    observation: Tensor, low_rank: Tensor, dual: Tensor, mu: Tensor, lambda_: Tensor
+) -> tuple[Tensor, Tensor]:
+    """O = soft(R, lambda / mu) and Y' = mu (R - O) with R = D - B + Y / mu; mu and lambda of the batch shape."""
+    penalty = mu[..., None, None]
+    residual = observation - low_rank + dual / penalty
+    sparse = soft_threshold(residual, lambda_[..., None, None] / penalty)
+    return sparse, penalty * (residual - sparse)
+
+
+def _update_forward(
+    observation: Tensor, low_rank: Tensor, dual: Tensor, mu: Tensor, lambda_: Tensor
+) -> tuple[Tensor, Tensor]:
+    if observation.is_cuda:
+        from kernels import _triton_low_rank
+
+        return _triton_low_rank.sparse_dual_update(observation, low_rank, dual, mu, lambda_)
+    sparse, new_dual = sparse_dual_reference(observation, low_rank, dual, mu, lambda_)
+    return sparse.contiguous(), new_dual.contiguous()
+
+
+def _update_fake(
+    observation: Tensor, low_rank: Tensor, dual: Tensor, mu: Tensor, lambda_: Tensor
+) -> tuple[Tensor, Tensor]:
+    return observation.new_empty(observation.shape), observation.new_empty(observation.shape)
+
+
+def _update_save(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _update_backward(ctx: Any, grad_sparse: Tensor, grad_dual: Tensor) -> tuple[Tensor, ...]:
+    observation, low_rank, dual, mu, lambda_ = ctx.saved_tensors
+    penalty = mu[..., None, None]
+    threshold = lambda_[..., None, None] / penalty
+    residual = observation - low_rank + dual / penalty
+    size = residual.abs()
+    kept = size > threshold
+    direction = torch.where(kept, residual / torch.where(kept, size, 1), 0)
+    shrunk = torch.where(kept, threshold / torch.where(kept, size, 1), 1)
+    through = grad_sparse - penalty * grad_dual
+    along = (direction.conj() * through).real
+    grad_residual = (
+        (1 - shrunk) * through + torch.where(kept, shrunk * direction * along, 0) + penalty * grad_dual
+    )
+    grad_threshold = -along.sum((-2, -1))
+    remainder = torch.where(kept, threshold * direction, residual)
+    grad_mu = (remainder.conj() * grad_dual - dual.conj() * grad_residual / penalty**2).real.sum((-2, -1))
+    grad_mu = grad_mu - grad_threshold * lambda_ / mu**2
+    return grad_residual, -grad_residual, grad_residual / penalty, grad_mu, grad_threshold / mu
+
+
+_sparse_dual_update = operator(
+    "sparse_dual_update", _update_forward, _update_fake, _update_save, _update_backward
+)
