@@ -12,6 +12,7 @@ def nonnegative_least_squares(C: Tensor, b: Tensor, guess: Tensor | None = None)
     """argmin ||C g - b|| over g >= 0 for (..., n, n) non-singular C and (..., n) b, real.
 
     guess: (..., n) booleans, where the solution may be positive; a good guess saves time, and changes nothing else.
+    The normal equations are formed in double precision, whatever the dtype.
 
     The set of positive entries comes from block principal pivoting (Portugal, Judice and Vicente, Mathematics
     of Computation 1994); on it g solves the normal equations, and there the gradient is taken.
@@ -20,11 +21,12 @@ def nonnegative_least_squares(C: Tensor, b: Tensor, guess: Tensor | None = None)
     >>> nonnegative_least_squares(C, torch.tensor([1.0, 0.0]))
     tensor([0.6098, 0.0000])
     """
-    H = C.mT @ C
-    q = (C.mT @ b.unsqueeze(-1)).squeeze(-1)
+    exact = C.double()
+    H = exact.mT @ exact
+    q = (exact.mT @ b.double().unsqueeze(-1)).squeeze(-1)
     guess = torch.ones_like(q, dtype=torch.bool) if guess is None else guess
     positive = _PositiveSet.apply(H.detach(), q.detach(), guess)
-    return _restricted_solve(H, q, positive).clamp(min=0)
+    return _restricted_solve(H, q, positive).clamp(min=0).to(b.dtype)
 
 
 def _restricted_solve(H: Tensor, q: Tensor, positive: Tensor) -> Tensor:
@@ -88,6 +90,7 @@ def _pivot(H: Tensor, q: Tensor, guess: Tensor) -> Tensor:
 def _infeasible(H: Tensor, q: Tensor, positive: Tensor) -> Tensor:
     """Positive entries whose solution is negative, and others whose gradient asks for growth."""
     x = _restricted_solve(H, q, positive)
+    negligible = -100 * torch.finfo(q.dtype).eps * x.abs().amax(-1, keepdim=True)
     gradient = (H @ x.unsqueeze(-1)).squeeze(-1) - q
     rounding = 100 * torch.finfo(q.dtype).eps * q.abs().amax(-1, keepdim=True)
-    return torch.where(positive, x < 0, gradient < -rounding)
+    return torch.where(positive, x < negligible, gradient < -rounding)

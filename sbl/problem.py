@@ -39,7 +39,7 @@ def pose(factors: Sequence[Tensor], y: Tensor, noise_variance: Tensor | float | 
     Args:
         factors: (..., M_i, N_i), all of one dtype (float32, float64 or their complex types) and device.
         y: (..., prod M_i), of the factors' dtype; the batch shapes broadcast.
-        noise_variance: real, of any shape that broadcasts to the batch; None where unknown.
+        noise_variance: real; its shape broadcasts with the batch; None where unknown.
 
     Raises:
         ValueError: names the argument whose shape, type or value is wrong.
@@ -50,8 +50,8 @@ def pose(factors: Sequence[Tensor], y: Tensor, noise_variance: Tensor | float | 
     _check_tensors(factors, y)
     batch = _broadcast("factors and y", *(f.shape[:-2] for f in factors), y.shape[:-1])
     noise = None if noise_variance is None else _noise(noise_variance, y)
-    if noise is not None and _broadcast("noise_variance and y", noise.shape, batch) != batch:
-        raise ValueError(f"noise_variance of shape {tuple(noise.shape)} exceeds the batch {tuple(batch)}")
+    if noise is not None:
+        batch = _broadcast("noise_variance and the others", noise.shape, batch)
     size = math.prod(batch)
     flat = tuple(
         f.reshape(1, *f.shape[-2:])

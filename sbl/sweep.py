@@ -27,7 +27,7 @@ def sweep(second_moment: Tensor, g: Sequence[Tensor], couple: Couple = uncoupled
     (tensor([[3., 9.]]), tensor([[0.6667, 1.3333]]))
     """
     counts = [(v > 0).sum(-1, keepdim=True) for v in g]
-    total = torch.stack(counts).prod(0)
+    total = torch.stack(counts).prod(0).clamp(min=1)
     later = [second_moment]
     for v in reversed(g[1:]):
         later.append((later[-1].reshape(len(v), -1, v.shape[-1]) @ reciprocal(v).unsqueeze(-1)).squeeze(-1))
