@@ -6,8 +6,15 @@ import torch
 from kernels import kron_matvec
 from sbl import AMKroSBL, ClassicSBL, KSBL, OMP, KroneckerOMP, PCKroSBL, PCSBL, SVDKroSBL
 
-KRONECKER = {"SVD": SVDKroSBL(), "AM": AMKroSBL(), "KSBL": KSBL(), "PC": PCKroSBL(0.8)}
-ALL = {**KRONECKER, "classic": ClassicSBL(), "PCSBL": PCSBL(), "OMP": OMP(), "KOMP": KroneckerOMP()}
+SHORT = 30
+KRONECKER = {
+    "SVD": SVDKroSBL(max_iterations=SHORT),
+    "AM": AMKroSBL(max_iterations=SHORT),
+    "KSBL": KSBL(max_iterations=SHORT),
+    "PC": PCKroSBL(0.8, max_iterations=SHORT),
+}
+UNSTRUCTURED = {"classic": ClassicSBL(max_iterations=SHORT), "PCSBL": PCSBL(max_iterations=SHORT)}
+ALL = {**KRONECKER, **UNSTRUCTURED, "OMP": OMP(), "KOMP": KroneckerOMP()}
 
 
 @pytest.fixture
