@@ -51,12 +51,11 @@ def support_recovery_rate(estimate: Tensor, truth: Tensor, dims: int = 1, thresh
 def symbol_error_rate(estimate: Tensor, truth: Tensor, snr_db: Tensor | float) -> Tensor:
     """Symbol error rate of QPSK through a channel, precoded and combined by its estimate's leading singular vectors.
 
-    A symbol s of unit power arrives as u^H (H v s + n) = h s + noise, with u, v the leading singular vectors of the
-    estimate, and is detected at minimum distance from u^H H^ v s. The receiver's noise has the variance
-    sigma_1(H)^2 / SNR, so that a perfect estimate works at the given SNR. With phi the phase of h and
-    SNR_h = |h|^2 SNR / sigma_1(H)^2, the rate is exact:
+    A symbol s of unit power arrives as h s + noise, h = u^H H v with u, v the leading singular vectors of the estimate
+    H^, and is detected at minimum distance from u^H H^ v s. The noise has the variance |h|^2 / SNR: the SNR is
+    measured behind the combiner. With phi the phase of h the rate is exact:
 
-        1 - Phi(sqrt(2 SNR_h) cos(pi/4 + phi)) Phi(sqrt(2 SNR_h) sin(pi/4 + phi))
+        1 - Phi(sqrt(2 SNR) cos(pi/4 + phi)) Phi(sqrt(2 SNR) sin(pi/4 + phi))
 
     Averaged over the K_I patterns.
 
@@ -70,8 +69,7 @@ def symbol_error_rate(estimate: Tensor, truth: Tensor, snr_db: Tensor | float) -
     _, u, v = leading_singular_triplet(estimate)
     h = (u.conj() * (truth @ v.unsqueeze(-1)).squeeze(-1)).sum(-1)
     snr = 10 ** (torch.as_tensor(snr_db, dtype=h.real.dtype, device=h.device) / 10)
-    gain = h.abs() / leading_singular_triplet(truth).sigma
     phase = h.angle() + math.pi / 4
-    amplitude = gain * (2 * snr).sqrt().unsqueeze(-1)
+    amplitude = (2 * snr).sqrt().unsqueeze(-1)
     correct = torch.special.ndtr(amplitude * phase.cos()) * torch.special.ndtr(amplitude * phase.sin())
     return (1 - correct).mean(-1)

@@ -200,7 +200,7 @@ def _executor(workers: int | None, scheduler: str | None) -> Iterator[Executor]:
     except ImportError:
         raise ValueError("--scheduler needs Dask: pip install 'unfoldkit[cluster]'") from None
     try:
-        client = Client(scheduler, timeout=10)
+        client = Client(scheduler, timeout=5)
     except OSError as error:
         raise ValueError(f"no Dask scheduler answers at {scheduler}: {error}") from None
     with client:
