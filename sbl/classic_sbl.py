@@ -33,7 +33,9 @@ class ClassicSBL(ExpectationMaximisation):
 
     def initial(self, problem: Problem) -> tuple[Tensor, ...]:
         y = problem.y
-        return (torch.ones(y.shape[0], torch.Size(problem.lengths).numel(), dtype=y.real.dtype, device=y.device),)
+        return (
+            torch.ones(y.shape[0], torch.Size(problem.lengths).numel(), dtype=y.real.dtype, device=y.device),
+        )
 
     def posterior(self, state: State) -> Posterior:
         return unstructured_posterior(state)

@@ -42,12 +42,15 @@ class ExpectationMaximisation(ABC):
         one for each factor. floor: so are entries below this value.
     tolerance: None runs exactly `max_iterations`, with no step that depends on values: then the result is
         differentiable in every argument and works under `torch.func.vmap`.
+    scaled_start: begin at the power of x that y suggests, ||y||^2 / prod ||A_i||_F^2 an entry, not at one. Large or
+        badly scaled problems then need far fewer iterations, and scaling y and s2 alike only scales the mean.
     """
 
     pruning: float | tuple[float, ...] = 0.0
     floor: float = 0.0
     max_iterations: int = 150
     tolerance: float | None = 1e-4
+    scaled_start: bool = False
 
     structured: ClassVar[bool] = True
 
@@ -79,7 +82,10 @@ class ExpectationMaximisation(ABC):
         if y.device.type == "cpu" and self.tolerance is not None:
             size = CACHED_ENTRIES // math.prod(problem.lengths)
         size = max(1, size)
-        runs = [self._run(problem.pick(slice(start, start + size)), ratios, history) for start in range(0, max(1, total), size)]
+        runs = [
+            self._run(problem.pick(slice(start, start + size)), ratios, history)
+            for start in range(0, max(1, total), size)
+        ]
         return self._finish(problem, join(runs), compact)
 
     @abstractmethod
@@ -104,7 +110,10 @@ class ExpectationMaximisation(ABC):
         return ratios
 
     def _run(self, problem: Problem, ratios: tuple[float, ...], history: bool) -> Run:
-        state = initial_state(problem, self.initial(problem))
+        start = self.initial(problem)
+        if self.scaled_start:
+            start = (*start[:-1], start[-1] * suggested_power(problem))
+        state = initial_state(problem, start)
         lengths = tuple(g.shape[-1] for g in state.g)
         alive = torch.arange(problem.y.shape[0], device=problem.y.device)
         record = History(problem.y, self.max_iterations) if history else None
@@ -166,6 +175,14 @@ class ExpectationMaximisation(ABC):
             change=shaped(run.change),
             support=tuple(i.reshape(*batch, *i.shape[1:]) for i in state.index) if compact else None,
         )
+
+
+def suggested_power(problem: Problem) -> Tensor:
+    """||y||^2 / prod ||A_i||_F^2, the power of an entry of x if all had the same: (B, 1)."""
+    power = squared_modulus(problem.y).sum(-1, keepdim=True)
+    for factor in problem.factors:
+        power = power * reciprocal(squared_modulus(factor).sum((-2, -1))).unsqueeze(-1)
+    return power
 
 
 def normalise(g: Sequence[Tensor]) -> tuple[Tensor, ...]:

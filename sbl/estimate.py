@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from torch import Tensor
 
 
-
-
 @dataclass(frozen=True)
 class Estimate:
     """Posterior of x for a batch of problems of batch shape (...).

@@ -87,7 +87,8 @@ class SyntheticExperiment:
     def run(self, estimator: str, snr_db: float, seed: int, trials: Sequence[int]) -> Scores:
         """Scores of each trial; seconds are the batch's, divided evenly."""
         draws = [
-            draw_synthetic(trial_generator(seed, trial), self.rows, self.columns, self.sparsity) for trial in trials
+            draw_synthetic(trial_generator(seed, trial), self.rows, self.columns, self.sparsity)
+            for trial in trials
         ]
         problem = SyntheticProblem(
             tuple(torch.stack(A) for A in zip(*(d.factors for d in draws), strict=True)),
@@ -148,7 +149,9 @@ class IRSExperiment:
         return Training(*(torch.stack(parts) for parts in zip(*draws, strict=True)))
 
 
-def _timed(method: Estimator, factors: Sequence[Tensor], y: Tensor, s2: Tensor | None) -> tuple[Estimate, float]:
+def _timed(
+    method: Estimator, factors: Sequence[Tensor], y: Tensor, s2: Tensor | None
+) -> tuple[Estimate, float]:
     start = time.perf_counter()
     estimate = method(factors, y, s2)
     return estimate, time.perf_counter() - start

@@ -54,7 +54,9 @@ class KroneckerOMP:
             residual = part.y - kron_matvec(list(part.factors), x[members])
             open_ = squared_modulus(residual).sum(-1) > target[members]
             correlation = squared_modulus(kron_matvec([A.mH for A in part.factors], residual))
-            best = (correlation / norms.clamp(min=torch.finfo(norms.dtype).tiny).expand(B, -1)[members]).argmax(-1)
+            best = (
+                correlation / norms.clamp(min=torch.finfo(norms.dtype).tiny).expand(B, -1)[members]
+            ).argmax(-1)
             wider = _extend([kept[members] for kept in chosen], best, limits)
             grown = torch.stack([(w ^ c[members]).any(-1) for w, c in zip(wider, chosen, strict=True)]).any(0)
             open_ = open_ & grown

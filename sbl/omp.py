@@ -84,6 +84,10 @@ def _gram_solve(columns: Tensor, y: Tensor) -> Tensor:
     gram = columns.mH @ columns
     diagonal = gram.diagonal(dim1=-2, dim2=-1).real
     eps = torch.finfo(diagonal.dtype).eps * gram.shape[-1]
-    ridge = (eps * diagonal.amax(-1, keepdim=True)).clamp(min=torch.finfo(diagonal.dtype).tiny).expand(diagonal.shape)
+    ridge = (
+        (eps * diagonal.amax(-1, keepdim=True))
+        .clamp(min=torch.finfo(diagonal.dtype).tiny)
+        .expand(diagonal.shape)
+    )
     R = torch.linalg.cholesky_ex(gram + torch.diag_embed(ridge).to(gram.dtype))[0]
     return torch.cholesky_solve(columns.mH @ y.unsqueeze(-1), R).squeeze(-1)

@@ -38,9 +38,13 @@ class OracleLS:
         problem = pose(factors, y, noise_variance)
         lengths = [kept.shape[-1] for kept in self.support]
         if lengths != list(problem.lengths):
-            raise ValueError(f"support has {lengths} entries, the factors have {list(problem.lengths)} columns")
+            raise ValueError(
+                f"support has {lengths} entries, the factors have {list(problem.lengths)} columns"
+            )
         B = problem.y.shape[0]
-        chosen = [s.expand(*problem.batch, n).reshape(B, n) for s, n in zip(self.support, lengths, strict=True)]
+        chosen = [
+            s.expand(*problem.batch, n).reshape(B, n) for s, n in zip(self.support, lengths, strict=True)
+        ]
         x = kronecker_least_squares(problem.factors, chosen, problem.y)
         ones = torch.ones(B, dtype=torch.long, device=y.device)
         return point_estimate(problem, x, ones, ones.bool())

@@ -72,7 +72,9 @@ def _check_tensors(factors: Sequence[Tensor], y: Tensor) -> None:
         raise ValueError("factors must be a non-empty sequence of matrices")
     for i, factor in enumerate(factors):
         if factor.ndim < 2 or 0 in factor.shape[-2:]:
-            raise ValueError(f"factors[{i}] must be a (..., M_i, N_i) matrix, got shape {tuple(factor.shape)}")
+            raise ValueError(
+                f"factors[{i}] must be a (..., M_i, N_i) matrix, got shape {tuple(factor.shape)}"
+            )
         if factor.dtype != y.dtype or factor.device != y.device:
             raise ValueError(
                 f"factors[{i}] is {factor.dtype} on {factor.device}, but y is {y.dtype} on {y.device}"
@@ -82,7 +84,9 @@ def _check_tensors(factors: Sequence[Tensor], y: Tensor) -> None:
         raise ValueError(f"y must be real or complex floating point, got {y.dtype}")
     rows = math.prod(factor.shape[-2] for factor in factors)
     if y.ndim < 1 or y.shape[-1] != rows:
-        raise ValueError(f"y must have shape (..., {rows}), the product of the factors' rows, got {tuple(y.shape)}")
+        raise ValueError(
+            f"y must have shape (..., {rows}), the product of the factors' rows, got {tuple(y.shape)}"
+        )
     _check_finite("y", y)
 
 

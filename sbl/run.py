@@ -45,13 +45,17 @@ class Run(NamedTuple):
     ) -> "Run":
         g = tuple(spread(v, (i,), (n,)) for v, i, n in zip(state.g, state.index, lengths, strict=True))
         count = torch.full_like(members, iterations)
-        return cls(members, g, state.noise_variance, count, torch.full_like(members, converged, dtype=torch.bool))
+        return cls(
+            members, g, state.noise_variance, count, torch.full_like(members, converged, dtype=torch.bool)
+        )
 
     def in_order(self, history: History | None) -> "Run":
         """Members in the order of the batch, with their history."""
         order = self.members.argsort()
         g = tuple(v[order] for v in self.g)
-        run = Run(self.members[order], g, self.noise_variance[order], self.iterations[order], self.converged[order])
+        run = Run(
+            self.members[order], g, self.noise_variance[order], self.iterations[order], self.converged[order]
+        )
         if history is None:
             return run
         return run._replace(cost=history.table(history.cost), change=history.table(history.change))

@@ -9,8 +9,17 @@ from typing import Any
 
 Row = dict[str, Any]
 
-AXES = {"snr_db": "SNR (dB)", "first_rows": "measurements of the first factor, $M_1$", "sparsity": "nonzeros a factor, $K$"}
-METRICS = {"nmse": "NMSE", "ser": "symbol error rate", "srr": "support recovery rate", "seconds": "seconds a solve"}
+AXES = {
+    "snr_db": "SNR (dB)",
+    "first_rows": "measurements of the first factor, $M_1$",
+    "sparsity": "nonzeros a factor, $K$",
+}
+METRICS = {
+    "nmse": "NMSE",
+    "ser": "symbol error rate",
+    "srr": "support recovery rate",
+    "seconds": "seconds a solve",
+}
 LINEAR = ("srr",)
 MARKERS = "os^vDPX<>*"
 

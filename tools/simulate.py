@@ -84,7 +84,13 @@ def synthetic(
         )
         point = {"snr_db": snr_db, "first_rows": first, "sparsity": nonzeros}
         shards += _shards(experiment, names, point, seed, trials)
-    settings = {"experiment": "synthetic", "seed": seed, "rows": rows, "columns": columns, "known_noise": known_noise}
+    settings = {
+        "experiment": "synthetic",
+        "seed": seed,
+        "rows": rows,
+        "columns": columns,
+        "known_noise": known_noise,
+    }
     _simulate(out, shards, settings, workers, scheduler)
 
 
@@ -139,7 +145,14 @@ def irs(
     shards = []
     for snr_db in _numbers("snr", snr, float):
         shards += _shards(experiment, names, {"snr_db": snr_db}, seed, trials)
-    settings = {"experiment": "irs", "seed": seed, "fresh_training": fresh_training, "bs": bs, "ms": ms, "irs": irs}
+    settings = {
+        "experiment": "irs",
+        "seed": seed,
+        "fresh_training": fresh_training,
+        "bs": bs,
+        "ms": ms,
+        "irs": irs,
+    }
     settings |= {"grid": grid, "paths": paths, "spread": spread, "pilots": pilots, "patterns": patterns}
     _simulate(out, shards, settings | {"on_grid": on_grid}, workers, scheduler)
 
@@ -166,7 +179,9 @@ def _simulate(
     missing = [shard for shard in shards if not (folder / shard.name).exists()]
     if missing:
         _run_all(missing, folder, workers, scheduler)
-    scores = [(shard.estimator, shard.point, json.loads((folder / shard.name).read_text())) for shard in shards]
+    scores = [
+        (shard.estimator, shard.point, json.loads((folder / shard.name).read_text())) for shard in shards
+    ]
     table = write_results(out, settings, scores)
     write_curves(out, table)
 

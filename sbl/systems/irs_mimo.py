@@ -70,7 +70,9 @@ class IRSMIMO:
     def draw_training(self, generator: torch.Generator) -> Training:
         """QPSK pilots of modulus 1 / sqrt(ms) and patterns of +-1 / sqrt(irs)."""
         ms, irs = _size(self.ms), _size(self.irs)
-        signs = torch.randint(0, 2, (2, ms, self.pilots), generator=generator).to(self.dtype.to_real()) * 2 - 1
+        signs = (
+            torch.randint(0, 2, (2, ms, self.pilots), generator=generator).to(self.dtype.to_real()) * 2 - 1
+        )
         pilots = torch.complex(signs[0], signs[1]) / math.sqrt(2 * ms)
         patterns = torch.randint(0, 2, (irs, self.patterns), generator=generator) * 2 - 1
         return Training(pilots, patterns.to(self.dtype) / math.sqrt(irs))
@@ -81,7 +83,9 @@ class IRSMIMO:
 
     def draw_noise(self, generator: torch.Generator) -> Tensor:
         """CN(0, 1) for every received sample: (bs K_P K_I,)."""
-        return torch.randn(_size(self.bs) * self.pilots * self.patterns, generator=generator, dtype=self.dtype)
+        return torch.randn(
+            _size(self.bs) * self.pilots * self.patterns, generator=generator, dtype=self.dtype
+        )
 
     def factors(self, training: Training) -> tuple[Tensor, Tensor, Tensor]:
         """H_irs (K_I, grid), H_ms (K_P, grid) and A_bs (bs, grid): y = (H_irs kron H_ms kron A_bs) x + noise.

@@ -43,7 +43,9 @@ def draw_synthetic(
     """
     counts = [sparsity] * len(rows) if isinstance(sparsity, int) else list(sparsity)
     if not len(rows) == len(columns) == len(counts):
-        raise ValueError(f"rows, columns and sparsity name {len(rows)}, {len(columns)} and {len(counts)} factors")
+        raise ValueError(
+            f"rows, columns and sparsity name {len(rows)}, {len(columns)} and {len(counts)} factors"
+        )
     if any(k > n for k, n in zip(counts, columns, strict=True)):
         raise ValueError(f"sparsity {counts} exceeds the columns {list(columns)}")
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kernels import kron_matvec
-from sbl import AMKroSBL, ClassicSBL, KSBL, OMP, KroneckerOMP, PCKroSBL, PCSBL, SVDKroSBL
+from sbl import KSBL, OMP, PCSBL, AMKroSBL, ClassicSBL, KroneckerOMP, PCKroSBL, SVDKroSBL
 
 SHORT = 30
 KRONECKER = {

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sbl import KSBL, OMP, AMKroSBL, ClassicSBL, KroneckerOMP, OracleLS, PCKroSBL, PCSBL, SVDKroSBL
+from sbl import KSBL, OMP, PCSBL, AMKroSBL, ClassicSBL, KroneckerOMP, OracleLS, PCKroSBL, SVDKroSBL
 from sbl.em import CACHED_ENTRIES
 from sbl.metrics import nmse
 
@@ -126,9 +126,18 @@ def test_the_cost_of_am_never_rises(seed, snr_db, wide, is_complex):
 @settings(derandomize=True, deadline=None, max_examples=10)
 @given(seed=st.integers(0, 10_000), name=st.sampled_from(["SVD", "AM", "KSBL", "classic", "KOMP"]))
 def test_permutation_equivariance(seed, name):
-    method = {"SVD": SVDKroSBL(), "AM": AMKroSBL(), "KSBL": KSBL(), "classic": ClassicSBL(), "KOMP": KroneckerOMP()}[name]
+    method = {
+        "SVD": SVDKroSBL(),
+        "AM": AMKroSBL(),
+        "KSBL": KSBL(),
+        "classic": ClassicSBL(),
+        "KOMP": KroneckerOMP(),
+    }[name]
     generator = torch.Generator().manual_seed(seed)
-    factors = [torch.randn(5, 6, generator=generator).double(), torch.randn(6, 7, generator=generator).double()]
+    factors = [
+        torch.randn(5, 6, generator=generator).double(),
+        torch.randn(6, 7, generator=generator).double(),
+    ]
     y = torch.randn(30, generator=generator).double()
     orders = [torch.randperm(n, generator=generator) for n in (6, 7)]
     mean = method(factors, y, 0.5).mean
@@ -139,17 +148,27 @@ def test_permutation_equivariance(seed, name):
 @pytest.mark.parametrize("scale", [1e-3, 1e3])
 @pytest.mark.parametrize("name", ["SVD", "AM", "KSBL"])
 def test_scaling_equivariance(draw, name, scale):
-    """After scaling y, s2 and the start of g alike, every iterate scales; the start is fixed, so A scales instead."""
-    method = {"SVD": SVDKroSBL(), "AM": AMKroSBL(), "KSBL": KSBL()}[name]
+    methods = {"SVD": SVDKroSBL, "AM": AMKroSBL, "KSBL": KSBL}
     factors, _, y, s2 = draw(batch=(3,))
+    relative = {"inner_relative": True} if name == "AM" else {}
+    method = methods[name](scaled_start=True, **relative)
     plain = method(factors, y, s2)
-    scaled = method([scale * factors[0], factors[1]], scale * y, scale**2 * s2)
-    torch.testing.assert_close(scaled.mean, plain.mean, rtol=1e-6, atol=1e-9)
-    shared = method([scale * factors[0], factors[1] / scale], y, s2)
-    torch.testing.assert_close(shared.mean, plain.mean, rtol=1e-6, atol=1e-9)
+    louder = method(factors, scale * y, scale**2 * s2)
+    torch.testing.assert_close(louder.mean / scale, plain.mean, rtol=1e-6, atol=1e-9)
+    for A in ([scale * factors[0], factors[1]], [factors[0], scale * factors[1]]):
+        shared = method(A, y, s2)
+        torch.testing.assert_close(shared.mean * scale, plain.mean, rtol=1e-6, atol=1e-9)
 
 
-DEGENERATE = ["zero y", "zero column", "no noise", "tiny noise", "one column", "duplicate columns", "zero factor"]
+DEGENERATE = [
+    "zero y",
+    "zero column",
+    "no noise",
+    "tiny noise",
+    "one column",
+    "duplicate columns",
+    "zero factor",
+]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.complex128])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sbl import AMKroSBL, ClassicSBL, KSBL, PCKroSBL, PCSBL, SVDKroSBL
+from sbl import KSBL, PCSBL, AMKroSBL, ClassicSBL, PCKroSBL, SVDKroSBL
 
 FIXED = {"max_iterations": 3, "tolerance": None}
 METHODS = {
@@ -41,7 +41,9 @@ def test_gradients(method, dtype):
 
 def test_gradients_of_an_unknown_noise_variance(method):
     A, B, y, _ = inputs(torch.float64)
-    assert torch.autograd.gradcheck(lambda y: method([A, B], y).noise_variance, (y.requires_grad_(),), atol=1e-6)
+    assert torch.autograd.gradcheck(
+        lambda y: method([A, B], y).noise_variance, (y.requires_grad_(),), atol=1e-6
+    )
 
 
 def test_gradients_with_pruned_entries_are_finite():

@@ -31,7 +31,9 @@ def test_symbol_error_rate_is_that_of_a_simulated_link():
     estimate, symbols, snr_db = H + 0.6 * error, 100_000, 4.0
     generator = torch.Generator().manual_seed(2)
     bits = torch.randint(0, 4, (symbols,), generator=generator)
-    alphabet = torch.polar(torch.ones(4, dtype=torch.float64), torch.pi * (torch.arange(4).double() + 0.5) / 2)
+    alphabet = torch.polar(
+        torch.ones(4, dtype=torch.float64), torch.pi * (torch.arange(4).double() + 0.5) / 2
+    )
     U, _, Vh = torch.linalg.svd(estimate[0])
     u, v = U[:, 0], Vh[0].conj()
     sent = alphabet[bits] * (u.conj() @ H[0] @ v)

@@ -10,11 +10,20 @@ from sbl.nonnegative import nonnegative_least_squares
 
 
 @settings(derandomize=True, deadline=None, max_examples=40)
-@given(n=st.integers(1, 18), seed=st.integers(0, 10_000), beta=st.sampled_from([0.3, 0.45, 0.8]), dense=st.booleans())
+@given(
+    n=st.integers(1, 18),
+    seed=st.integers(0, 10_000),
+    beta=st.sampled_from([0.3, 0.45, 0.8]),
+    dense=st.booleans(),
+)
 def test_agrees_with_scipy(n, seed, beta, dense):
     generator = np.random.default_rng(seed)
     tridiagonal = np.eye(n) + beta * (np.eye(n, k=1) + np.eye(n, k=-1))
-    C = generator.standard_normal((4, n, n)) + 3 * np.eye(n) if dense else np.broadcast_to(tridiagonal, (4, n, n))
+    C = (
+        generator.standard_normal((4, n, n)) + 3 * np.eye(n)
+        if dense
+        else np.broadcast_to(tridiagonal, (4, n, n))
+    )
     b = generator.standard_normal((4, n))
     guess = torch.from_numpy(generator.random((4, n)) < 0.5)
     found = nonnegative_least_squares(torch.tensor(C), torch.from_numpy(b), guess)
@@ -23,7 +32,9 @@ def test_agrees_with_scipy(n, seed, beta, dense):
 
 
 def test_gradient_is_that_of_the_positive_part():
-    C = torch.tensor([[1.0, 0.3, 0.0], [0.3, 1.0, 0.3], [0.0, 0.3, 1.0]], dtype=torch.float64, requires_grad=True)
+    C = torch.tensor(
+        [[1.0, 0.3, 0.0], [0.3, 1.0, 0.3], [0.0, 0.3, 1.0]], dtype=torch.float64, requires_grad=True
+    )
     b = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(nonnegative_least_squares, (C, b))
 

@@ -9,12 +9,19 @@ from sbl.kronecker_posterior import kronecker_posterior
 from sbl.state import State
 from sbl.unstructured_posterior import unstructured_posterior
 
-SIZES = {"wide": ((3, 2, 4), (5, 4, 6)), "tall": ((5, 4, 6), (3, 2, 4)), "mixed": ((3, 5), (4, 2)), "one": ((4,), (6,))}
+SIZES = {
+    "wide": ((3, 2, 4), (5, 4, 6)),
+    "tall": ((5, 4, 6), (3, 2, 4)),
+    "mixed": ((3, 5), (4, 2)),
+    "one": ((4,), (6,)),
+}
 
 
 def random_state(rows, columns, dtype, unstructured=False, s2=0.3):
     generator = torch.Generator().manual_seed(1)
-    factors = tuple(torch.randn(1, m, n, generator=generator, dtype=dtype) for m, n in zip(rows, columns, strict=True))
+    factors = tuple(
+        torch.randn(1, m, n, generator=generator, dtype=dtype) for m, n in zip(rows, columns, strict=True)
+    )
     y = torch.randn(2, torch.Size(rows).numel(), generator=generator, dtype=dtype)
     lengths = [torch.Size(columns).numel()] if unstructured else columns
     g = tuple(torch.rand(2, n, generator=generator, dtype=torch.float64) + 0.1 for n in lengths)

@@ -5,8 +5,8 @@ import scipy.io
 import torch
 from torch import Tensor
 
-from sbl.experiments import IRS_ESTIMATORS
 from sbl import AMKroSBL, SVDKroSBL
+from sbl.experiments import IRS_ESTIMATORS
 from sbl.metrics import channel_nmse, nmse
 from sbl.systems import IRSMIMO, Channel, Training, observe
 
@@ -32,7 +32,9 @@ def irs_case(reference_file):
     return load(reference_file("reference/krosbl_irs_case.mat"))
 
 
-@pytest.mark.parametrize(("estimator", "stored", "tolerance"), [(SVDKroSBL(), "es", 1e-8), (AMKroSBL(), "ea", 1e-4)])
+@pytest.mark.parametrize(
+    ("estimator", "stored", "tolerance"), [(SVDKroSBL(), "es", 1e-8), (AMKroSBL(), "ea", 1e-4)]
+)
 def test_real_case(real_case, estimator, stored, tolerance):
     case = real_case
     y, s2 = observe(case["yo"][:, 0], case["noise"][:, 0], case["SNR"][0])
@@ -41,7 +43,9 @@ def test_real_case(real_case, estimator, stored, tolerance):
     torch.testing.assert_close(error, case[stored][0], rtol=tolerance, atol=0)
 
 
-@pytest.mark.parametrize(("stored", "name", "tolerance"), [(0, "SVD", 1e-5), (1, "AM", 1e-5), (2, "PC0.8", 1e-3)])
+@pytest.mark.parametrize(
+    ("stored", "name", "tolerance"), [(0, "SVD", 1e-5), (1, "AM", 1e-5), (2, "PC0.8", 1e-3)]
+)
 def test_irs_case(irs_case, stored, name, tolerance):
     case, system = irs_case, IRSMIMO()
     training = Training(case["X"], case["IRS"].to(torch.complex128))

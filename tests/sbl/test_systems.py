@@ -67,7 +67,9 @@ def test_the_channel_lies_in_the_dictionaries(system):
     rows = torch.einsum("ij,tjk,kl->til", torch.linalg.pinv(A_bs), cascade, torch.linalg.pinv(A_ms.mH))
     x = torch.einsum("nt,tbm->nmb", torch.linalg.pinv(H_irs), rows)
     torch.testing.assert_close(system.channel_of(x, training), cascade)
-    torch.testing.assert_close(kron_matvec([H_irs, H_ms, A_bs], x.flatten()), system.received(channel, training))
+    torch.testing.assert_close(
+        kron_matvec([H_irs, H_ms, A_bs], x.flatten()), system.received(channel, training)
+    )
 
 
 def test_blocks_of_the_cascade(system):

@@ -79,7 +79,9 @@ def test_numbers_do_not_depend_on_workers_or_blocks(tmp_path, monkeypatch):
 def test_a_dask_cluster_gives_the_same_numbers(tmp_path):
     distributed = pytest.importorskip("distributed")
     run(tmp_path / "local", "--trials", "2")
-    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
+    ) as cluster:
         run(tmp_path / "dask", "--trials", "2", "--scheduler", cluster.scheduler_address)
     assert points(tmp_path / "dask") == points(tmp_path / "local")
 
