@@ -33,7 +33,7 @@ test-slow: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy $(PACKAGES) tools tests
+	$(BIN)/mypy $(PACKAGES) tools
 
 clean:
 	rm -rf $(VENV) runs

@@ -110,7 +110,8 @@ def _window(plane: Tensor, dim: int, start: int, length: int) -> Tensor:
     size = plane.shape[dim]
     low = min(max(start, 0), size)
     high = max(min(start + length, size), low)
-    margins = (low - start, start + length - high)
+    before = min(max(low - start, 0), length)
+    margins = (before, length - before - (high - low))
     return F.pad(plane.narrow(dim, low, high - low), margins if dim == -1 else (0, 0, *margins))
 
 

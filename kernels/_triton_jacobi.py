@@ -23,25 +23,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernels._triton_common import launch_options, load, store
+
 LARGEST = {torch.float32: 64, torch.float64: 64, torch.complex64: 64, torch.complex128: 32}
 SWEEPS = 30
-
-
-@triton.jit
-def _load(pointer, here, inside, COMPLEX: tl.constexpr):
-    if COMPLEX:
-        return tl.load(pointer + 2 * here, inside, 0.0), tl.load(pointer + 2 * here + 1, inside, 0.0)
-    re = tl.load(pointer + here, inside, 0.0)
-    return re, tl.zeros_like(re)
-
-
-@triton.jit
-def _store(pointer, here, inside, re, im, COMPLEX: tl.constexpr):
-    if COMPLEX:
-        tl.store(pointer + 2 * here, re, inside)
-        tl.store(pointer + 2 * here + 1, im, inside)
-    else:
-        tl.store(pointer + here, re, inside)
 
 
 @triton.jit
@@ -88,7 +73,7 @@ def jacobi_kernel(
     column = index[None, :]
     inside = (row < m) & (column < n)
     here = (program * m + row) * n + column
-    re, im = _load(matrix, here, inside, COMPLEX)
+    re, im = load(matrix, here, inside, COMPLEX)
     diagonal = tl.arange(0, COLUMNS)[:, None]
     v_re = tl.where(diagonal == column, 1.0, 0.0).to(re.dtype)
     v_im = tl.zeros_like(v_re)
@@ -149,11 +134,11 @@ def jacobi_kernel(
     square = tl.sum(re * re + im * im, 0)
     norm = tl.sqrt(square)
     inverse = tl.where(square > negligible, 1 / tl.where(square > negligible, norm, 1.0), 0.0)[None, :]
-    _store(left, here, inside, re * inverse, im * inverse, COMPLEX)
+    store(left, here, inside, re * inverse, im * inverse, COMPLEX)
     tl.store(values + program * n + index, norm, index < n)
     if RIGHT:
         kept = (diagonal < n) & (column < n)
-        _store(right, (program * n + diagonal) * n + column, kept, v_re, v_im, COMPLEX)
+        store(right, (program * n + diagonal) * n + column, kept, v_re, v_im, COMPLEX)
 
 
 def serves(matrix: Tensor) -> bool:
@@ -161,11 +146,11 @@ def serves(matrix: Tensor) -> bool:
     return matrix.numel() > 0 and min(matrix.shape[-2:]) <= LARGEST[matrix.dtype]
 
 
-def blocks(dtype: torch.dtype, m: int, n: int) -> tuple[int, int, int]:
-    """ROWS, COLUMNS and the warps at which no thread spills a register."""
+def blocks(dtype: torch.dtype, m: int, n: int) -> tuple[int, int, dict[str, int]]:
+    """ROWS, COLUMNS and launch options at which no thread spills a register."""
     rows, columns = triton.next_power_of_2(m), max(2, triton.next_power_of_2(n))
     numbers = rows * columns * (2 if dtype.is_complex else 1)
-    return rows, columns, min(16, max(1, numbers // 512))
+    return rows, columns, launch_options(min(16, max(1, numbers // 512)))
 
 
 def _reals(tensor: Tensor) -> Tensor:
@@ -178,7 +163,7 @@ def _jacobi(matrix: Tensor, right: bool) -> tuple[Tensor, Tensor, Tensor]:
     matrix = matrix.resolve_conj().contiguous()
     U, V = torch.empty_like(matrix), matrix.new_empty(batch, n, n)
     values = matrix.new_empty(batch, n, dtype=matrix.dtype.to_real())
-    rows, columns, warps = blocks(matrix.dtype, m, n)
+    rows, columns, options = blocks(matrix.dtype, m, n)
     with torch.cuda.device_of(matrix):
         jacobi_kernel[(batch,)](
             _reals(matrix),
@@ -193,7 +178,7 @@ def _jacobi(matrix: Tensor, right: bool) -> tuple[Tensor, Tensor, Tensor]:
             COLUMNS=columns,
             COMPLEX=matrix.is_complex(),
             RIGHT=right,
-            num_warps=warps,
+            **options,
         )
     return U, values, V
 

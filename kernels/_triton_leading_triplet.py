@@ -14,26 +14,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernels._triton_common import launch_options, load, store
+
 LARGEST_REAL, LARGEST_COMPLEX = 64, 32
 CHUNK = 32
 SQUARINGS = {4: 26, 8: 54}
-
-
-@triton.jit
-def _load(pointer, here, inside, COMPLEX: tl.constexpr):
-    if COMPLEX:
-        return tl.load(pointer + 2 * here, inside, 0.0), tl.load(pointer + 2 * here + 1, inside, 0.0)
-    re = tl.load(pointer + here, inside, 0.0)
-    return re, re
-
-
-@triton.jit
-def _store(pointer, here, inside, re, im, COMPLEX: tl.constexpr):
-    if COMPLEX:
-        tl.store(pointer + 2 * here, re, inside)
-        tl.store(pointer + 2 * here + 1, im, inside)
-    else:
-        tl.store(pointer + here, re, inside)
 
 
 @triton.jit
@@ -55,7 +40,7 @@ def leading_vector_kernel(
     for start in range(0, n, CHUNK):
         inside = (row[:, None] < m) & (start + column[None, :] < n)
         here = (program * m + row[:, None]) * n + start + column[None, :]
-        re, im = _load(matrix, here, inside, COMPLEX)
+        re, im = load(matrix, here, inside, COMPLEX)
         g_re += _product(re, tl.trans(re))
         if COMPLEX:
             g_re += _product(im, tl.trans(im))
@@ -84,17 +69,17 @@ def leading_vector_kernel(
     inverse = tl.where(square > 0, 1 / tl.sqrt(tl.where(square > 0, square, 1.0)), 0.0)
     u_re *= inverse
     u_im *= inverse
-    _store(u, program * m + row, row < m, u_re, u_im, COMPLEX)
+    store(u, program * m + row, row < m, u_re, u_im, COMPLEX)
     for start in range(0, n, CHUNK):
         inside = (row[:, None] < m) & (start + column[None, :] < n)
         here = (program * m + row[:, None]) * n + start + column[None, :]
-        re, im = _load(matrix, here, inside, COMPLEX)
+        re, im = load(matrix, here, inside, COMPLEX)
         image_re = tl.sum(re * u_re[:, None], 0)
         image_im = image_re
         if COMPLEX:
             image_re += tl.sum(im * u_im[:, None], 0)
             image_im = tl.sum(re * u_im[:, None] - im * u_re[:, None], 0)
-        _store(image, program * n + start + column, start + column < n, image_re, image_im, COMPLEX)
+        store(image, program * n + start + column, start + column < n, image_re, image_im, COMPLEX)
 
 
 def serves(matrix: Tensor) -> bool:
@@ -103,10 +88,11 @@ def serves(matrix: Tensor) -> bool:
     return matrix.numel() > 0 and matrix.shape[-2] <= largest
 
 
-def blocks(m: int, is_complex: bool) -> tuple[int, int]:
-    """ROWS (a product on chip takes at least 16) and the warps at which no thread spills a register."""
+def blocks(dtype: torch.dtype, m: int) -> tuple[int, dict[str, int]]:
+    """ROWS (a product on chip takes at least 16) and launch options at which no thread spills a register."""
     rows = max(16, triton.next_power_of_2(m))
-    return rows, 4 if rows * (2 if is_complex else 1) < 64 else 16
+    many = 8 if dtype == torch.complex128 else 16
+    return rows, launch_options(4 if rows * (2 if dtype.is_complex else 1) < 64 else many)
 
 
 def leading_vector(matrix: Tensor) -> tuple[Tensor, Tensor]:
@@ -114,7 +100,7 @@ def leading_vector(matrix: Tensor) -> tuple[Tensor, Tensor]:
     *batch, m, n = matrix.shape
     flat = matrix.resolve_conj().reshape(-1, m, n).contiguous()
     u, image = flat.new_empty(len(flat), m), flat.new_empty(len(flat), n)
-    rows, warps = blocks(m, matrix.is_complex())
+    rows, options = blocks(matrix.dtype, m)
     reals = torch.view_as_real if matrix.is_complex() else torch.Tensor.detach
     with torch.cuda.device_of(flat):
         leading_vector_kernel[(len(flat),)](
@@ -127,6 +113,6 @@ def leading_vector(matrix: Tensor) -> tuple[Tensor, Tensor]:
             ROWS=rows,
             CHUNK=CHUNK,
             COMPLEX=matrix.is_complex(),
-            num_warps=warps,
+            **options,
         )
     return u.reshape(*batch, m), image.reshape(*batch, n)

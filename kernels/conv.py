@@ -184,7 +184,10 @@ def _cheapest_tiles(images: int, height: int, width: int, weight: torch.Size) ->
             + size**2 / 2 * products * SPECTRUM
         )
 
-    return min((cost(size), size) for size in sizes)
+    best = sizes[0]
+    for size in sizes[1:]:
+        best = size if cost(size) < cost(best) else best
+    return cost(best), best
 
 
 def _forward(

@@ -85,7 +85,7 @@ def _thresholds(
         raise ValueError(f"threshold {threshold}, partial {partial} and rank {rank} must not be negative")
     *batch, m, n = matrix.shape
     values = torch.Size((*batch, min(m, n)))
-    level = torch.as_tensor(threshold, dtype=matrix.dtype.to_real(), device=matrix.device)
+    level = torch.as_tensor(threshold, dtype=matrix.real.dtype, device=matrix.device)
     require_broadcast("threshold", level.shape, "the batch shape of matrix", values[:-1])
     level = level[..., None]
     if weights is not None:
@@ -215,7 +215,7 @@ def _positive(name: str, value: Tensor | float, observation: Tensor) -> Tensor:
     """`value` at every matrix of the batch."""
     if not isinstance(value, Tensor) and value <= 0:
         raise ValueError(f"{name} must be positive, got {value}")
-    level = torch.as_tensor(value, dtype=observation.dtype.to_real(), device=observation.device)
+    level = torch.as_tensor(value, dtype=observation.real.dtype, device=observation.device)
     require_broadcast(name, level.shape, "the batch shape of observation", observation.shape[:-2])
     return level.expand(observation.shape[:-2])
 
@@ -223,7 +223,7 @@ def _positive(name: str, value: Tensor | float, observation: Tensor) -> Tensor:
 def sparse_dual_reference(
     observation: Tensor, low_rank: Tensor, dual: Tensor, mu: Tensor, lambda_: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """O = soft(R, lambda / mu) and Y' = mu (R - O) with R = D - B + Y / mu; mu and lambda of the batch shape."""
+    """O = soft(R, lambda / mu) and Y' = mu (R - O), R = D - B + Y / mu; mu and lambda (...)."""
     penalty = mu[..., None, None]
     residual = observation - low_rank + dual / penalty
     sparse = soft_threshold(residual, lambda_[..., None, None] / penalty)

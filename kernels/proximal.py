@@ -101,7 +101,7 @@ def _threshold(x: Tensor, threshold: Tensor | float) -> Tensor:
         require_broadcast("threshold", threshold.shape, "x", x.shape)
     elif threshold < 0:
         raise ValueError(f"threshold must not be negative, got {threshold}")
-    return torch.as_tensor(threshold, dtype=x.dtype.to_real(), device=x.device)
+    return torch.as_tensor(threshold, dtype=x.real.dtype, device=x.device)
 
 
 def _shrink(x: Tensor, magnitude: Tensor, level: Tensor) -> Tensor:

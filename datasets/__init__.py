@@ -1,0 +1,22 @@
+"""Pictures with masks: read from published layouts or made up from a seed, and prepared for a network."""
+
+from datasets.catalogue import NAMES, open_pictures
+from datasets.files import Pair, PictureFiles
+from datasets.picture import Picture, Sample, read_image, read_mask
+from datasets.preparation import Pictures, SegmentationDataset, normalise
+from datasets.synthetic import SyntheticScenes
+
+__all__ = [
+    "NAMES",
+    "Pair",
+    "Picture",
+    "PictureFiles",
+    "Pictures",
+    "Sample",
+    "SegmentationDataset",
+    "SyntheticScenes",
+    "normalise",
+    "open_pictures",
+    "read_image",
+    "read_mask",
+]

@@ -1,0 +1,57 @@
+"""Training and validation batches for Lightning, the same whether a run is resumed or not."""
+
+import lightning as L
+from torch.utils.data import DataLoader, DistributedSampler
+
+from datasets.picture import Sample
+from datasets.preparation import SegmentationDataset
+
+
+class SegmentationData(L.LightningDataModule):
+    """Batches of `train` and `validation`.
+
+    The order and augmentation of an epoch depend on (seed, epoch) alone, so that a resumed run sees what an
+    uninterrupted one would have; train with `reload_dataloaders_every_n_epochs=1`. The last incomplete batch
+    of an epoch is left to another epoch's order, since batch norm cannot train on a single picture. Over
+    several processes the training batches are dealt out evenly, and each validation picture is seen once.
+
+    Raises ValueError where `batch_size` exceeds the number of training pictures.
+    """
+
+    def __init__(
+        self,
+        train: SegmentationDataset,
+        validation: SegmentationDataset,
+        batch_size: int = 8,
+        workers: int = 2,
+        seed: int = 42,
+    ) -> None:
+        super().__init__()
+        if not 1 <= batch_size <= len(train):
+            raise ValueError(
+                f"batch_size must be from 1 to the {len(train)} training pictures, got {batch_size}"
+            )
+        self.train, self.validation = train, validation
+        self.batch_size, self.workers, self.seed = batch_size, workers, seed
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        world, rank, epoch = self._position()
+        self.train.epoch = epoch
+        sampler = DistributedSampler[Sample](
+            self.train, num_replicas=world, rank=rank, shuffle=True, seed=self.seed
+        )
+        sampler.set_epoch(epoch)
+        return DataLoader(
+            self.train, self.batch_size, sampler=sampler, num_workers=self.workers, drop_last=True
+        )
+
+    def val_dataloader(self) -> DataLoader[Sample]:
+        world, rank, _ = self._position()
+        mine = range(rank, len(self.validation), world)
+        return DataLoader(self.validation, self.batch_size, sampler=mine, num_workers=self.workers)
+
+    def _position(self) -> tuple[int, int, int]:
+        """Number of processes, which one this is, and the epoch."""
+        if self.trainer is None:
+            return 1, 0, 0
+        return self.trainer.world_size, self.trainer.global_rank, self.trainer.current_epoch

@@ -1,0 +1,89 @@
+"""Pictures and masks as they come from files, and as the networks take them."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from torch import Tensor
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
+
+
+class Picture(NamedTuple):
+    """One picture with its mask, before any preparation.
+
+    image: (height, width) grey levels of 0 to 255, uint8, or float32 where the file held more than 8 bits.
+    mask: uint8, 1 where there is an object; in the image's proportions, mostly of its size too.
+    name: the picture's name without ending.
+    """
+
+    image: np.ndarray
+    mask: np.ndarray
+    name: str
+
+
+class Sample(NamedTuple):
+    """One picture with its mask, ready for a network.
+
+    image: (1, height, width) float32, normalised.  mask: (1, height, width) float32 of 0 and 1.
+    """
+
+    image: Tensor
+    mask: Tensor
+    name: str
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Grey levels of 0 to 255 of a picture file, (height, width).
+
+    Colour becomes luma (ITU-R BT.601). 8-bit files give uint8; 16-bit files give float32, level / 257.
+
+    Raises FileNotFoundError where there is no such file, ValueError where it is no readable picture.
+    """
+    levels = _decode(Path(path))
+    if levels.dtype == np.uint8:
+        return levels
+    if levels.dtype == np.uint16:
+        return levels.astype(np.float32) / 257
+    raise ValueError(f"{path}: expected a picture of 8 or 16 bits a channel, found {levels.dtype}")
+
+
+def read_mask(path: str | Path) -> np.ndarray:
+    """A mask file as uint8, (height, width): 1 wherever its level is above 0.
+
+    Raises FileNotFoundError where there is no such file, ValueError where it is no readable picture.
+    """
+    return (_decode(Path(path)) > 0).astype(np.uint8)
+
+
+def read_picture(image_path: Path, mask_path: Path, name: str) -> Picture:
+    """A picture and its mask; raises ValueError where their proportions differ by more than 2%.
+
+    Published masks may be larger than their picture: SIRST's Misc_111 is 325x220, its mask 592x400.
+    """
+    image, mask = read_image(image_path), read_mask(mask_path)
+    proportion = mask.shape[1] * image.shape[0] / (mask.shape[0] * image.shape[1])
+    if not 0.98 < proportion < 1.02:
+        raise ValueError(
+            f"{mask_path}: expected a mask in the proportions of its picture's {_size(image)} pixels, "
+            f"found {_size(mask)}"
+        )
+    return Picture(image, mask, name)
+
+
+def _decode(path: Path) -> np.ndarray:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; expected a picture")
+    content = np.fromfile(path, dtype=np.uint8)
+    try:
+        levels = cv2.imdecode(content, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH) if content.size else None
+    except cv2.error as error:
+        raise ValueError(f"{path}: not a readable picture ({error.err})") from error
+    if levels is None:
+        raise ValueError(f"{path}: not a readable picture; expected one of {', '.join(ENDINGS)}")
+    return levels
+
+
+def _size(array: np.ndarray) -> str:
+    return f"{array.shape[1]}x{array.shape[0]}"

@@ -1,0 +1,65 @@
+"""A network's numbers over a data set, and its answer for one picture."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rpcanet.metrics import protocol
+from rpcanet.unfolding import Decomposition, UnfoldedNetwork
+
+
+@torch.inference_mode()
+def evaluate(
+    net: UnfoldedNetwork, batches: Iterable[Any], protocol_name: str = "overlap"
+) -> dict[str, Tensor]:
+    """What the protocol counts for `net` over `batches`.
+
+    Each batch has `image` and `mask`, (batch, 1, height, width), normalised as the network expects. The network
+    is used as it stands; put it in evaluation mode first. Returns the values of `rpcanet.metrics.protocol`.
+
+    >>> from rpcanet import RPCANet
+    >>> from datasets import SegmentationDataset, SyntheticScenes
+    >>> from torch.utils.data import DataLoader
+    >>> batches = DataLoader(SegmentationDataset(SyntheticScenes("test", count=2), size=64), batch_size=2)
+    >>> sorted(evaluate(RPCANet(stages=1).eval(), batches))[:4]
+    ['auc', 'f1', 'fa', 'iou']
+    """
+    device = next(net.parameters()).device
+    metrics = protocol(protocol_name)
+    for batch in batches:
+        metrics.update(net(batch.image.to(device)).object.sigmoid().cpu(), batch.mask)
+    return metrics.compute()
+
+
+@torch.inference_mode()
+def decompose(net: UnfoldedNetwork, levels: Tensor, size: int | None = None) -> Decomposition:
+    """Split a picture of grey levels into background and objects, at the picture's own size.
+
+    levels: (height, width), 0 to 255, of any dtype.  size: the picture is brought to (size, size) for the
+    network and its answer back again, bilinearly; None runs the network on the picture as it is.
+
+    The parts come as (1, 1, height, width): background and restoration in grey levels, the object as logits.
+
+    Raises ValueError where levels is not two-dimensional.
+
+    >>> from rpcanet import RPCANet
+    >>> decompose(RPCANet(stages=1).eval(), torch.full((30, 41), 128), size=64).object.shape
+    torch.Size([1, 1, 30, 41])
+    """
+    if levels.ndim != 2:
+        raise ValueError(f"levels must be (height, width), got shape {tuple(levels.shape)}")
+    device = next(net.parameters()).device
+    image = ((levels.float() - net.mean) / net.std)[None, None].to(device)
+    background, object_, restoration, _ = net(_resized(image, (size, size)) if size else image)
+    return Decomposition(
+        background=_resized(background * net.std + net.mean, levels.shape),
+        object=_resized(object_, levels.shape),
+        restoration=_resized(restoration * net.std + net.mean, levels.shape),
+    )
+
+
+def _resized(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return x if x.shape[2:] == shape else F.interpolate(x, shape, mode="bilinear", align_corners=False)

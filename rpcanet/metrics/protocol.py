@@ -1,0 +1,110 @@
+"""What the protocols share: counts over a data set, and the ratios made of them."""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+
+class Targets(NamedTuple):
+    """Target-level counts of one picture."""
+
+    found: int
+    targets: int
+    false_pixels: int
+    pixels: int
+
+
+class SegmentationProtocol(Metric):
+    """Counts of a data set's pixels and targets, from which every protocol takes its ratios.
+
+        iou = TP / (TP + FP + FN)      precision = TP / (TP + FP)      recall = TP / (TP + FN)
+        f1 = 2 TP / (2 TP + FP + FN)   niou = mean over pictures of each picture's own iou
+        pd = found targets / targets   fa = false pixels / pixels
+
+    all over the whole data set. A protocol says which pixels count as predicted (`binarise`) and which targets
+    as found (`match`). Nothing to find and nothing found counts as full agreement: iou, niou and f1 are then 1.
+    A ratio over nothing is NaN: precision without a predicted pixel, recall without an object pixel, pd without
+    a target, fa without a picture to count on.
+
+    `update(probability, mask)` takes two (batch, 1, height, width) tensors; the mask's objects are what is
+    above 0. Counts add up over batches and over processes.
+    """
+
+    full_state_update = False
+    count: Tensor
+    iou_sum: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        # TP, FP, FN, pictures, found, targets, false pixels, pixels
+        self.add_state("count", torch.zeros(8, dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("iou_sum", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def binarise(self, probability: np.ndarray) -> np.ndarray:
+        """The predicted pixels of one picture, a boolean (height, width)."""
+        raise NotImplementedError
+
+    def match(self, predicted: np.ndarray, mask: np.ndarray) -> Targets:
+        """The target-level counts of one picture from its predicted pixels and its mask."""
+        raise NotImplementedError
+
+    def update(self, probability: Tensor, mask: Tensor) -> None:
+        for p, m in pictures(probability, mask):
+            predicted = self.binarise(p)
+            tp, fp, fn = (int(x.sum()) for x in (predicted & m, predicted & ~m, ~predicted & m))
+            self.count += torch.tensor([tp, fp, fn, 1, *self.match(predicted, m)], device=self.count.device)
+            self.iou_sum += _ratio(tp, tp + fp + fn, of_nothing=1.0)
+
+    def compute(self) -> dict[str, Tensor]:
+        tp, fp, fn, images, found, targets, false_pixels, pixels = self.count.tolist()
+        values = {
+            "iou": _ratio(tp, tp + fp + fn, of_nothing=1.0),
+            "niou": _ratio(float(self.iou_sum), images),
+            "f1": _ratio(2 * tp, 2 * tp + fp + fn, of_nothing=1.0),
+            "precision": _ratio(tp, tp + fp),
+            "recall": _ratio(tp, tp + fn),
+            "pd": _ratio(found, targets),
+            "fa": _ratio(false_pixels, pixels),
+        }
+        return {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}
+
+
+def pictures(probability: Tensor, mask: Tensor) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The pictures of a batch as (height, width) arrays: probability, and mask as booleans.
+
+    Raises ValueError where the shapes differ or are not (batch, 1, height, width), or where a probability is
+    NaN.
+    """
+    if probability.shape != mask.shape or probability.ndim != 4 or probability.shape[1] != 1:
+        raise ValueError(
+            "probability and mask must both be (batch, 1, height, width), "
+            f"got {tuple(probability.shape)} and {tuple(mask.shape)}"
+        )
+    if probability.isnan().any():
+        raise ValueError("probability holds NaN")
+    p, m = probability.detach().float().cpu().numpy(), (mask.detach() > 0).cpu().numpy()
+    return list(zip(p[:, 0], m[:, 0], strict=True))
+
+
+def components(mask: np.ndarray) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
+    """The 8-connected components of a boolean mask.
+
+    Returns their number, a label of 1 to that number for each pixel (0 outside), their areas and their
+    centroids (column, row).
+    """
+    number, labels, stats, centroids = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    return number - 1, labels, stats[1:, cv2.CC_STAT_AREA], centroids[1:]
+
+
+def relative_to_peak(probability: np.ndarray) -> np.ndarray:
+    """p / max(p), and 0 everywhere where p is."""
+    peak = probability.max(initial=0)
+    return probability / peak if peak > 0 else np.zeros_like(probability)
+
+
+def _ratio(part: float, whole: float, of_nothing: float = float("nan")) -> float:
+    return part / whole if whole else of_nothing

@@ -1,0 +1,32 @@
+"""The layers that every module is made of."""
+
+from torch import nn
+
+
+def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
+    """A 3x3 convolution with bias that keeps height and width (zero padding 1); Xavier-normal weights."""
+    conv = nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1)
+    nn.init.xavier_normal_(conv.weight)
+    return conv
+
+
+def conv1x1(in_channels: int, out_channels: int) -> nn.Conv2d:
+    """A 1x1 convolution with bias; Xavier-normal weights."""
+    conv = nn.Conv2d(in_channels, out_channels, kernel_size=1)
+    nn.init.xavier_normal_(conv.weight)
+    return conv
+
+
+def conv_stack(channels: int, hidden: int, batch_norm: bool) -> nn.Sequential:
+    """One channel in, one channel out: Conv(1->C), `hidden` times Conv(C->C), Conv(C->1).
+
+    Every convolution but the last is followed by a ReLU, with batch norm before it if asked for.
+    """
+    layers: list[nn.Module] = []
+    for in_channels in [1] + [channels] * hidden:
+        layers.append(conv3x3(in_channels, channels))
+        if batch_norm:
+            layers.append(nn.BatchNorm2d(channels))
+        layers.append(nn.ReLU())
+    layers.append(conv3x3(channels, 1))
+    return nn.Sequential(*layers)

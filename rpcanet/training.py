@@ -1,0 +1,123 @@
+"""Training with Lightning: the published recipe, its metrics and its pictures."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+
+from rpcanet.losses import DecompositionLoss, decomposition_loss
+from rpcanet.metrics import protocol
+from rpcanet.panels import PARTS, panel
+from rpcanet.unfolding import Decomposition, UnfoldedNetwork
+from rpcanet.weights import save_weights
+
+
+class SegmentationTask(L.LightningModule):
+    """Trains `net` as published and watches it with an evaluation protocol.
+
+    loss = SoftIoU(sigmoid(O_K), mask) + fidelity_weight * MSE(D_K, D_0), minimised by Adam at the rate
+    learning_rate * (1 - step / total steps)^0.9.
+
+    Logged: train/loss, train/soft_iou, train/fidelity, train/learning_rate; val/loss and, as val/NAME, every
+    scalar of the protocol; and as pictures the first validation batch's input, mask, probability, background
+    and object.
+
+    Source: Wu et al., "RPCANet", WACV 2024, section 4.1.
+    """
+
+    def __init__(
+        self,
+        net: UnfoldedNetwork,
+        learning_rate: float = 1e-4,
+        fidelity_weight: float = 0.01,
+        protocol_name: str = "overlap",
+        pictures: int = 4,
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.learning_rate, self.fidelity_weight, self.pictures = learning_rate, fidelity_weight, pictures
+        self.metrics = protocol(protocol_name)
+
+    def training_step(self, batch: Any, batch_index: int) -> Tensor:
+        _, loss = self._decompose(batch)
+        for name, value in zip(("loss", "soft_iou", "fidelity"), loss, strict=True):
+            self.log(f"train/{name}", value.detach(), prog_bar=name == "loss")
+        self.log("train/learning_rate", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
+        if not loss.total.isfinite():
+            raise FloatingPointError(
+                f"the loss is {loss.total.item()} at step {self.global_step}, pictures: {', '.join(batch.name)}"
+            )
+        return loss.total
+
+    def validation_step(self, batch: Any, batch_index: int) -> None:
+        decomposition, loss = self._decompose(batch)
+        self.log("val/loss", loss.total, batch_size=len(batch.image), sync_dist=True)
+        self.metrics.update(decomposition.object.sigmoid(), batch.mask)
+        if batch_index == 0:
+            self._show(batch, decomposition)
+
+    def on_validation_epoch_end(self) -> None:
+        values = {name: value for name, value in self.metrics.compute().items() if value.ndim == 0}
+        for name, value in values.items():
+            self.log(f"val/{name}", value.float(), prog_bar=name in ("iou", "pd"))
+        self.metrics.reset()
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimizer = torch.optim.Adam(self.net.parameters(), lr=self.learning_rate)
+        total = int(self.trainer.estimated_stepping_batches)
+        decay = LambdaLR(optimizer, lambda step: (1 - min(step, total) / total) ** 0.9)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": decay, "interval": "step"}}
+
+    def _decompose(self, batch: Any) -> tuple[Decomposition, DecompositionLoss]:
+        decomposition = self.net(batch.image)
+        return decomposition, decomposition_loss(decomposition, batch.image, batch.mask, self.fidelity_weight)
+
+    def _show(self, batch: Any, decomposition: Decomposition) -> None:
+        if not isinstance(self.logger, TensorBoardLogger):
+            return
+        first = slice(0, self.pictures)
+        background, object_, restoration, _ = decomposition
+        shown = Decomposition(background[first], object_[first], restoration[first])
+        picture = panel(batch.image[first], shown, batch.mask[first])
+        self.logger.experiment.add_image("val/" + "_".join(PARTS), picture, self.current_epoch)
+
+
+class Progress(RichProgressBar):
+    """A progress bar of loss and validation metrics alone."""
+
+    def get_metrics(self, trainer: L.Trainer, task: L.LightningModule) -> dict[str, Any]:
+        metrics = super().get_metrics(trainer, task)
+        metrics.pop("v_num", None)
+        return metrics
+
+
+class WeightsFiles(L.Callback):
+    """Keeps the best weights (by validation IoU) and the last ones as safetensors files in `folder`.
+
+    `training` is the configuration stored with them.
+    """
+
+    def __init__(self, folder: str | Path, training: dict[str, Any]) -> None:
+        self.folder, self.training, self.best = Path(folder), training, -1.0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best = state_dict["best"]
+
+    def on_validation_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        if trainer.sanity_checking or not trainer.is_global_zero or not isinstance(task, SegmentationTask):
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        save_weights(task.net, self.folder / "last.safetensors", self.training)
+        iou = trainer.callback_metrics["val/iou"].item()
+        if iou > self.best:
+            self.best = iou
+            save_weights(task.net, self.folder / "best.safetensors", self.training)

@@ -1,0 +1,189 @@
+"""Weights in files: this project's safetensors and the papers' `.pkl`, read without running code."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from rpcanet.rpcanet import RPCANet
+from rpcanet.rpcanet_plus_plus import RPCANetPlusPlus
+from rpcanet.unfolding import UnfoldedNetwork
+
+FORMAT = "unfoldkit"
+NETWORKS: dict[str, type[UnfoldedNetwork]] = {"rpcanet": RPCANet, "rpcanet++": RPCANetPlusPlus}
+
+# Published key below `decos.{stage}.` -> key below `stages.{stage}.`, by prefix.
+PUBLISHED_PREFIXES = {
+    "lowrank.convs.": "bam.layers.",
+    "lowrank.conv1_C.": "bam.embedding.",
+    "lowrank.RB_1.": "bam.mam.rb1.",
+    "lowrank.RB_2.": "bam.mam.rb2.",
+    "lowrank.ConvLSTM.": "bam.mam.lstm.",
+    "lowrank.convC_1.": "bam.projection.",
+    "sparse.epsilon": "oem.epsilon",
+    "sparse.convs.": "oem.layers.",
+    "sparse.contrast.0.": "oem.dcpm.embedding.0.",
+    "sparse.contrast.2.conv.": "oem.dcpm.contrast.",
+    "sparse.contrast.2.attn.avg_channel.": "oem.dcpm.contrast.gate.",
+    "sparse.contrast.3.": "oem.dcpm.projection.0.",
+    "sparse.contrast.5.": "oem.dcpm.projection.2.",
+    "merge.mapping.": "irm.layers.",
+}
+
+
+def build(name: str, **architecture: Any) -> UnfoldedNetwork:
+    """The network called `name` ("rpcanet" or "rpcanet++"), untrained; `architecture` are its arguments.
+
+    >>> build("rpcanet++", stages=3).architecture
+    {'stages': 3, 'channels': 32, 'mean': 0.0, 'std': 255.0}
+    """
+    if name not in NETWORKS:
+        raise ValueError(f"name must be one of {', '.join(NETWORKS)}, got {name!r}")
+    return NETWORKS[name](**architecture)
+
+
+def save_weights(net: UnfoldedNetwork, path: str | Path, training: dict[str, Any] | None = None) -> None:
+    """Write `net` to a safetensors file that holds all that `load_weights` needs.
+
+    Beside the tensors it carries the architecture, the input normalisation and `training`, the
+    configuration (JSON values) that the network was trained with.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "net.safetensors"
+    >>> save_weights(build("rpcanet", stages=2), path, training={"epochs": 3})
+    >>> load_weights(path).architecture["stages"], read_training(path)
+    (2, {'epochs': 3})
+    """
+    name = next(name for name, network in NETWORKS.items() if type(net) is network)
+    metadata = {
+        "format": FORMAT,
+        "network": name,
+        "architecture": json.dumps(net.architecture),
+        "training": json.dumps(training or {}),
+    }
+    tensors = {key: tensor.contiguous() for key, tensor in net.state_dict().items()}
+    save_file(tensors, str(path), metadata=metadata)
+
+
+def load_weights(path: str | Path) -> UnfoldedNetwork:
+    """The network stored in `path`, in evaluation mode on the CPU, laid out channels-last (which runs faster).
+
+    `path` is a safetensors file written by `save_weights`, or an officially published `.pkl` of RPCANet or
+    RPCANet++ with any number of stages. What the file holds decides, not its name. Only tensors are read: a
+    pickle that would run code is refused.
+
+    Raises FileNotFoundError where there is no such file, ValueError where it holds anything else, with what
+    was found.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; expected weights (.safetensors or a published .pkl)")
+    net = _from_safetensors(path) if _is_safetensors(path) else _from_published(path)
+    net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's types
+    return net.eval()
+
+
+def read_training(path: str | Path) -> dict[str, Any]:
+    """The training configuration kept in the weights file `path`; empty for a published `.pkl`."""
+    path = Path(path)
+    return json.loads(_metadata(path).get("training", "{}")) if _is_safetensors(path) else {}
+
+
+def _is_safetensors(path: Path) -> bool:
+    """A safetensors file begins with the length of its header, eight bytes, and a JSON object."""
+    with path.open("rb") as file:
+        return file.read(9)[8:] == b"{"
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a readable safetensors file ({error})") from error
+
+
+def _from_safetensors(path: Path) -> UnfoldedNetwork:
+    metadata = _metadata(path)
+    if metadata.get("format") != FORMAT:
+        raise ValueError(
+            f"{path}: a safetensors file without this project's description of a network; expected one "
+            f"written by save_weights (for a folder of save_pretrained use from_pretrained), found {metadata}"
+        )
+    with safe_open(path, framework="pt") as file:
+        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dictionary
+    return _filled(build(metadata["network"], **json.loads(metadata["architecture"])), state, path)
+
+
+def _from_published(path: Path) -> UnfoldedNetwork:
+    try:
+        published = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch names no common base for what a damaged or hostile file raises
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ValueError(f"{path}: neither safetensors nor a pickle of tensors ({reason})") from error
+    if not isinstance(published, dict) or not all(isinstance(value, Tensor) for value in published.values()):
+        raise ValueError(f"{path}: expected a dictionary of tensors, found {_described(published)}")
+    return from_published(published, source=path)
+
+
+def from_published(published: dict[str, Tensor], source: str | Path = "state dict") -> UnfoldedNetwork:
+    """The network of an officially published state dict (keys `decos.{stage}.*`), in evaluation mode.
+
+    Variant, stages and channels follow from the keys. The gates of each convolutional LSTM are put side by
+    side; those that the first stage never runs are left out. `source` names the origin in errors.
+
+    Raises ValueError where keys or shapes are not those of RPCANet or RPCANet++.
+    """
+    stages = {int(match[1]) for key in published if (match := re.match(r"decos\.(\d+)\.", key))}
+    embeddings = {"rpcanet": "lowrank.convs.0.weight", "rpcanet++": "lowrank.conv1_C.0.weight"}
+    names = [name for name, key in embeddings.items() if f"decos.0.{key}" in published]
+    if not names or stages != set(range(len(stages))):
+        raise ValueError(
+            f"{source}: expected keys 'decos.0.lowrank...' of RPCANet or RPCANet++, "
+            f"found {_described(published)}"
+        )
+    channels = len(published[f"decos.0.{embeddings[names[0]]}"])
+    net = build(names[0], stages=len(stages), channels=channels)
+    return _filled(net, _merge_gates(_renamed(published)), source).eval()
+
+
+def _renamed(published: dict[str, Tensor]) -> dict[str, Tensor]:
+    def rename(key: str) -> str:
+        _, stage, rest = key.split(".", 2)
+        prefix = next((prefix for prefix in PUBLISHED_PREFIXES if rest.startswith(prefix)), None)
+        return key if prefix is None else f"stages.{stage}.{PUBLISHED_PREFIXES[prefix]}{rest[len(prefix) :]}"
+
+    return {rename(key) if key.count(".") >= 2 else key: tensor for key, tensor in published.items()}
+
+
+def _merge_gates(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """`lstm.conv_{x,h}{f,i,o,j}.*` become `lstm.gates_{x,h}.*`, ordered f, i, o, j (i, o, j at first)."""
+    gate = re.compile(r"(stages\.(\d+)\.bam\.mam\.lstm\.)conv_([xh])[fioj]\.(weight|bias)")
+    merged = {key: tensor for key, tensor in state.items() if not gate.fullmatch(key)}
+    for prefix, stage, source, kind in sorted({m.groups() for key in state if (m := gate.fullmatch(key))}):
+        if stage == "0" and source == "h":
+            continue
+        order = "ioj" if stage == "0" else "fioj"
+        parts = [state[f"{prefix}conv_{source}{g}.{kind}"] for g in order]
+        merged[f"{prefix}gates_{source}.{kind}"] = torch.cat(parts)
+    return merged
+
+
+def _filled(net: UnfoldedNetwork, state: dict[str, Tensor], source: str | Path) -> UnfoldedNetwork:
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"{source}: the tensors do not fit {type(net).__name__}: {error}") from error
+    return net
+
+
+def _described(found: object) -> str:
+    if not isinstance(found, dict):
+        return f"a {type(found).__name__}"
+    keys = ", ".join(map(str, list(found)[:3]))
+    return f"{len(found)} entries ({keys}, ...)" if found else "an empty dictionary"

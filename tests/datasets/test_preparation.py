@@ -1,0 +1,59 @@
+"""Samples: sizes, normalisation, and augmentation that picture and mask share."""
+
+import numpy as np
+import pytest
+import torch
+
+from datasets import Picture, SegmentationDataset, SyntheticScenes
+from datasets.datamodule import SegmentationData
+
+RAMP = np.arange(12 * 18, dtype=np.uint8).reshape(12, 18)
+
+
+def dataset(image=RAMP, **options):
+    return SegmentationDataset([Picture(image, (image > 100).astype(np.uint8), "ramp")], **options)
+
+
+def test_own_size_and_normalisation():
+    image, mask, name = dataset(size=None, mean=100, std=50)[0]
+    np.testing.assert_allclose(image[0].numpy(), (RAMP - 100.0) / 50, rtol=1e-6, atol=1e-6)
+    assert torch.equal(mask[0], torch.from_numpy((RAMP > 100).astype(np.float32)))
+    assert name == "ramp"
+
+
+def test_fine_levels_survive():
+    image = dataset(RAMP.astype(np.float32) + 0.25, size=None, std=1)[0].image
+    assert image[0, 0, 1].item() == 1.25
+
+
+def test_mask_of_another_size_comes_to_the_pictures():
+    image = np.zeros((10, 20), np.uint8)
+    mask = np.zeros((20, 40), np.uint8)
+    mask[4:8, 10:20] = 1
+    found = SegmentationDataset([Picture(image, mask, "fine mask")], size=None)[0].mask
+    assert found.shape == (1, 10, 20)
+    assert found[0, 2:4, 5:10].all()
+    assert found.sum() == 10
+
+
+def test_augmentation_moves_picture_and_mask_together_in_all_eight_ways():
+    data = dataset(RAMP[:12, :12], size=None, std=1, augment=True)
+    seen = set()
+    for data.epoch in range(60):
+        image, mask, _ = data[0]
+        assert torch.equal(mask, (image > 100).float())
+        seen.add(tuple(image.flatten().tolist()))
+    assert len(seen) == 8
+
+
+def test_augmentation_depends_on_seed_epoch_and_index_alone():
+    scenes = SyntheticScenes("train", 4, 32)
+    first, second = (SegmentationDataset(scenes, None, augment=True, seed=5) for _ in range(2))
+    first[0], first[3]
+    assert torch.equal(first[2].image, second[2].image)
+
+
+def test_batches_need_as_many_pictures():
+    data = SegmentationDataset(SyntheticScenes("train", 4, 32), None)
+    with pytest.raises(ValueError, match="batch_size must be from 1 to the 4 training pictures, got 5"):
+        SegmentationData(data, data, batch_size=5)

@@ -1,0 +1,90 @@
+"""Every Triton kernel, compiled ahead of time without a GPU: it builds for each architecture and spills no register."""
+
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+
+triton = pytest.importorskip("triton")
+
+from triton.backends.compiler import GPUTarget  # noqa: E402
+from triton.compiler import ASTSource  # noqa: E402
+
+from kernels import _triton_jacobi, _triton_leading_triplet, _triton_low_rank  # noqa: E402
+
+TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+ARCHITECTURES = (80, 90, 100)
+DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
+QUICK = [(n, n, right) for n in (8, 32, 64) for right in (True, False)]
+ALL = [(m, n, True) for m in (2, 4, 8, 16, 32, 64) for n in (2, 4, 8, 16, 32, 64) if n <= m]
+ALL += [(n, n, False) for n in (2, 4, 8, 16, 32, 64)]
+INTEGERS = ("m", "n", "max_sweeps", "squarings", "size")
+
+
+def compile_kernel(kernel, dtype, constants, options, architecture):
+    """Registers, bytes of shared memory and spill instructions of a kernel built for an architecture."""
+    real = "fp64" if dtype.to_real() == torch.float64 else "fp32"
+    kinds = {"tolerance": "fp32", **dict.fromkeys(INTEGERS, "i32"), **dict.fromkeys(constants, "constexpr")}
+    signature = {name: kinds.get(name, f"*{real}") for name in kernel.arg_names}
+    source = ASTSource(kernel, signature, constants)
+    built = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as cubin:
+        cubin.write(built.asm["cubin"])
+        cubin.flush()
+        usage, code = (
+            subprocess.run(
+                [TOOLS / tool, *flags, cubin.name], capture_output=True, text=True, check=True
+            ).stdout
+            for tool, flags in (("cuobjdump", ["-res-usage"]), ("nvdisasm", []))
+        )
+    registers = int(re.search(r"REG:(\d+)", usage)[1])
+    spills = len(re.findall(r"\b(?:STL|LDL)\b", code))
+    print(f"{kernel.__name__} {dtype} {constants} {options} sm_{architecture}: ", end="")
+    print(f"{registers} registers, {built.metadata.shared} bytes shared, {spills} spills")
+    return registers, built.metadata.shared, spills
+
+
+@pytest.mark.parametrize("sizes", [QUICK, pytest.param(ALL, marks=pytest.mark.slow)], ids=["quick", "all"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_jacobi(dtype, architecture, sizes):
+    largest = _triton_jacobi.LARGEST[dtype]
+    for m, n, right in sizes:
+        if max(m, n) > largest:
+            continue
+        rows, columns, options = _triton_jacobi.blocks(dtype, m, n)
+        constants = {"ROWS": rows, "COLUMNS": columns, "COMPLEX": dtype.is_complex, "RIGHT": right}
+        kernel = _triton_jacobi.jacobi_kernel
+        _, shared, spills = compile_kernel(kernel, dtype, constants, options, architecture)
+        assert spills == 0
+        assert shared <= 48 * 1024
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_leading_vector(dtype, architecture):
+    triplet = _triton_leading_triplet
+    largest = triplet.LARGEST_COMPLEX if dtype.is_complex else triplet.LARGEST_REAL
+    for m in (16, 32, 64):
+        if m > largest:
+            continue
+        rows, options = triplet.blocks(dtype, m)
+        constants = {"ROWS": rows, "CHUNK": triplet.CHUNK, "COMPLEX": dtype.is_complex}
+        _, shared, spills = compile_kernel(
+            triplet.leading_vector_kernel, dtype, constants, options, architecture
+        )
+        assert spills == 0
+        assert shared <= 48 * 1024
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sparse_dual(dtype, architecture):
+    constants = {"BLOCK": _triton_low_rank.BLOCK, "COMPLEX": dtype.is_complex}
+    _, _, spills = compile_kernel(
+        _triton_low_rank.sparse_dual_kernel, dtype, constants, {"num_warps": 4}, architecture
+    )
+    assert spills == 0

@@ -1,0 +1,184 @@
+"""The protocols on cases counted by hand, and against scikit-learn and plain loops."""
+
+import json
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from scipy import integrate, ndimage
+
+from rpcanet.metrics import CentroidProtocol, OverlapProtocol, TargetROC, protocol
+
+EIGHT = np.ones((3, 3))
+
+
+def picture(*boxes, level=1.0, size=20):
+    """(1, 1, size, size), `level` inside the boxes (row, column, height, width)."""
+    x = torch.zeros(1, 1, size, size)
+    for row, column, height, width in boxes:
+        x[..., row : row + height, column : column + width] = level
+    return x
+
+
+def values(metric, *pairs):
+    for probability, mask in pairs:
+        metric.update(probability, mask)
+    return {name: value.item() for name, value in metric.compute().items() if value.ndim == 0}
+
+
+def test_overlap_by_hand():
+    mask = picture((2, 2, 2, 2), (10, 10, 2, 2))
+    answer = picture((3, 3, 2, 2), level=0.3)  # touches one target of two in one pixel; the peak is 0.3
+    found = values(OverlapProtocol(), (answer, mask))
+    assert found == pytest.approx(
+        {
+            "iou": 1 / 11,
+            "niou": 1 / 11,
+            "f1": 2 / 12,
+            "precision": 1 / 4,
+            "recall": 1 / 8,
+            "pd": 1 / 2,
+            "fa": 3 / 392,
+        }
+    )
+
+
+def test_overlap_threshold_is_relative_to_each_pictures_peak():
+    mask = picture((2, 2, 2, 2))
+    answer = 0.1 * mask + picture((9, 9, 2, 2), level=0.05)  # exactly half the peak: not predicted
+    assert values(OverlapProtocol(), (answer, mask))["iou"] == 1
+
+
+def test_centroid_by_hand():
+    mask = picture((2, 2, 2, 2), (10, 10, 2, 2))
+    answer = picture((4, 2, 2, 2), (10, 14, 2, 2), level=0.9)  # 2 and 4 pixels from the targets
+    found = values(CentroidProtocol(), (answer, mask))
+    assert found["pd"] == 1 / 2
+    assert found["fa"] == 4 / 400
+    assert found["iou"] == 0
+
+
+def test_centroid_reach_is_less_than_three_pixels():
+    mask = picture((2, 2, 1, 1))
+    assert values(CentroidProtocol(), (picture((2, 5, 1, 1)), mask))["pd"] == 0
+    assert values(CentroidProtocol(), (picture((4, 4, 1, 1)), mask))["pd"] == 1
+
+
+def test_one_prediction_serves_one_target():
+    mask = picture((2, 2, 1, 1), (2, 4, 1, 1))
+    assert values(CentroidProtocol(), (picture((2, 3, 1, 1)), mask))["pd"] == 1 / 2
+
+
+def test_centroid_threshold_is_one_half():
+    mask = picture((2, 2, 2, 2))
+    assert values(CentroidProtocol(), (0.5 * mask, mask))["iou"] == 0
+    assert values(CentroidProtocol(), (0.51 * mask, mask))["iou"] == 1
+
+
+def test_touching_at_a_corner_is_one_target():
+    mask = picture((2, 2, 1, 1), (3, 3, 1, 1))
+    assert values(OverlapProtocol(), (picture((2, 2, 1, 1)), mask))["pd"] == 1
+
+
+@pytest.mark.parametrize("name", ["overlap", "centroid"])
+def test_nothing_to_find_and_nothing_found(name):
+    found = values(protocol(name), (picture(), picture()))
+    assert found["iou"] == found["niou"] == found["f1"] == 1
+    assert math.isnan(found["precision"])
+    assert math.isnan(found["recall"])
+    assert math.isnan(found["pd"])
+    assert math.isnan(found["auc"])
+    assert math.isnan(found["fa"]) == (name == "overlap")
+
+
+@pytest.mark.parametrize("name", ["overlap", "centroid"])
+def test_prediction_empty(name):
+    found = values(protocol(name), (picture(), picture((2, 2, 2, 2))))
+    assert found["iou"] == found["niou"] == found["f1"] == found["recall"] == found["pd"] == found["fa"] == 0
+    assert math.isnan(found["precision"])
+
+
+def test_false_alarms_on_an_empty_mask():
+    answer, clean = picture((2, 2, 2, 2)), (picture((5, 5, 2, 2)), picture((5, 5, 2, 2)))
+    overlap = values(OverlapProtocol(), (answer, picture()), clean)
+    assert overlap["fa"] == 0  # left out of pd and fa
+    assert overlap["precision"] == 1 / 2  # but its pixels count
+    assert overlap["niou"] == 1 / 2
+    assert values(CentroidProtocol(), (answer, picture()), clean)["fa"] == 4 / 800
+
+
+def scenes(count=6, size=32, seed=3):
+    rng = np.random.default_rng(seed)
+    masks = ndimage.binary_dilation(rng.random((count, 1, size, size)) > 0.995, np.ones((1, 1, 3, 3)))
+    probability = np.clip(0.6 * masks + 0.5 * rng.random(masks.shape), 0, 1).astype(np.float32)
+    return torch.from_numpy(probability), torch.from_numpy(masks).float()
+
+
+def test_roc_equals_a_plain_loop():
+    probability, mask = scenes()
+    found, false, targets, pixels = np.zeros(201), np.zeros(201), 0, 0
+    for p, m in zip(probability[:, 0].numpy(), mask[:, 0].numpy() > 0, strict=True):
+        labels, number = ndimage.label(m, EIGHT)
+        targets, pixels = targets + number, pixels + (~m).sum()
+        p = p / p.max()
+        for i in range(201):
+            predicted = p >= np.float32(i / 200)
+            found[i] += sum((predicted & (labels == k)).any() for k in range(1, number + 1))
+            false[i] += (predicted & ~m).sum()
+    roc = TargetROC()
+    roc.update(probability, mask)
+    result = roc.compute()
+    np.testing.assert_allclose(result["roc_pd"], found / targets)
+    np.testing.assert_allclose(result["roc_fa"], false / pixels)
+    expected = integrate.trapezoid((found / targets)[::-1], (false / pixels)[::-1])
+    assert result["auc"].item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", ["overlap", "centroid"])
+def test_batches_accumulate(name):
+    probability, mask = scenes()
+    whole = values(protocol(name), (probability, mask))
+    one_by_one = zip(probability.split(1), mask.split(1), strict=True)
+    assert values(protocol(name), *one_by_one) == pytest.approx(whole)
+
+
+WORKER = """
+import json, sys, torch
+from rpcanet.metrics import protocol
+data, meeting, rank = sys.argv[1:]
+torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=int(rank), world_size=2)
+probability, mask = torch.load(data)
+mine = slice(0, 1) if rank == "0" else slice(1, None)
+metrics = protocol("overlap")
+metrics.update(probability[mine], mask[mine])
+found = {name: value.item() for name, value in metrics.compute().items() if value.ndim == 0}
+if rank == "0":
+    print(json.dumps(found))
+torch.distributed.destroy_process_group()
+"""
+
+
+def test_processes_accumulate(tmp_path):
+    probability, mask = scenes()
+    torch.save((probability, mask), tmp_path / "data.pt")
+    arguments = [str(tmp_path / "data.pt"), str(tmp_path / "meeting")]
+    workers = [
+        subprocess.Popen([sys.executable, "-c", WORKER, *arguments, rank], stdout=subprocess.PIPE, text=True)
+        for rank in "01"
+    ]
+    printed = [worker.communicate(timeout=120)[0] for worker in workers]
+    assert json.loads(printed[0].splitlines()[-1]) == pytest.approx(
+        values(protocol("overlap"), (probability, mask))
+    )
+
+
+def test_wrong_shapes_and_nan_are_refused():
+    with pytest.raises(ValueError, match=r"got \(1, 1, 4, 4\) and \(1, 4, 4\)"):
+        OverlapProtocol().update(torch.zeros(1, 1, 4, 4), torch.zeros(1, 4, 4))
+    with pytest.raises(ValueError, match="probability holds NaN"):
+        OverlapProtocol().update(torch.full((1, 1, 4, 4), torch.nan), torch.zeros(1, 1, 4, 4))
+    with pytest.raises(ValueError, match="protocol must be one of overlap, centroid"):
+        protocol("coco")

@@ -1,0 +1,81 @@
+"""Weights files: round trips, the published layout, and clear refusals."""
+
+import pickle
+from collections import OrderedDict
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from rpcanet import RPCANet, RPCANetPlusPlus, build, from_published, load_weights, read_training, save_weights
+
+
+@pytest.mark.parametrize("net", [RPCANet(stages=2, channels=4), RPCANetPlusPlus(3, 8, mean=83.6, std=54.2)])
+def test_round_trip_keeps_network_normalisation_and_training(tmp_path, net):
+    path = tmp_path / "any name.bin"
+    save_weights(net, path, training={"recipe": {"epochs": 3}})
+    again = load_weights(path)
+    assert type(again) is type(net)
+    assert again.architecture == net.architecture
+    assert not again.training
+    assert read_training(path) == {"recipe": {"epochs": 3}}
+    for key, tensor in net.state_dict().items():
+        assert torch.equal(again.state_dict()[key], tensor)
+
+
+@pytest.mark.reference
+def test_official_weights_are_recognised(reference_file):
+    net = load_weights(reference_file("weights/rpcanet_sirst_official.pkl"))
+    assert isinstance(net, RPCANet)
+    assert net.architecture == {"stages": 6, "channels": 32, "mean": 0.0, "std": 255.0}
+
+
+@pytest.mark.reference
+def test_published_plus_plus_file(reference_file, tmp_path):
+    stored = torch.load(reference_file("reference/rpcanet_plus_plus_s3.pt"), weights_only=True)
+    torch.save(stored["state_dict"], tmp_path / "net.pkl")
+    net = load_weights(tmp_path / "net.pkl")
+    assert isinstance(net, RPCANetPlusPlus)
+    assert net.architecture["stages"] == 3
+
+
+class Malicious:
+    def __reduce__(self):
+        return exec, ("raise SystemExit('code ran')",)
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda path: path.write_bytes(b""), "neither safetensors nor a pickle of tensors"),
+        (lambda path: path.write_text("no weights"), "neither safetensors nor a pickle of tensors"),
+        (lambda path: path.write_bytes(pickle.dumps(Malicious())), "neither safetensors nor a pickle"),
+        (lambda path: torch.save([1, 2], path), "expected a dictionary of tensors, found a list"),
+        (lambda path: torch.save({"epoch": 3}, path), r"found 1 entries \(epoch"),
+        (lambda path: torch.save({"conv.weight": torch.ones(1)}, path), "expected keys 'decos.0.lowrank"),
+        (lambda path: save_file({"a": torch.ones(1)}, path), "without this project's description"),
+        (lambda path: path.write_bytes(b"\x10" + b"\0" * 7 + b'{"a":1'), "not a readable safetensors"),
+    ],
+    ids=["empty", "text", "code", "list", "numbers", "other network", "other safetensors", "truncated"],
+)
+def test_anything_else_is_refused_with_what_was_found(tmp_path, write, message):
+    path = tmp_path / "file.pkl"
+    write(path)
+    with pytest.raises(ValueError, match=message):
+        load_weights(path)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        load_weights(tmp_path / "none.pkl")
+
+
+def test_tensors_of_another_size_are_refused(tmp_path):
+    published = OrderedDict({"decos.0.lowrank.convs.0.weight": torch.ones(32, 1, 3, 3)})
+    with pytest.raises(ValueError, match="do not fit RPCANet"):
+        from_published(published)
+
+
+def test_unknown_network_name():
+    with pytest.raises(ValueError, match="name must be one of rpcanet, rpcanet"):
+        build("unet")

@@ -1,0 +1,161 @@
+"""The tools as a user runs them: results, tables, JSON, help, and one line for every fault."""
+
+import json
+import os
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from evaluate import Evaluation, evaluate
+from predict import Prediction, predict
+
+import rpcanet
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(tool, *arguments, **environment):
+    command = [sys.executable, str(ROOT / "tools" / tool), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=os.environ | environment)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "net.safetensors"
+    training = {"data": {"size": 32}, "recipe": {"seed": 7}}
+    rpcanet.save_weights(rpcanet.build("rpcanet++", stages=1, channels=4), path, training)
+    return path
+
+
+@pytest.mark.reference
+def test_official_weights_reach_the_published_numbers(reference_file):
+    """RPCANet on SIRST, 86 test pictures: IoU 70.37, F1 82.61, Pd 95.41, Fa 7.42e-5."""
+    values = evaluate(
+        Evaluation(
+            weights=str(reference_file("weights/rpcanet_sirst_official.pkl")),
+            dataset="sirst",
+            root=str(reference_file("data/sirst")),
+        )
+    )
+    assert round(100 * values["iou"], 2) == 70.37
+    assert round(100 * values["f1"], 2) == 82.61
+    assert round(100 * values["pd"], 2) == 95.41
+    assert round(1e5 * values["fa"], 2) == 7.42
+
+
+def test_evaluate_prints_a_table_and_writes_json(weights, tmp_path):
+    out = tmp_path / "deep" / "numbers.json"
+    done = run("evaluate.py", "--weights", weights, "--dataset", "synthetic", "--count", 3, "--json", out)
+    assert done.returncode == 0, done.stderr
+    assert "IoU" in done.stdout
+    numbers = json.loads(out.read_text())
+    settings = numbers.pop("settings")
+    assert list(numbers) == ["iou", "niou", "f1", "precision", "recall", "pd", "fa", "auc"]
+    assert all(0 <= value <= 1 for value in numbers.values())
+    assert settings["protocol"] == "overlap"
+
+
+def test_predict_writes_each_picture_at_its_own_size(weights, tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    rng = np.random.default_rng(0)
+    cv2.imwrite(str(pictures / "wide.png"), rng.integers(0, 255, (20, 50), dtype=np.uint8))
+    cv2.imwrite(str(pictures / "fine.tif"), rng.integers(0, 65535, (41, 30), dtype=np.uint16))
+    cv2.imwrite(str(tmp_path / "colour.bmp"), rng.integers(0, 255, (33, 33, 3), dtype=np.uint8))
+    out = tmp_path / "out"
+    written = predict(
+        Prediction([str(pictures), str(tmp_path / "colour.bmp")], str(weights), str(out), panels=True)
+    )
+    assert len(written) == 9
+    for stem, shape in (("wide", (20, 50)), ("fine", (41, 30)), ("colour", (33, 33))):
+        mask = cv2.imread(str(out / f"{stem}_mask.png"), cv2.IMREAD_UNCHANGED)
+        probability = cv2.imread(str(out / f"{stem}_probability.png"), cv2.IMREAD_UNCHANGED)
+        assert mask.shape == probability.shape == shape
+        assert set(np.unique(mask)) <= {0, 255}
+        clear = probability != 128  # 0.5 itself is rounded to 128
+        assert np.array_equal(mask[clear] == 255, probability[clear] > 128)
+        assert cv2.imread(str(out / f"{stem}_panel.png")).shape[2] == 3
+
+
+@pytest.mark.reference
+def test_predict_marks_a_real_target(reference_file, tmp_path):
+    predict(
+        Prediction(
+            [str(reference_file("data/sirst/images/Misc_70.png"))],
+            str(reference_file("weights/rpcanet_sirst_official.pkl")),
+            str(tmp_path),
+        )
+    )
+    truth = cv2.imread(str(reference_file("data/sirst/masks/Misc_70_pixels0.png")), 0) > 0
+    found = cv2.imread(str(tmp_path / "Misc_70_mask.png"), 0) > 0
+    assert (truth & found).sum() > 0.5 * (truth | found).sum()
+
+
+def faults(tmp_path, weights):
+    """(tool, arguments, what the line must say)"""
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"nothing")
+    twin = tmp_path / "twin"
+    twin.mkdir()
+    (twin / "broken.png").write_bytes(b"")
+    lone = tmp_path / "lone" / "test"
+    for folder in ("images", "masks"):
+        (lone / folder).mkdir(parents=True)
+        cv2.imwrite(str(lone / folder / "a.png"), np.zeros((8, 8), np.uint8))
+    (lone / "images" / "a.png").unlink()
+    cv2.imwrite(str(lone / "images" / "b.png"), np.zeros((8, 8), np.uint8))
+    on = ("evaluate.py", "--weights", weights, "--dataset")
+    out = ("--out", tmp_path / "out")
+    return [
+        ((*on, "sirst"), "root is missing"),
+        ((*on, "sirst", "--root", tmp_path / "none"), "none: no such folder"),
+        ((*on, "folder", "--root", tmp_path / "lone"), "b.png: no mask of that name"),
+        ((*on, "synthetic", "--split", "all"), "split must be one of train, val, test"),
+        (("evaluate.py", "--weights", broken, "--dataset", "synthetic"), "broken.png: neither safetensors"),
+        (("predict.py", "--weights", weights, *out, broken), "broken.png: not a readable picture"),
+        (("predict.py", "--weights", weights, *out, broken, twin), "would overwrite those of"),
+        (("predict.py", "--weights", weights, *out, tmp_path / "nothing.png"), "nothing.png: no such file"),
+        (
+            ("predict.py", "--weights", tmp_path / "no.pkl", *out, broken),
+            "no.pkl: no such file; expected weights",
+        ),
+        (("train.py", "--data.name", "sirst", *out), "root is missing"),
+        (("train.py", "--data.train_count", "2", "--data.workers", "0", *out), "batch_size must be from 1"),
+        (("train.py", "--recipe.epochs", "many", *out), "epochs"),
+    ]
+
+
+def test_every_fault_is_one_clear_line_and_status_2(tmp_path, weights, monkeypatch, capsys):
+    for (tool, *arguments), message in faults(tmp_path, weights):
+        monkeypatch.setattr(sys, "argv", [tool, *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            import_module(Path(tool).stem).main()
+        said = capsys.readouterr().err
+        assert ended.value.code == 2, (tool, arguments, said)
+        assert message in " ".join(said.split()), (tool, arguments)
+
+
+def test_a_fault_shows_no_traceback(weights):
+    done = run("evaluate.py", "--weights", weights, "--dataset", "sirst")
+    assert done.returncode == 2
+    assert done.stderr == "evaluate.py: error: root is missing: the data set 'sirst' is read from a folder\n"
+
+
+@pytest.mark.parametrize("tool", ["train.py", "evaluate.py", "predict.py"])
+def test_help_teaches(tool):
+    done = run(tool, "--help")
+    assert done.returncode == 0
+    assert f"python tools/{tool}" in done.stdout
+
+
+def test_another_package_called_datasets_is_named(weights, tmp_path):
+    other = tmp_path / "datasets" / "__init__.py"
+    other.parent.mkdir()
+    other.write_text("")
+    done = run("evaluate.py", "--weights", weights, "--dataset", "synthetic", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 2
+    assert f"expected this project's package 'datasets' in {ROOT}, found {other}" in done.stderr

@@ -1,0 +1,49 @@
+"""Measure this toolkit against what one would otherwise call. Every number is a ratio within one run."""
+
+import argparse
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse the command line and run the subcommand."""
+    parser = argparse.ArgumentParser(
+        prog="benchmark.py",
+        description=__doc__,
+        epilog="example: python tools/benchmark.py kernels --only svd conv --json kernels.json",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_kernels(commands)
+    options = parser.parse_args(arguments)
+    run = options.run
+    return int(run(options))
+
+
+def _add_kernels(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "kernels",
+        help="every numerical operation against the obvious call",
+        description=(
+            "Time each operation of kernels/ against the call it replaces (torch.linalg, numpy, F.conv2d, unfused "
+            "proximal steps), alternating the two, and check both against float64 in the same run. A ratio above 1 "
+            "means that this toolkit is faster; the ratio is the median over rounds of the ratio within a round. "
+            "Errors are relative to the norm of the float64 result."
+        ),
+    )
+    parser.add_argument("--json", metavar="FILE", help="also write the results to FILE")
+    parser.add_argument("--device", help="cpu or cuda (default: cpu, and cuda where there is one)")
+    parser.add_argument("--rounds", type=int, default=7, help="timed rounds a case (default: %(default)s)")
+    parser.add_argument(
+        "--only", nargs="+", metavar="WORD", help="only cases whose name holds one of these words"
+    )
+    parser.set_defaults(run=_run_kernels)
+
+
+def _run_kernels(options: argparse.Namespace) -> int:
+    from benchmark_kernels import run
+
+    return run(options.device, options.rounds, options.only, options.json)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,221 @@
+"""The operations of kernels/ against the calls they replace."""
+
+import json
+import platform
+from collections.abc import Callable, Iterator
+from functools import reduce
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from benchmark_timing import compare
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+import kernels
+
+
+class Case(NamedTuple):
+    """An operation, the obvious call, and the arguments of both; each returns tensors to compare with float64."""
+
+    name: str
+    obvious_name: str
+    ours: Callable[..., Tensor]
+    obvious: Callable[..., Tensor]
+    arguments: tuple[Tensor, ...]
+
+
+def cases(device: str) -> Iterator[Case]:
+    """Every operation at the sizes that the toolkit meets."""
+
+    def draw(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return torch.randn(shape, dtype=dtype, device=device)
+
+    torch.manual_seed(0)
+    small = draw(1000, 32, 32)
+    yield Case("svd 1000 x 32x32", "torch.linalg.svd", _svd, _library_svd, (small,))
+    yield Case("svd 200 x 64x64", "torch.linalg.svd", _svd, _library_svd, (draw(200, 64, 64),))
+    yield Case("svd 1000 x 32x32 complex64", "torch.linalg.svd", _svd, _library_svd, (small + 1j * small.mT,))
+    yield Case(
+        "svdvals 1000 x 32x32", "torch.linalg.svdvals", kernels.svdvals, torch.linalg.svdvals, (small,)
+    )
+    double = draw(1000, 16, 16, dtype=torch.complex128)
+    yield Case(
+        "eigh 1000 x 16x16 complex128", "torch.linalg.eigh", _eigh, _library_eigh, (double @ double.mH,)
+    )
+    yield Case("eigh 1000 x 32x32", "torch.linalg.eigh", _eigh, _library_eigh, (small @ small.mT,))
+    wide = draw(250, 18, 324, dtype=torch.float64)
+    yield Case("triplet 250 x 18x324 float64", "torch.linalg.svd", _triplet, _library_triplet, (wide,))
+    yield Case(
+        "singular values > 2, 1000 x 32x32", "torch.linalg.svd", _threshold, _library_threshold, (small,)
+    )
+    video = tuple(draw(64, 64, 64) for _ in range(3))
+    yield Case("robust PCA step 64 x 64x64", "torch.linalg.svd, unfused", _step, _library_step, video)
+    plane = draw(64, 256, 256)
+    yield Case("soft threshold 4M", "sign * clamp", _soft, _unfused_soft, (plane,))
+    factors = tuple(draw(200, m, 15, dtype=torch.float64) for m in (8, 12, 15))
+    vector = draw(200, 3375, dtype=torch.float64)
+    yield Case("kron_matvec 200 x 3 factors of 15", "einsum", _kron, _einsum_kron, (*factors, vector))
+    if device == "cpu":
+        one = tuple(factor[0] for factor in factors)
+        yield Case("kron_matvec, one", "numpy.kron", _kron, _dense_kron, (*one, vector[0]))
+    images, weight = draw(1, 32, 256, 256), draw(32, 32, 17, 17) / 100
+    yield Case("conv 17x17 32->32 at 256", "F.conv2d", kernels.large_kernel_conv2d, _conv, (images, weight))
+    spectrum = kernels.conv_spectrum(weight)
+
+    def cached(images: Tensor, weight: Tensor) -> Tensor:
+        single = images.dtype == torch.float32
+        return kernels.large_kernel_conv2d(images, weight, spectrum=spectrum if single else None)
+
+    yield Case("the same, spectrum cached", "F.conv2d", cached, _conv, (images, weight))
+    yield Case(
+        "the same, forward + backward",
+        "F.conv2d",
+        _with_gradients(kernels.large_kernel_conv2d),
+        _with_gradients(_conv),
+        (images, weight),
+    )
+
+
+def _svd(matrix: Tensor) -> Tensor:
+    return kernels.svd(matrix).S
+
+
+def _library_svd(matrix: Tensor) -> Tensor:
+    return torch.linalg.svd(matrix, full_matrices=False).S
+
+
+def _eigh(matrix: Tensor) -> Tensor:
+    return kernels.eigh(matrix).eigenvalues
+
+
+def _library_eigh(matrix: Tensor) -> Tensor:
+    return torch.linalg.eigh(matrix).eigenvalues
+
+
+def _triplet(matrix: Tensor) -> Tensor:
+    sigma, u, v = kernels.leading_singular_triplet(matrix)
+    return sigma[:, None, None] * u[:, :, None] * v[:, None, :].conj()
+
+
+def _library_triplet(matrix: Tensor) -> Tensor:
+    U, S, Vh = torch.linalg.svd(matrix, full_matrices=False)
+    return S[:, :1, None] * U[..., :1] * Vh[:, :1]
+
+
+def _threshold(matrix: Tensor) -> Tensor:
+    return kernels.singular_value_threshold(matrix, 2.0)
+
+
+def _library_threshold(matrix: Tensor) -> Tensor:
+    U, S, Vh = torch.linalg.svd(matrix, full_matrices=False)
+    return (U * (S - 2.0).clamp_min(0)[..., None, :]) @ Vh
+
+
+def _step(observation: Tensor, sparse: Tensor, dual: Tensor) -> Tensor:
+    return torch.stack(kernels.lowrank_sparse_step(observation, sparse, dual, 0.5, 0.2))
+
+
+def _library_step(observation: Tensor, sparse: Tensor, dual: Tensor) -> Tensor:
+    low_rank = _library_threshold(observation - sparse + dual / 0.5)
+    new_sparse = _unfused_soft(observation - low_rank + dual / 0.5, 0.4)
+    return torch.stack((low_rank, new_sparse, dual + 0.5 * (observation - low_rank - new_sparse)))
+
+
+def _soft(x: Tensor) -> Tensor:
+    return kernels.soft_threshold(x, 0.5)
+
+
+def _unfused_soft(x: Tensor, threshold: float = 0.5) -> Tensor:
+    return x.sign() * (x.abs() - threshold).clamp_min(0)
+
+
+def _kron(A: Tensor, B: Tensor, C: Tensor, x: Tensor) -> Tensor:
+    return kernels.kron_matvec([A, B, C], x)
+
+
+def _einsum_kron(A: Tensor, B: Tensor, C: Tensor, x: Tensor) -> Tensor:
+    return torch.einsum("bil,bjm,bkn,blmn->bijk", A, B, C, x.reshape(-1, 15, 15, 15)).flatten(1)
+
+
+def _dense_kron(A: Tensor, B: Tensor, C: Tensor, x: Tensor) -> Tensor:
+    return torch.from_numpy(reduce(np.kron, (A.numpy(), B.numpy(), C.numpy())) @ x.numpy())
+
+
+def _conv(images: Tensor, weight: Tensor) -> Tensor:
+    return F.conv2d(images, weight, padding=weight.shape[-1] // 2)
+
+
+def _with_gradients(convolution: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    def run(images: Tensor, weight: Tensor) -> Tensor:
+        leaves = [x.detach().requires_grad_() for x in (images, weight)]
+        result = convolution(*leaves)
+        gradients = torch.autograd.grad(result, leaves, result.detach())
+        return torch.cat([(x / x.norm()).flatten() for x in (result.detach(), *gradients)])
+
+    return run
+
+
+def _error(result: Tensor, exact: Tensor) -> float:
+    wide = torch.complex128 if exact.is_complex() else torch.float64
+    return float(torch.linalg.vector_norm(result.to(wide) - exact) / torch.linalg.vector_norm(exact))
+
+
+def _double(x: Tensor) -> Tensor:
+    return x.to(torch.complex128 if x.is_complex() else torch.float64)
+
+
+def run(device: str | None, rounds: int, only: list[str] | None, file: str | None) -> int:
+    """Time and check every case, print a table, and write JSON where asked."""
+    found = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    rows = []
+    for place in [device] if device else found:
+        for case in cases(place):
+            if only and not any(word in case.name for word in only):
+                continue
+            exact = case.obvious(*(_double(x) for x in case.arguments))
+            errors = [_error(way(*case.arguments), exact) for way in (case.ours, case.obvious)]
+            timing = compare(
+                lambda case=case: case.ours(*case.arguments),
+                lambda case=case: case.obvious(*case.arguments),
+                place,
+                rounds,
+            )
+            rows.append(
+                {
+                    "case": case.name,
+                    "device": place,
+                    "against": case.obvious_name,
+                    **timing._asdict(),
+                    "error": errors[0],
+                    "obvious_error": errors[1],
+                }
+            )
+    _print(rows)
+    if file:
+        setting = {
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+            "machine": platform.machine(),
+        }
+        if "cuda" in found:
+            setting["gpu"] = torch.cuda.get_device_name()
+        Path(file).write_text(
+            json.dumps({"setting": setting, "rows": rows}, indent=2) + "\n", encoding="utf-8"
+        )
+    return 0
+
+
+def _print(rows: list[dict[str, object]]) -> None:
+    table = Table(
+        "operation", "device", "against", "ms", "obvious ms", "times faster", "error", "obvious error"
+    )
+    for row in rows:
+        times = [f"{1000 * float(str(row[key])):.2f}" for key in ("seconds", "obvious_seconds")]
+        errors = [f"{float(str(row[key])):.1e}" for key in ("error", "obvious_error")]
+        names = [str(row[key]) for key in ("case", "device", "against")]
+        table.add_row(*names, *times, f"{float(str(row['ratio'])):.2f}", *errors)
+    Console().print(table)

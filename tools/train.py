@@ -1,0 +1,231 @@
+"""Train RPCANet or RPCANet++ on a data set.
+
+    python tools/train.py --config tools/configs/sirst_s6.yaml --data.root DIR
+    python tools/train.py --config runs/train/config.yaml --resume
+
+A configuration file is a recipe; every option of it can also be given on the command line, after the file,
+to override it. In the folder --out the run leaves
+
+    config.yaml                         the whole configuration
+    best.safetensors, last.safetensors  weights for evaluate.py and predict.py, by validation IoU
+    checkpoints/best.ckpt, last.ckpt    all that --resume needs
+    tensorboard/                        losses, metrics and pictures: tensorboard --logdir runs
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from console import described_parser, one_line_errors
+from jsonargparse import ArgumentParser, Namespace
+
+
+@dataclass
+class Network:
+    """The network to train.
+
+    Args:
+        name: rpcanet or rpcanet++.
+        stages: number of unfolded stages.
+        channels: feature channels C of every module.
+    """
+
+    name: Literal["rpcanet", "rpcanet++"] = "rpcanet++"
+    stages: int = 6
+    channels: int = 32
+
+
+@dataclass
+class Data:
+    """The pictures and how they reach the network.
+
+    Args:
+        name: sirst, folder (images and masks of equal name) or synthetic (generated, needs no root).
+        root: the data set's folder.
+        train_split: split to train on.
+        validation_split: split to choose the best weights with.
+        size: pictures are resized to this height and width, in pixels.
+        mean: grey level, 0 to 255, that is subtracted.
+        std: grey level that is divided by.
+        batch_size: pictures a step, at least 2; over several devices, of each.
+        workers: processes that load pictures, of each device.
+        train_count: number of generated training scenes (synthetic only).
+        validation_count: number of generated validation scenes (synthetic only).
+    """
+
+    name: Literal["sirst", "folder", "synthetic"] = "synthetic"
+    root: str | None = None
+    train_split: str = "train"
+    validation_split: str = "val"
+    size: int = 256
+    mean: float = 0.0
+    std: float = 255.0
+    batch_size: int = 8
+    workers: int = 2
+    train_count: int = 400
+    validation_count: int = 40
+
+
+@dataclass
+class Recipe:
+    """How long and how fast to learn.
+
+    Args:
+        epochs: passes over the training pictures.
+        learning_rate: Adam's rate at the first step; it decays as (1 - step/total)^0.9.
+        fidelity_weight: weight of the restoration error in the loss.
+        protocol: evaluation protocol for validation, overlap or centroid.
+        validate_every: epochs between validations.
+        seed: of weights, order and augmentation.
+    """
+
+    epochs: int = 800
+    learning_rate: float = 1e-4
+    fidelity_weight: float = 0.01
+    protocol: Literal["overlap", "centroid"] = "overlap"
+    validate_every: int = 1
+    seed: int = 42
+
+
+@dataclass
+class Machine:
+    """What to compute on; see the options of lightning.Trainer.
+
+    Args:
+        accelerator: auto, cpu, gpu, ...
+        devices: how many, or auto.
+        precision: 32-true, bf16-mixed, 16-mixed, ...
+    """
+
+    accelerator: str = "auto"
+    devices: int | str = "auto"
+    precision: str = "32-true"
+
+
+SECTIONS = {"network": Network, "data": Data, "recipe": Recipe, "machine": Machine}
+
+
+@dataclass
+class Configuration:
+    """Everything that decides a run."""
+
+    network: Network
+    data: Data
+    recipe: Recipe
+    machine: Machine
+
+
+def parser() -> ArgumentParser:
+    parser = described_parser("train.py", __doc__)
+    parser.add_argument(
+        "--config", action="config", help="a YAML configuration, such as tools/configs/*.yaml"
+    )
+    for name, section in SECTIONS.items():
+        parser.add_class_arguments(section, name)
+    parser.add_argument("--out", type=str, default="runs/train", help="folder for everything the run leaves")
+    parser.add_argument(
+        "--resume", action="store_true", help="continue the run in --out from its last checkpoint"
+    )
+    return parser
+
+
+def train(configuration: Configuration, out: Path, resume: bool = False) -> None:
+    """Train as configured; what is left in `out` is listed at the top of this file."""
+    import lightning as L
+    from lightning.pytorch.callbacks import ModelCheckpoint
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    import rpcanet
+    from rpcanet.training import Progress, SegmentationTask, WeightsFiles
+
+    recipe, machine = configuration.recipe, configuration.machine
+    last = out / "checkpoints" / "last.ckpt"
+    prepare_folder(configuration, out, last, resume)
+    L.seed_everything(recipe.seed, workers=True, verbose=False)
+    data = open_data(configuration.data, recipe.seed)
+    net = rpcanet.build(
+        **asdict(configuration.network), mean=configuration.data.mean, std=configuration.data.std
+    )
+    checkpoints = ModelCheckpoint(
+        last.parent,
+        filename="best",
+        monitor="val/iou",
+        mode="max",
+        save_last=True,
+        enable_version_counter=False,
+    )
+    trainer = L.Trainer(
+        accelerator=machine.accelerator,
+        devices=machine.devices,
+        precision=machine.precision,  # type: ignore[arg-type]
+        max_epochs=recipe.epochs,
+        check_val_every_n_epoch=recipe.validate_every,
+        reload_dataloaders_every_n_epochs=1,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=min(10, len(data.train) // data.batch_size),
+        enable_model_summary=False,
+        callbacks=[checkpoints, WeightsFiles(out, asdict(configuration)), Progress()],
+        logger=TensorBoardLogger(out, name="", version="tensorboard", default_hp_metric=False),
+    )
+    millions = sum(parameter.numel() for parameter in net.parameters()) / 1e6
+    print(
+        f"Training {configuration.network.name} of {len(net.stages)} stages ({millions:.3f} M parameters) "
+        f"on {len(data.train)} pictures, validating on {len(data.validation)}"
+    )
+    task = SegmentationTask(net, recipe.learning_rate, recipe.fidelity_weight, recipe.protocol)
+    trainer.fit(task, data, ckpt_path=last if resume else None, weights_only=False)
+
+
+def prepare_folder(configuration: Configuration, out: Path, last: Path, resume: bool) -> None:
+    """Keep the configuration in `out`; raises ValueError rather than lose or mix up a run that is there."""
+    import yaml
+
+    stored = out / "config.yaml"
+    wanted = asdict(configuration)
+    if resume and not last.is_file():
+        raise FileNotFoundError(f"{last}: no checkpoint to resume from")
+    if last.is_file() and not resume:
+        raise ValueError(f"{out}: holds a run already; add --resume to continue it, or choose another --out")
+    if resume:
+        before = yaml.safe_load(stored.read_text())
+        for section in ("network", "data", "recipe"):
+            for option, value in wanted[section].items():
+                if before[section][option] != value:
+                    raise ValueError(
+                        f"--{section}.{option} is {value}, but the run in {out} has {before[section][option]}; "
+                        f"resume it with --config {stored}"
+                    )
+    out.mkdir(parents=True, exist_ok=True)
+    stored.write_text(yaml.safe_dump(wanted, sort_keys=False))
+
+
+def open_data(options: Data, seed: int) -> Any:
+    from datasets import SegmentationDataset, open_pictures
+    from datasets.datamodule import SegmentationData
+
+    def samples(split: str, count: int, augment: bool) -> SegmentationDataset:
+        pictures = open_pictures(options.name, split, options.root, count=count, size=options.size, seed=seed)
+        return SegmentationDataset(pictures, options.size, options.mean, options.std, augment, seed)
+
+    return SegmentationData(
+        samples(options.train_split, options.train_count, augment=True),
+        samples(options.validation_split, options.validation_count, augment=False),
+        options.batch_size,
+        options.workers,
+        seed,
+    )
+
+
+def configuration_from(options: Namespace) -> Configuration:
+    return Configuration(**{name: section(**options[name].as_dict()) for name, section in SECTIONS.items()})
+
+
+def main() -> None:
+    options = parser().parse_args()
+    with one_line_errors("train.py"):
+        train(configuration_from(options), Path(options.out), options.resume)
+
+
+if __name__ == "__main__":
+    main()
