@@ -42,8 +42,8 @@ class ExpectationMaximisation(ABC):
         one for each factor. floor: so are entries below this value.
     tolerance: None runs exactly `max_iterations`, with no step that depends on values: then the result is
         differentiable in every argument and works under `torch.func.vmap`.
-    scaled_start: begin at the power of x that y suggests, ||y||^2 / prod ||A_i||_F^2 an entry, not at one. Large or
-        badly scaled problems then need far fewer iterations, and scaling y and s2 alike only scales the mean.
+    scaled_start: begin at the power of x that y suggests, ||y||^2 / prod ||A_i||_F^2 an entry, not at one. Large
+        or badly scaled problems then need far fewer iterations, and scaling y and s2 alike only scales the mean.
     """
 
     pruning: float | tuple[float, ...] = 0.0
@@ -156,9 +156,9 @@ class ExpectationMaximisation(ABC):
         posterior = self.posterior(state)
         mean, variance, lengths = posterior.mean(), posterior.variance(), problem.lengths
         if compact:
-            lengths = tuple(index.shape[-1] for index in state.index)
+            lengths = tuple(index.shape[-1] for index in state.positions)
         elif state is not full:
-            mean, variance = (spread(part, state.index, lengths) for part in (mean, variance))
+            mean, variance = (spread(part, state.positions, lengths) for part in (mean, variance))
         batch = problem.batch
 
         def shaped(flat: Tensor | None) -> Tensor | None:
@@ -173,7 +173,7 @@ class ExpectationMaximisation(ABC):
             converged=run.converged.reshape(batch),
             cost=shaped(run.cost),
             change=shaped(run.change),
-            support=tuple(i.reshape(*batch, *i.shape[1:]) for i in state.index) if compact else None,
+            support=tuple(i.reshape(*batch, *i.shape[1:]) for i in state.positions) if compact else None,
         )
 
 

@@ -17,9 +17,9 @@ from sbl.problem import pose
 class KroneckerOMP:
     """Greedy search for a Kronecker support.
 
-    Each step finds the largest multiway correlation |(kron a_i)^H r| / ||kron a_i||, adds its index to the set of every mode,
-    and solves least squares on the Kronecker product of the sub-dictionaries. It ends when ||r||^2 is within the noise, when every set
-    has `sparsity` indices, or when a step adds none.
+    Each step finds the largest multiway correlation |(kron a_i)^H r| / ||kron a_i||, adds its index to the set
+    of every mode, and solves least squares on the Kronecker product of the sub-dictionaries. It ends when
+    ||r||^2 is within the noise, when every set has `sparsity` indices, or when a step adds none.
     Source: Caiafa and Cichocki, Neural Computation 2013, Kronecker-OMP.
 
     sparsity: indices a mode may take, a number or one a factor; None for as many as the factor has rows.

@@ -49,10 +49,10 @@ def support_recovery_rate(estimate: Tensor, truth: Tensor, dims: int = 1, thresh
 
 
 def symbol_error_rate(estimate: Tensor, truth: Tensor, snr_db: Tensor | float) -> Tensor:
-    """Symbol error rate of QPSK through a channel, precoded and combined by its estimate's leading singular vectors.
+    """Symbol error rate of QPSK, precoded and combined by the leading singular vectors of the channel's estimate.
 
-    A symbol s of unit power arrives as h s + noise, h = u^H H v with u, v the leading singular vectors of the estimate
-    H^, and is detected at minimum distance from u^H H^ v s. The noise has the variance |h|^2 / SNR: the SNR is
+    A symbol s of unit power arrives as h s + noise, h = u^H H v with u, v the leading singular vectors of the
+    estimate H^, and is detected at minimum distance from u^H H^ v s. The noise has the variance |h|^2 / SNR: the SNR is
     measured behind the combiner. With phi the phase of h the rate is exact:
 
         1 - Phi(sqrt(2 SNR) cos(pi/4 + phi)) Phi(sqrt(2 SNR) sin(pi/4 + phi))

@@ -11,7 +11,7 @@ FULL_EXCHANGES = 3
 def nonnegative_least_squares(C: Tensor, b: Tensor, guess: Tensor | None = None) -> Tensor:
     """argmin ||C g - b|| over g >= 0 for (..., n, n) non-singular C and (..., n) b, real.
 
-    guess: (..., n) booleans, where the solution may be positive; a good guess saves time, and changes nothing else.
+    guess: (..., n) booleans, where the solution may be positive; a good one saves time and changes nothing else.
     The normal equations are formed in double precision, whatever the dtype.
 
     The set of positive entries comes from block principal pivoting (Portugal, Judice and Vicente, Mathematics

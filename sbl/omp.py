@@ -17,8 +17,8 @@ from sbl.problem import Problem, pose
 class OMP:
     """Greedy search without structure: the column of A most correlated with the residual, then least squares.
 
-    It ends when ||r||^2 is within the noise or after `sparsity` columns. Least squares goes through the Cholesky factor of the
-    chosen columns' Gram matrix; only the chosen columns of A are formed.
+    It ends when ||r||^2 is within the noise or after `sparsity` columns. Least squares goes through the Cholesky
+    factor of the chosen columns' Gram matrix; only the chosen columns of A are formed.
     Source: Tropp and Gilbert, IEEE Trans. Information Theory 2007.
 
     sparsity: the most columns it may take; None for M.

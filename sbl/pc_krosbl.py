@@ -58,7 +58,7 @@ class PCKroSBL(ExpectationMaximisation):
         return tuple(g)
 
     def m_step(self, second_moment: Tensor, state: State) -> tuple[Tensor, ...]:
-        coupling = [self._coupling(i, g) for i, g in zip(state.index, state.g, strict=True)]
+        coupling = [self._coupling(i, g) for i, g in zip(state.positions, state.g, strict=True)]
         guesses = [_likely_positive(C.detach(), g.detach()) for C, g in zip(coupling, state.g, strict=True)]
 
         def couple(factor: int, b: Tensor) -> Tensor:

@@ -68,7 +68,7 @@ def pose(factors: Sequence[Tensor], y: Tensor, noise_variance: Tensor | float | 
 
 
 def _check_tensors(factors: Sequence[Tensor], y: Tensor) -> None:
-    if isinstance(factors, Tensor) or len(factors) == 0:
+    if len(factors) == 0:
         raise ValueError("factors must be a non-empty sequence of matrices")
     for i, factor in enumerate(factors):
         if factor.ndim < 2 or 0 in factor.shape[-2:]:

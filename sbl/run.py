@@ -43,7 +43,7 @@ class Run(NamedTuple):
     def of(
         cls, state: State, lengths: tuple[int, ...], members: Tensor, iterations: int, converged: bool
     ) -> "Run":
-        g = tuple(spread(v, (i,), (n,)) for v, i, n in zip(state.g, state.index, lengths, strict=True))
+        g = tuple(spread(v, (i,), (n,)) for v, i, n in zip(state.g, state.positions, lengths, strict=True))
         count = torch.full_like(members, iterations)
         return cls(
             members, g, state.noise_variance, count, torch.full_like(members, converged, dtype=torch.bool)

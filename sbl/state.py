@@ -12,14 +12,14 @@ class State(NamedTuple):
     """B problems: factors (B or 1, M_i, n_i), y (B, M), noise_variance (B,), prior variances g.
 
     g holds (B, n_i) for each factor, or one (B, N) for an unstructured prior; zero means pruned, for good.
-    index holds the original position of each entry of g.
+    positions holds the original position of each entry of g.
     """
 
     factors: tuple[Tensor, ...]
     y: Tensor
     noise_variance: Tensor
     g: tuple[Tensor, ...]
-    index: tuple[Tensor, ...]
+    positions: tuple[Tensor, ...]
 
     def take(self, members: Tensor) -> "State":
         """The problems that a (B,) mask or a list of indices picks."""
@@ -28,7 +28,7 @@ class State(NamedTuple):
             self.y[members],
             self.noise_variance[members],
             tuple(g[members] for g in self.g),
-            tuple(index[members] for index in self.index),
+            tuple(p[members] for p in self.positions),
         )
 
 
@@ -38,8 +38,8 @@ def initial_state(problem: Problem, g: tuple[Tensor, ...]) -> State:
     noise = problem.noise_variance
     if noise is None:
         noise = 0.1 * y.var(-1) if y.shape[-1] > 1 else 0.1 * y.abs().square().sum(-1)
-    index = tuple(torch.arange(v.shape[-1], device=y.device).expand(v.shape) for v in g)
-    return State(problem.factors, y, noise, g, index)
+    positions = tuple(torch.arange(v.shape[-1], device=y.device).expand(v.shape) for v in g)
+    return State(problem.factors, y, noise, g, positions)
 
 
 def prune(state: State, ratios: tuple[float, ...], floor: float) -> State:
@@ -56,7 +56,7 @@ def shrink(state: State) -> State:
 
     Each member keeps columns of its own, in their order, so a batch costs what its members would alone.
     """
-    factors, gs, indices = list(state.factors), list(state.g), list(state.index)
+    factors, gs, positions = list(state.factors), list(state.g), list(state.positions)
     for i, g in enumerate(gs):
         if int(torch.count_nonzero(g)) == g.numel():
             continue
@@ -64,7 +64,7 @@ def shrink(state: State) -> State:
         width = max(1, int(kept.sum(-1).amax()))
         if width < g.shape[-1]:
             order = kept.byte().argsort(dim=-1, descending=True, stable=True)[:, :width]
-            gs[i], indices[i] = g.gather(-1, order), indices[i].gather(-1, order)
+            gs[i], positions[i] = g.gather(-1, order), positions[i].gather(-1, order)
             factor = factors[i].expand(g.shape[0], -1, -1)
             factors[i] = factor.gather(-1, order.unsqueeze(-2).expand(-1, factor.shape[-2], -1))
-    return state._replace(factors=tuple(factors), g=tuple(gs), index=tuple(indices))
+    return state._replace(factors=tuple(factors), g=tuple(gs), positions=tuple(positions))

@@ -10,7 +10,6 @@ same command continues an interrupted run, and a finished run can be given more 
 
 import json
 import os
-import sys
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ SHARD_TRIALS = 50
 
 @dataclass(frozen=True)
 class Shard:
-    """A block of trials of one estimator at one point; `experiment` is a `SyntheticExperiment` or `IRSExperiment`."""
+    """Trials of one estimator at one point; `experiment` is a `SyntheticExperiment` or an `IRSExperiment`."""
 
     experiment: Any
     estimator: str
@@ -274,19 +273,12 @@ def _chosen(text: str, known: list[str]) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    from argparse import RawDescriptionHelpFormatter
-
-    from jsonargparse import CLI, DefaultHelpFormatter
-
-    class HelpAsWritten(DefaultHelpFormatter, RawDescriptionHelpFormatter):
-        """Help whose description keeps its lines."""
+    from console import HelpAsWritten, one_line_errors
+    from jsonargparse import CLI
 
     commands = {"synthetic": synthetic, "irs": irs}
-    try:
+    with one_line_errors("simulate"):
         CLI(commands, arguments, as_positional=False, description=__doc__, formatter_class=HelpAsWritten)
-    except (ValueError, FileExistsError, NotADirectoryError, PermissionError) as error:
-        print(f"simulate: error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from kernels import kron_matvec
 class SyntheticProblem(NamedTuple):
     """One draw.
 
-    factors: (M_i, N_i); x: (N_1, ..., N_I); support: (N_i,) booleans; clean: (M,), A x; noise: (M,), unit variance.
+    factors: (M_i, N_i); x: (N_1, ..., N_I); support: (N_i,) booleans; clean: A x, (M,); noise: (M,), of unit
+    variance.
     """
 
     factors: tuple[Tensor, ...]

@@ -23,7 +23,10 @@ def draw():
 
     def problem(rows=(5, 6), columns=(7, 8), batch=(), sparsity=2, snr_db=20.0, dtype=torch.float64, seed=0):
         generator = torch.Generator().manual_seed(seed)
-        factors = [torch.randn(*batch, m, n, generator=generator, dtype=dtype) for m, n in zip(rows, columns)]
+        factors = [
+            torch.randn(*batch, m, n, generator=generator, dtype=dtype)
+            for m, n in zip(rows, columns, strict=True)
+        ]
         size = torch.Size(batch).numel()
         support = torch.ones(size, 1, dtype=torch.bool)
         for n in columns:
