@@ -45,8 +45,8 @@ def _add_estimators(commands: "argparse._SubParsersAction[argparse.ArgumentParse
         "estimators",
         help="both channel-estimation experiments, a single solve, and large problems",
         description=(
-            "Time the estimators of sbl/ on two CPU cores: the paper's two experiments as `simulate.py` runs them, "
-            "one unbatched solve, the cost per trial of growing batches, and problems of four factors in float32."
+            "Time the estimators of sbl/ on two CPU cores: the paper's two experiments as `simulate.py` runs "
+            "them, one unbatched solve, the cost per trial of growing batches, and four large factors in float32."
         ),
     )
     parser.add_argument("--json", metavar="FILE", help="also write the results to FILE")

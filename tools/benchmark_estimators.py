@@ -7,6 +7,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -84,7 +85,7 @@ def _single(rounds: int) -> Iterator[Measurement]:
     problem, method = draw_synthetic(trial_generator(0, 0)), SVDKroSBL()
     for snr_db in (5.0, 15.0, 25.0):
         y, s2 = observe(problem.clean, problem.noise, snr_db)
-        times = [_seconds(lambda y=y, s2=s2: method(problem.factors, y, s2)) for _ in range(10 * rounds)]
+        times = [_seconds(partial(method, problem.factors, y, s2)) for _ in range(10 * rounds)]
         yield Measurement(
             f"single: one SVD-KroSBL solve at {snr_db:g} dB, median", 1e3 * statistics.median(times), "ms", 10
         )
@@ -104,7 +105,7 @@ def _batch(rounds: int) -> Iterator[Measurement]:
     per_trial = {}
     for size in (1, 100, 1000):
         batch = y.expand(size, -1)
-        times = [_seconds(lambda b=batch: method(problem.factors, b, s2)) for _ in range(max(1, rounds // 2))]
+        times = [_seconds(partial(method, problem.factors, batch, s2)) for _ in range(max(1, rounds // 2))]
         per_trial[size] = min(times) / size
         yield Measurement(f"batch: SVD-KroSBL, {size} trials, one of them", 1e3 * per_trial[size], "ms", None)
     ratio = per_trial[1000] / per_trial[100]
