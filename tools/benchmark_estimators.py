@@ -113,14 +113,14 @@ def _batch(rounds: int) -> Iterator[Measurement]:
 
 
 def _large(rounds: int) -> Iterator[Measurement]:
-    yield from _four_factors("large", 32, 64, 30, 2)
+    yield from four_factors("large", 32, 64, 30, 2)
 
 
 def _huge(rounds: int) -> Iterator[Measurement]:
-    yield from _four_factors("huge", 64, 128, None, 10)
+    yield from four_factors("huge", 64, 128, None, 10)
 
 
-def _four_factors(
+def four_factors(
     name: str, rows: int, columns: int, seconds_bound: float | None, memory_bound: float
 ) -> Iterator[Measurement]:
     """In a process of its own, whose peak memory then is the solve's (the import of PyTorch included)."""

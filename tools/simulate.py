@@ -11,7 +11,7 @@ same command continues an interrupted run, and a finished run can be given more 
 import json
 import os
 from collections.abc import Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
@@ -64,7 +64,7 @@ def synthetic(
         sparsity: Nonzeros a factor, comma-separated for a sweep.
         first_rows: Values of M_1 for a sweep, comma-separated; it replaces the first of --rows.
         known_noise: Whether the estimators are told the noise variance.
-        workers: Local processes; by default one a core.
+        workers: Local processes; by default one a core. 1 stays in this process.
         scheduler: Address of a Dask scheduler to run on instead.
     """
     from sbl.experiments import SYNTHETIC_ESTIMATORS, SyntheticExperiment
@@ -130,7 +130,7 @@ def irs(
         pilots: Pilot symbols for each pattern.
         patterns: Patterns of the surface.
         on_grid: Whether directions lie on the grid.
-        workers: Local processes; by default one a core.
+        workers: Local processes; by default one a core. 1 stays in this process.
         scheduler: Address of a Dask scheduler to run on instead.
     """
     from sbl.experiments import IRS_ESTIMATORS, IRSExperiment
@@ -203,6 +203,10 @@ def _run_all(shards: list[Shard], folder: Path, workers: int | None, scheduler: 
 
 @contextmanager
 def _executor(workers: int | None, scheduler: str | None) -> Iterator[Executor]:
+    if scheduler is None and workers == 1:
+        with ThreadPoolExecutor(1) as executor:
+            yield executor
+        return
     if scheduler is None:
         import multiprocessing
 
