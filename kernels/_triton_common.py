@@ -28,5 +28,5 @@ def store(pointer, here, inside, re, im, COMPLEX: tl.constexpr):
 
 
 def launch_options(warps: int) -> dict[str, int]:
-    """Warps, and every register that so many may have: left to itself the assembler spills to run more blocks."""
+    """Warps, and every register they may have: left to itself the assembler spills to run more blocks."""
     return {"num_warps": warps, "maxnreg": min(255, REGISTERS // (32 * warps))}

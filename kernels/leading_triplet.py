@@ -10,6 +10,10 @@ from kernels._operator import operator
 from kernels.eigh import decompose, eigh_operator
 from kernels.svd import inverse_above
 
+UNSCALED = (1e-10, 1e10)  # largest entries of matrices whose Gram matrix no precision over- or underflows
+SQUARED = 64  # rows up to which squaring the Gram matrix is cheaper than its eigendecomposition
+SQUARINGS = 54
+
 
 class LeadingTriplet(NamedTuple):
     """The best rank-one approximation sigma u v^H."""
@@ -69,12 +73,16 @@ def _fix_phase(u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     return u * phase, v * phase
 
 
-def _power_of_two(matrix: Tensor) -> Tensor:
-    """A power of two (..., 1, 1) within a factor two of each matrix's largest entry; 1 for a zero matrix."""
-    parts = torch.view_as_real(matrix).flatten(-2) if matrix.is_complex() else matrix
-    largest = parts.abs().amax((-2, -1), keepdim=True)
+def _power_of_two(largest: Tensor) -> Tensor:
+    """The power of two just above each number; 1 for 0."""
     exponent = torch.frexp(largest).exponent.clamp(*_exponents(largest.dtype))
     return torch.ldexp(torch.ones_like(largest), exponent)
+
+
+def _largest_entry(matrix: Tensor) -> Tensor:
+    """The largest real or imaginary part (..., 1, 1), without a copy of the matrix."""
+    parts = torch.view_as_real(matrix.resolve_conj()).flatten(-2) if matrix.is_complex() else matrix
+    return torch.maximum(parts.amax((-2, -1), keepdim=True), -parts.amin((-2, -1), keepdim=True))
 
 
 def _exponents(dtype: torch.dtype) -> tuple[int, int]:
@@ -82,14 +90,16 @@ def _exponents(dtype: torch.dtype) -> tuple[int, int]:
 
 
 def _forward(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    require_finite("matrix", matrix)
-    scale = _power_of_two(matrix)
-    scaled = matrix / scale
+    largest = _largest_entry(matrix)
+    require_finite("matrix", largest)
+    extreme = ((largest > 0) & (largest < UNSCALED[0])) | (largest > UNSCALED[1])
+    scale = _power_of_two(largest) if bool(extreme.any()) else None
+    scaled = matrix if scale is None else matrix / scale
     if matrix.shape[-2] > matrix.shape[-1]:
         sigma, v, u = _by_gram(scaled.mH)
     else:
         sigma, u, v = _by_gram(scaled)
-    return sigma * scale[..., 0, 0], *_fix_phase(u, v)
+    return sigma if scale is None else sigma * scale[..., 0, 0], *_fix_phase(u, v)
 
 
 def _by_gram(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -110,8 +120,35 @@ def _leading_vector(matrix: Tensor) -> tuple[Tensor, Tensor]:
         if _triton_leading_triplet.serves(matrix):
             return _triton_leading_triplet.leading_vector(matrix)
     wide = _widened(matrix)
-    u = decompose(wide @ wide.mH)[1][..., -1]
-    return u, (wide.mH @ u[..., None])[..., 0]
+    gram = wide @ wide.mH
+    u = _by_squaring(gram) if gram.shape[-1] <= SQUARED else decompose(gram)[1][..., -1]
+    return u, (u[..., None, :].conj() @ wide)[..., 0, :].conj().resolve_conj()
+
+
+def _by_squaring(gram: Tensor) -> Tensor:
+    """The leading eigenvector, up to its phase, of semidefinite matrices: G <- G^2 / tr(G^2) tends to u u^H.
+
+    Each squaring squares the ratio of the second eigenvalue to the first, and widens the gap, so that
+    rounding enters mostly at the first. It ends when every trace of G^2 is 1; among equal leading
+    eigenvalues any vector will do.
+    """
+    gram = gram / _trace(gram)
+    for _ in range(SQUARINGS):
+        square = gram @ gram
+        trace = _trace(square)
+        gram = square / trace
+        if bool((trace > 1 - 4 * torch.finfo(trace.dtype).eps).all()):
+            break
+    pivot = gram.diagonal(dim1=-2, dim2=-1).real.argmax(-1)
+    column = gram.gather(-1, pivot[..., None, None].expand(*gram.shape[:-1], 1))[..., 0]
+    length = torch.linalg.vector_norm(column, dim=-1, keepdim=True)
+    return column / torch.where(length > 0, length, 1)
+
+
+def _trace(gram: Tensor) -> Tensor:
+    """(..., 1, 1), 1 for a zero matrix."""
+    trace = gram.diagonal(dim1=-2, dim2=-1).real.sum(-1)[..., None, None]
+    return torch.where(trace > 0, trace, 1)
 
 
 def _widened(matrix: Tensor) -> Tensor:

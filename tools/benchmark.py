@@ -25,10 +25,10 @@ def _add_kernels(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "kernels",
         help="every numerical operation against the obvious call",
         description=(
-            "Time each operation of kernels/ against the call it replaces (torch.linalg, numpy, F.conv2d, unfused "
-            "proximal steps), alternating the two, and check both against float64 in the same run. A ratio above 1 "
-            "means that this toolkit is faster; the ratio is the median over rounds of the ratio within a round. "
-            "Errors are relative to the norm of the float64 result."
+            "Time each operation of kernels/ against the call it replaces (torch.linalg, numpy, F.conv2d, "
+            "unfused proximal steps), alternating the two, and check both against float64 in the same run. "
+            "A ratio above 1 means that this toolkit is faster; it is the median over rounds of the ratio "
+            "within a round. Errors are relative to the norm of the float64 result."
         ),
     )
     parser.add_argument("--json", metavar="FILE", help="also write the results to FILE")

@@ -3,7 +3,7 @@
 import json
 import platform
 from collections.abc import Callable, Iterator
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ import kernels
 
 
 class Case(NamedTuple):
-    """An operation, the obvious call, and the arguments of both; each returns tensors to compare with float64."""
+    """An operation, the obvious call, and the arguments of both; each returns a tensor to compare."""
 
     name: str
     obvious_name: str
@@ -178,12 +178,8 @@ def run(device: str | None, rounds: int, only: list[str] | None, file: str | Non
                 continue
             exact = case.obvious(*(_double(x) for x in case.arguments))
             errors = [_error(way(*case.arguments), exact) for way in (case.ours, case.obvious)]
-            timing = compare(
-                lambda case=case: case.ours(*case.arguments),
-                lambda case=case: case.obvious(*case.arguments),
-                place,
-                rounds,
-            )
+            ours, obvious = (partial(way, *case.arguments) for way in (case.ours, case.obvious))
+            timing = compare(ours, obvious, place, rounds)
             rows.append(
                 {
                     "case": case.name,

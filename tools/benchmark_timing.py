@@ -35,7 +35,7 @@ def seconds_of(function: Callable[[], object], device: str, repeats: int) -> flo
 def compare(
     ours: Callable[[], object], obvious: Callable[[], object], device: str, rounds: int
 ) -> Comparison:
-    """Alternate two ways for some rounds, each round long enough to be timed, after one call to warm up each."""
+    """Alternate two ways for some rounds, each long enough to be timed, after one call to warm up each."""
     repeats = []
     for function in (ours, obvious):
         function()

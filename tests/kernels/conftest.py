@@ -1,5 +1,7 @@
 """Matrices that are hard on a decomposition, shared by the tests of kernels/."""
 
+# mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
+
 import pytest
 import torch
 

@@ -1,4 +1,6 @@
-"""What every operation promises beyond its result: torch.compile, torch.func, torch.library, no GPU, no Triton."""
+"""What every operation promises beyond its result: torch.compile, torch.func, torch.library, no GPU."""
+
+# mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
 
 import subprocess
 import sys
@@ -21,14 +23,23 @@ def hermitian(matrix):
 WEIGHT = draw(8, 2, 17, 17, seed=9)
 FACTOR, SECOND, VECTOR = draw(3, 4), draw(2, 3), draw(12)
 
+
 # Functions of one batch (..., 4, 4); each returns one real tensor and depends on no phase.
+def reconstruction(A):
+    U, S, Vh = kernels.svd(A)
+    return ((U * S[..., None, :]) @ Vh).abs() + S[..., None, :]
+
+
+def triplet(A):
+    sigma, u, v = kernels.leading_singular_triplet(A)
+    return sigma[..., None] * u.abs() + v.abs()
+
+
 USES = {
-    "svd": lambda A: (lambda U, S, Vh: ((U * S[..., None, :]) @ Vh).abs() + S[..., None, :])(*kernels.svd(A)),
-    "svdvals": lambda A: kernels.svdvals(A),
+    "svd": reconstruction,
+    "svdvals": kernels.svdvals,
     "eigh": lambda A: kernels.eigh(hermitian(A)).eigenvalues,
-    "leading_singular_triplet": lambda A: (lambda s, u, v: s[..., None] * u.abs() + v.abs())(
-        *kernels.leading_singular_triplet(A)
-    ),
+    "leading_singular_triplet": triplet,
     "soft_threshold": lambda A: kernels.soft_threshold(A, 0.5).abs(),
     "hard_threshold": lambda A: kernels.hard_threshold(A, 0.5).abs(),
     "group_soft_threshold": lambda A: kernels.group_soft_threshold(A, 0.5, -1).abs(),

@@ -1,5 +1,7 @@
 """The large convolution: exact by tiles, for every size, with its gradients, and within its memory."""
 
+# mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
+
 import subprocess
 import sys
 

@@ -1,5 +1,7 @@
 """svd, svdvals, eigh and leading_singular_triplet: what defines each result, on matrices that are hard."""
 
+# mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
+
 import pytest
 import torch
 from hypothesis import given, settings

@@ -1,5 +1,7 @@
 """Kronecker products against the dense matrix."""
 
+# mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
+
 from functools import reduce
 
 import pytest

@@ -3,6 +3,8 @@
 The interpreter is chosen when a kernel is defined, so the cases run in a process of their own.
 """
 
+# mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
+
 import os
 import subprocess
 import sys
@@ -61,7 +63,7 @@ def test_svd(matrices, kind, dtype, shape):
 
 @case
 @pytest.mark.parametrize("n", [1, 4, 5])
-@pytest.mark.parametrize("dtype", (torch.float32, torch.complex128))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex128])
 @pytest.mark.parametrize("kind", KINDS)
 def test_eigh(matrices, kind, dtype, n):
     from kernels._triton_jacobi import eigh

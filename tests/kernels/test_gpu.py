@@ -1,0 +1,103 @@
+"""The Triton kernels on a GPU against the CPU: `python -m pytest -m gpu tests/kernels`."""
+
+# mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
+
+import sys
+
+import pytest
+import torch
+
+import kernels
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
+KINDS = ("gaussian", "zero", "rank one", "repeated", "graded")
+SIZES = ((4, 4), (32, 32), (64, 64), (17, 9), (9, 17), (200, 20), (80, 80), (1, 7), (7, 1))
+
+
+def double(x):
+    return x.cpu().to(torch.complex128 if x.is_complex() else torch.float64)
+
+
+def assert_ulps(actual, expected, scale, dtype, ulp=300):
+    error = float((double(actual) - double(expected)).abs().max())
+    assert error <= ulp * torch.finfo(dtype).eps * float(scale), error / torch.finfo(dtype).eps / float(scale)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_decompositions(matrices, kind, dtype, size):
+    for exponent in (0, -30, 30):
+        matrix = matrices(0, kind, *size, dtype, exponent, batch=(5,))
+        exact = torch.linalg.svdvals(double(matrix))
+        largest = max(float(exact.max()), 1e-300)
+        U, S, Vh = kernels.svd(matrix.cuda())
+        assert S.is_cuda
+        assert_ulps(S, exact, largest, dtype)
+        assert_ulps((double(U) * double(S)[..., None, :]) @ double(Vh), matrix, largest, dtype)
+        identity = torch.eye(min(size))
+        assert_ulps(double(U).mH @ double(U), identity, 1, dtype)
+        assert_ulps(double(Vh) @ double(Vh).mH, identity, 1, dtype)
+        sigma, u, v = kernels.leading_singular_triplet(matrix.cuda())
+        assert_ulps(sigma, exact[..., 0], largest, dtype)
+        image = (double(matrix) @ double(v)[..., None])[..., 0]
+        assert_ulps(image, double(sigma)[..., None] * double(u), largest, dtype)
+        if size[0] == size[1]:
+            hermitian = matrix / 2 + matrix.mH / 2
+            values, Q = kernels.eigh(hermitian.cuda())
+            norm = max(float(torch.linalg.matrix_norm(double(hermitian)).max()), 1e-300)
+            assert_ulps(values, torch.linalg.eigvalsh(double(hermitian)), norm, dtype)
+            assert_ulps((double(Q) * double(values)[..., None, :]) @ double(Q).mH, hermitian, norm, dtype)
+            assert_ulps(double(Q).mH @ double(Q), identity, 1, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_low_rank_steps_equal_the_cpu(matrices, dtype):
+    D, X, Y = (matrices(seed, "gaussian", 40, 24, dtype, batch=(3,)) for seed in range(3))
+    mu = torch.tensor([0.5, 1.0, 2.0], dtype=dtype.to_real())
+    results = kernels.lowrank_sparse_step(D.cuda(), X.cuda(), Y.cuda(), mu.cuda(), 0.3)
+    exact = kernels.lowrank_sparse_step(double(D), double(X), double(Y), mu.double(), 0.3)
+    for result, expected in zip(results, exact, strict=True):
+        assert_ulps(result, expected, expected.abs().max(), dtype, ulp=1000)
+
+
+@pytest.mark.parametrize("size", [(256, 256), (40, 33), (5, 9)])
+def test_convolution_and_its_gradients(size, monkeypatch):
+    monkeypatch.setattr(sys.modules["kernels.conv"], "DIRECT", 1e9)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(2, 8, *size, generator=generator).cuda().requires_grad_()
+    weight = torch.randn(8, 8, 17, 17, generator=generator).cuda().requires_grad_()
+    result = kernels.large_kernel_conv2d(images, weight)
+    exact_inputs = [double(x.detach()).requires_grad_() for x in (images, weight)]
+    exact = torch.nn.functional.conv2d(exact_inputs[0], exact_inputs[1], padding=8)
+    grads = torch.autograd.grad(result, (images, weight), result.detach())
+    wanted = torch.autograd.grad(exact, exact_inputs, exact.detach())
+    for one, other in zip((result, *grads), (exact, *wanted), strict=True):
+        assert float((double(one) - other.detach()).norm() / other.detach().norm()) < 1e-5
+
+
+def test_compiles_in_one_graph(matrices):
+    def use(A):
+        U, S, Vh = kernels.svd(A)
+        return (U * S[..., None, :]) @ Vh + kernels.singular_value_threshold(A, 0.5)
+
+    matrix = matrices(0, "gaussian", 8, 8, torch.float32).cuda()
+    torch.testing.assert_close(torch.compile(use, fullgraph=True)(matrix), use(matrix), rtol=1e-4, atol=1e-4)
+
+
+def test_gradients(matrices):
+    matrix = matrices(0, "gaussian", 4, 5, torch.complex128).cuda().requires_grad_()
+    assert torch.autograd.gradcheck(lambda A: kernels.singular_value_threshold(A, 0.5), matrix)
+    assert torch.autograd.gradcheck(kernels.leading_singular_triplet, matrix)
+    assert torch.autograd.gradcheck(kernels.svdvals, matrix)
+
+
+def test_mixed_devices_say_so():
+    with pytest.raises(ValueError, match="cuda"):
+        kernels.soft_threshold(torch.ones(3).cuda(), torch.ones(3))
+    with pytest.raises(ValueError, match="cuda"):
+        kernels.kron_matvec([torch.eye(2), torch.eye(2).cuda()], torch.ones(4))
