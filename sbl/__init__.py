@@ -1,1 +1,25 @@
-"""See the README."""
+"""Kronecker-structured sparse Bayesian learning and channel estimation."""
+
+from sbl.am_krosbl import AMKroSBL
+from sbl.classic_sbl import ClassicSBL
+from sbl.estimate import Estimate
+from sbl.kronecker_omp import KroneckerOMP
+from sbl.ksbl import KSBL
+from sbl.omp import OMP
+from sbl.oracle_ls import OracleLS
+from sbl.pc_krosbl import PCKroSBL
+from sbl.pc_sbl import PCSBL
+from sbl.svd_krosbl import SVDKroSBL
+
+__all__ = [
+    "KSBL",
+    "OMP",
+    "PCSBL",
+    "AMKroSBL",
+    "ClassicSBL",
+    "Estimate",
+    "KroneckerOMP",
+    "OracleLS",
+    "PCKroSBL",
+    "SVDKroSBL",
+]

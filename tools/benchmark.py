@@ -14,6 +14,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_kernels(commands)
+    _add_estimators(commands)
     options = parser.parse_args(arguments)
     run = options.run
     return int(run(options))
@@ -39,10 +40,38 @@ def _add_kernels(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.set_defaults(run=_run_kernels)
 
 
+def _add_estimators(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "estimators",
+        help="both channel-estimation experiments, a single solve, and large problems",
+        description=(
+            "Time the estimators of sbl/ on two CPU cores: the paper's two experiments as `simulate.py` runs "
+            "them, one unbatched solve, the cost per trial of growing batches, and four large factors in float32."
+        ),
+    )
+    parser.add_argument("--json", metavar="FILE", help="also write the results to FILE")
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="repetitions of short cases (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        metavar="WORD",
+        help="of irs, synthetic, single, batch, large, huge (default: all)",
+    )
+    parser.set_defaults(run=_run_estimators)
+
+
 def _run_kernels(options: argparse.Namespace) -> int:
     from benchmark_kernels import run
 
     return run(options.device, options.rounds, options.only, options.json)
+
+
+def _run_estimators(options: argparse.Namespace) -> int:
+    from benchmark_estimators import run
+
+    return run(options.only, options.rounds, options.json)
 
 
 if __name__ == "__main__":

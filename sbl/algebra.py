@@ -1,0 +1,65 @@
+"""Small pieces of batched algebra that the estimators share; B is one flat batch axis."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def squared_modulus(x: Tensor) -> Tensor:
+    """|x|^2, elementwise and real.
+
+    >>> squared_modulus(torch.tensor([3 + 4j]))
+    tensor([25.])
+    """
+    return x.real.square() + x.imag.square() if x.is_complex() else x.square()
+
+
+def kron_vectors(vectors: Sequence[Tensor]) -> Tensor:
+    """v_1 kron ... kron v_I of (B, n_i) vectors: (B, n_1 ... n_I), the first factor slowest.
+
+    >>> kron_vectors([torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 10.0]])])
+    tensor([[ 1., 10.,  2., 20.]])
+    """
+    product = vectors[0]
+    for vector in vectors[1:]:
+        product = (product.unsqueeze(-1) * vector.unsqueeze(-2)).flatten(-2)
+    return product
+
+
+def kron_distance(new: Sequence[Tensor], old: Sequence[Tensor], relative: bool = True) -> Tensor:
+    """||kron(new) - kron(old)||, divided by ||kron(old)|| if `relative`, for non-negative (B, n_i) vectors: (B,).
+
+    Only inner products of the factors are formed, in double precision because their difference cancels.
+    Every vector is at relative distance zero from zero.
+
+    >>> kron_distance([torch.tensor([[3.0, 4.0]])], [torch.tensor([[3.0, 0.0]])])
+    tensor([1.3333], dtype=torch.float64)
+    """
+    products = torch.ones((), dtype=torch.float64, device=new[0].device)
+    for u, v in zip(new, old, strict=True):
+        pair = torch.stack((u, v), -2).double()
+        products = products * (pair @ pair.mT)
+    scale = products[..., 1, 1]
+    distance = (products[..., 0, 0] + scale - 2 * products[..., 0, 1]).clamp(min=0).sqrt()
+    return distance * reciprocal(root(scale)) if relative else distance
+
+
+def reciprocal(x: Tensor) -> Tensor:
+    """1 / x where x > 0 and zero elsewhere, with finite gradients.
+
+    >>> reciprocal(torch.tensor([2.0, 0.0]))
+    tensor([0.5000, 0.0000])
+    """
+    positive = (x > 0).to(x.dtype)
+    return positive / (x + (1 - positive))
+
+
+def root(x: Tensor) -> Tensor:
+    """Square root of x where x > 0 and zero elsewhere, with finite gradients.
+
+    >>> root(torch.tensor([4.0, 0.0]))
+    tensor([2., 0.])
+    """
+    positive = (x > 0).to(x.dtype)
+    return (x + (1 - positive)).sqrt() * positive

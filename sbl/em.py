@@ -1,0 +1,199 @@
+"""The expectation-maximisation loop that every sparse Bayesian estimator of this package runs."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from sbl.algebra import kron_distance, reciprocal, root, squared_modulus
+from sbl.estimate import Estimate, spread
+from sbl.kronecker_posterior import kronecker_posterior
+from sbl.problem import Problem, pose
+from sbl.run import History, Run, join
+from sbl.state import State, initial_state, prune, shrink
+
+# Entries of the second moment that are worked on at once, so that they stay in a core's cache.
+CACHED_ENTRIES = 2**19
+
+
+class Posterior(Protocol):
+    """What an E-step gives; see `KroneckerPosterior`."""
+
+    def mean(self) -> Tensor: ...
+    def variance(self) -> Tensor: ...
+    def cost(self) -> Tensor: ...
+    def residual(self) -> Tensor: ...
+    def degrees_of_freedom(self) -> Tensor: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpectationMaximisation(ABC):
+    """Sparse Bayesian learning: x ~ N(0, diag(g)), g found by expectation-maximisation.
+
+    Each iteration prunes g, takes the posterior of x under it, and lets `m_step` turn the second moment
+    L = variance + |mean|^2 into the next g. It ends when ||g_new - g|| <= tolerance ||g||; a last
+    E-step then gives the mean. An estimator is its `m_step`.
+
+    pruning: entries below this ratio of their factor's largest are dropped for good (0: none); a number or
+        one for each factor. floor: so are entries below this value.
+    tolerance: None runs exactly `max_iterations`, with no step that depends on values: then the result is
+        differentiable in every argument and works under `torch.func.vmap`.
+    scaled_start: begin at the power of x that y suggests, ||y||^2 / prod ||A_i||_F^2 an entry, not at one. Large
+        or badly scaled problems then need far fewer iterations, and scaling y and s2 alike only scales the mean.
+    """
+
+    pruning: float | tuple[float, ...] = 0.0
+    floor: float = 0.0
+    max_iterations: int = 150
+    tolerance: float | None = 1e-4
+    scaled_start: bool = False
+
+    structured: ClassVar[bool] = True
+
+    def __call__(
+        self,
+        factors: Sequence[Tensor],
+        y: Tensor,
+        noise_variance: Tensor | float | None = None,
+        *,
+        history: bool = False,
+        compact: bool = False,
+    ) -> Estimate:
+        """Estimate x from y = (A_1 kron ... kron A_I) x + noise.
+
+        Args:
+            factors: (..., M_i, N_i) matrices, real or complex, single or double precision.
+            y: (..., M_1 ... M_I), the first factor slowest, of the factors' dtype.
+            noise_variance: broadcasts to the batch; None estimates it.
+            history: record the cost and the change of every iteration.
+            compact: return only the kept entries, with their indices in `support`.
+
+        Raises:
+            ValueError: an argument has a wrong shape, a NaN, or a negative variance; the message names it.
+        """
+        problem = pose(factors, y, noise_variance)
+        ratios = self._ratios(len(problem.factors))
+        total = problem.y.shape[0]
+        size = total
+        if y.device.type == "cpu" and self.tolerance is not None:
+            size = CACHED_ENTRIES // math.prod(problem.lengths)
+        size = max(1, size)
+        runs = [
+            self._run(problem.pick(slice(start, start + size)), ratios, history)
+            for start in range(0, max(1, total), size)
+        ]
+        return self._finish(problem, join(runs), compact)
+
+    @abstractmethod
+    def m_step(self, second_moment: Tensor, state: State) -> tuple[Tensor, ...]:
+        """The next g from L (B, n_1 ... n_I) and the current state."""
+
+    def initial(self, problem: Problem) -> tuple[Tensor, ...]:
+        """Ones, of unit norm but for the last factor, which carries the product of the norms."""
+        B, real = problem.y.shape[0], problem.y.real.dtype
+        g = [torch.ones(B, n, dtype=real, device=problem.y.device) for n in problem.lengths]
+        return normalise(g)
+
+    def posterior(self, state: State) -> Posterior:
+        """The E-step."""
+        return kronecker_posterior(state)
+
+    def _ratios(self, count: int) -> tuple[float, ...]:
+        count = count if self.structured else 1
+        ratios = self.pruning if isinstance(self.pruning, tuple) else (self.pruning,) * count
+        if len(ratios) != count:
+            raise ValueError(f"pruning has {len(ratios)} ratios for {count} factors")
+        return ratios
+
+    def _run(self, problem: Problem, ratios: tuple[float, ...], history: bool) -> Run:
+        start = self.initial(problem)
+        if self.scaled_start:
+            start = (*start[:-1], start[-1] * suggested_power(problem))
+        state = initial_state(problem, start)
+        lengths = tuple(g.shape[-1] for g in state.g)
+        alive = torch.arange(problem.y.shape[0], device=problem.y.device)
+        record = History(problem.y, self.max_iterations) if history else None
+        done: list[Run] = []
+        for iteration in range(1, self.max_iterations + 1):
+            state = prune(state, ratios, self.floor)
+            if self.structured and self.tolerance is not None:
+                state = shrink(state)
+            state, change, posterior = self._iterate(state, problem.noise_variance is None)
+            if record is not None:
+                record.add(alive, posterior.cost(), change)
+            if self.tolerance is None:
+                continue
+            stopped = change <= self.tolerance
+            if bool(stopped.any()):
+                done.append(Run.of(state.take(stopped), lengths, alive[stopped], iteration, True))
+                state, alive = state.take(~stopped), alive[~stopped]
+                if alive.numel() == 0:
+                    break
+        done.append(Run.of(state, lengths, alive, self.max_iterations, False))
+        return join(done).in_order(record)
+
+    def _iterate(self, state: State, noise_unknown: bool) -> tuple[State, Tensor, Posterior]:
+        posterior = self.posterior(state)
+        second_moment = posterior.variance() + squared_modulus(posterior.mean())
+        proposal = self.m_step(second_moment, state)
+        g = tuple(new * (old > 0) for new, old in zip(proposal, state.g, strict=True))
+        change = kron_distance(g, state.g)
+        if noise_unknown:
+            explained = state.noise_variance * posterior.degrees_of_freedom()
+            noise = (posterior.residual() + explained) / state.y.shape[-1]
+            state = state._replace(noise_variance=noise)
+        return state._replace(g=g), change, posterior
+
+    def _finish(self, problem: Problem, run: Run, compact: bool) -> Estimate:
+        full = initial_state(problem, run.g)._replace(noise_variance=run.noise_variance)
+        state = full
+        if self.structured and self.tolerance is not None:
+            state = shrink(full)
+        posterior = self.posterior(state)
+        mean, variance, lengths = posterior.mean(), posterior.variance(), problem.lengths
+        if compact:
+            lengths = tuple(index.shape[-1] for index in state.positions)
+        elif state is not full:
+            mean, variance = (spread(part, state.positions, lengths) for part in (mean, variance))
+        batch = problem.batch
+
+        def shaped(flat: Tensor | None) -> Tensor | None:
+            return None if flat is None else flat.reshape(*batch, *flat.shape[1:])
+
+        return Estimate(
+            mean=mean.reshape(*batch, *lengths),
+            variance=variance.reshape(*batch, *lengths),
+            hyperparameters=tuple(g.reshape(*batch, *g.shape[1:]) for g in run.g),
+            noise_variance=run.noise_variance.reshape(batch),
+            iterations=run.iterations.reshape(batch),
+            converged=run.converged.reshape(batch),
+            cost=shaped(run.cost),
+            change=shaped(run.change),
+            support=tuple(i.reshape(*batch, *i.shape[1:]) for i in state.positions) if compact else None,
+        )
+
+
+def suggested_power(problem: Problem) -> Tensor:
+    """||y||^2 / prod ||A_i||_F^2, the power of an entry of x if all had the same: (B, 1)."""
+    power = squared_modulus(problem.y).sum(-1, keepdim=True)
+    for factor in problem.factors:
+        power = power * reciprocal(squared_modulus(factor).sum((-2, -1))).unsqueeze(-1)
+    return power
+
+
+def normalise(g: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Scale all (B, n_i) vectors but the last to unit norm and the last by the product of the norms.
+
+    >>> normalise([torch.tensor([[3.0, 4.0]]), torch.tensor([[1.0]])])
+    (tensor([[0.6000, 0.8000]]), tensor([[5.]]))
+    """
+    norms = [root(v.square().sum(-1, keepdim=True)) for v in g[:-1]]
+    scaled = [v * reciprocal(norm) for v, norm in zip(g, norms, strict=False)]
+    last = g[-1]
+    for norm in norms:
+        last = last * norm
+    return (*scaled, last)

@@ -1,0 +1,96 @@
+"""Batched non-negative least squares for small matrices."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+FULL_EXCHANGES = 3
+
+
+def nonnegative_least_squares(C: Tensor, b: Tensor, guess: Tensor | None = None) -> Tensor:
+    """argmin ||C g - b|| over g >= 0 for (..., n, n) non-singular C and (..., n) b, real.
+
+    guess: (..., n) booleans, where the solution may be positive; a good one saves time and changes nothing else.
+    The normal equations are formed in double precision, whatever the dtype.
+
+    The set of positive entries comes from block principal pivoting (Portugal, Judice and Vicente, Mathematics
+    of Computation 1994); on it g solves the normal equations, and there the gradient is taken.
+
+    >>> C = torch.tensor([[1.0, 0.8], [0.8, 1.0]])
+    >>> nonnegative_least_squares(C, torch.tensor([1.0, 0.0]))
+    tensor([0.6098, 0.0000])
+    """
+    exact = C.double()
+    H = exact.mT @ exact
+    q = (exact.mT @ b.double().unsqueeze(-1)).squeeze(-1)
+    guess = torch.ones_like(q, dtype=torch.bool) if guess is None else guess
+    positive = _PositiveSet.apply(H.detach(), q.detach(), guess)
+    return _restricted_solve(H, q, positive).clamp(min=0).to(b.dtype)
+
+
+def _restricted_solve(H: Tensor, q: Tensor, positive: Tensor) -> Tensor:
+    """The solution of H x = q on the positive entries alone, zero on the others."""
+    kept = positive.to(H.dtype)
+    ridge = torch.finfo(H.dtype).eps * H.diagonal(dim1=-2, dim2=-1)
+    system = H * kept.unsqueeze(-1) * kept.unsqueeze(-2) + torch.diag_embed(1 - kept + ridge)
+    return torch.linalg.solve_ex(system, (q * kept).unsqueeze(-1))[0].squeeze(-1)
+
+
+class _PositiveSet(torch.autograd.Function):
+    """Where the solution is positive: a decision, so it has no gradient, and vmap only batches it."""
+
+    @staticmethod
+    def forward(H: Tensor, q: Tensor, guess: Tensor) -> Tensor:
+        shape = torch.broadcast_shapes(H.shape[:-1], q.shape, guess.shape)
+        flat = [t.expand(shape).reshape(-1, shape[-1]) for t in (q, guess)]
+        return _pivot(H.expand(*shape, shape[-1]).reshape(-1, shape[-1], shape[-1]), *flat).reshape(shape)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.mark_non_differentiable(output)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, None]:
+        return None, None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Tensor) -> tuple[Tensor, int]:
+        moved = [t if dim is None else t.movedim(dim, 0) for t, dim in zip(args, in_dims, strict=True)]
+        return _PositiveSet.apply(*moved), 0
+
+
+def _pivot(H: Tensor, q: Tensor, guess: Tensor) -> Tensor:
+    """Exchange infeasible entries in a block; after three exchanges that do not help, one at a time."""
+    B, n = q.shape
+    positive = guess.clone()
+    open_members = torch.arange(B, device=q.device)
+    fewest = torch.full((B,), n + 1, device=q.device)
+    chances = torch.full((B,), FULL_EXCHANGES, device=q.device)
+    order = torch.arange(1, n + 1, device=q.device)
+    for _ in range(10 * n + 10):
+        h, r, kept = H[open_members], q[open_members], positive[open_members]
+        infeasible = _infeasible(h, r, kept)
+        count = infeasible.sum(-1)
+        rest = count > 0
+        open_members = open_members[rest]
+        if open_members.numel() == 0:
+            break
+        infeasible, count, kept = infeasible[rest], count[rest], kept[rest]
+        better = count < fewest[open_members]
+        fewest[open_members] = torch.where(better, count, fewest[open_members])
+        left = torch.where(better, FULL_EXCHANGES, chances[open_members] - 1)
+        chances[open_members] = left
+        last = infeasible & (order == (infeasible * order).amax(-1, keepdim=True))
+        exchanged = torch.where((left >= 0).unsqueeze(-1), infeasible, last)
+        positive[open_members] = kept ^ exchanged
+    return positive
+
+
+def _infeasible(H: Tensor, q: Tensor, positive: Tensor) -> Tensor:
+    """Positive entries whose solution is negative, and others whose gradient asks for growth."""
+    x = _restricted_solve(H, q, positive)
+    negligible = -100 * torch.finfo(q.dtype).eps * x.abs().amax(-1, keepdim=True)
+    gradient = (H @ x.unsqueeze(-1)).squeeze(-1) - q
+    rounding = 100 * torch.finfo(q.dtype).eps * q.abs().amax(-1, keepdim=True)
+    return torch.where(positive, x < negligible, gradient < -rounding)

@@ -1,0 +1,116 @@
+"""What every estimator takes: validation of the arguments and one flat batch axis."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Problem(NamedTuple):
+    """y = (A_1 kron ... kron A_I) x + noise for a flat batch of B problems.
+
+    factors: (B, M_i, N_i), or (1, M_i, N_i) where all share one; y: (B, M);
+    noise_variance: (B,) real, None if unknown; batch: the shape that B stands for.
+    """
+
+    factors: tuple[Tensor, ...]
+    y: Tensor
+    noise_variance: Tensor | None
+    batch: torch.Size
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """N_1, ..., N_I."""
+        return tuple(factor.shape[-1] for factor in self.factors)
+
+    def pick(self, members: Tensor | slice) -> "Problem":
+        """The problems of the flat batch at these indices."""
+        factors = tuple(f if f.shape[0] == 1 else f[members] for f in self.factors)
+        noise = None if self.noise_variance is None else self.noise_variance[members]
+        y = self.y[members]
+        return Problem(factors, y, noise, y.shape[:1])
+
+
+def pose(factors: Sequence[Tensor], y: Tensor, noise_variance: Tensor | float | None) -> Problem:
+    """Check an estimator's arguments and flatten their batch shape.
+
+    Args:
+        factors: (..., M_i, N_i), all of one dtype (float32, float64 or their complex types) and device.
+        y: (..., prod M_i), of the factors' dtype; the batch shapes broadcast.
+        noise_variance: real; its shape broadcasts with the batch; None where unknown.
+
+    Raises:
+        ValueError: names the argument whose shape, type or value is wrong.
+
+    >>> pose([torch.eye(2), torch.eye(3)], torch.zeros(4, 5, 6), 0.1).y.shape
+    torch.Size([20, 6])
+    """
+    _check_tensors(factors, y)
+    batch = _broadcast("factors and y", *(f.shape[:-2] for f in factors), y.shape[:-1])
+    noise = None if noise_variance is None else _noise(noise_variance, y)
+    if noise is not None:
+        batch = _broadcast("noise_variance and the others", noise.shape, batch)
+    size = math.prod(batch)
+    flat = tuple(
+        f.reshape(1, *f.shape[-2:])
+        if math.prod(f.shape[:-2]) == 1
+        else f.expand(*batch, *f.shape[-2:]).reshape(size, *f.shape[-2:])
+        for f in factors
+    )
+    return Problem(
+        flat,
+        y.expand(*batch, y.shape[-1]).reshape(size, y.shape[-1]),
+        None if noise is None else noise.expand(batch).reshape(size),
+        batch,
+    )
+
+
+def _check_tensors(factors: Sequence[Tensor], y: Tensor) -> None:
+    if len(factors) == 0:
+        raise ValueError("factors must be a non-empty sequence of matrices")
+    for i, factor in enumerate(factors):
+        if factor.ndim < 2 or 0 in factor.shape[-2:]:
+            raise ValueError(
+                f"factors[{i}] must be a (..., M_i, N_i) matrix, got shape {tuple(factor.shape)}"
+            )
+        if factor.dtype != y.dtype or factor.device != y.device:
+            raise ValueError(
+                f"factors[{i}] is {factor.dtype} on {factor.device}, but y is {y.dtype} on {y.device}"
+            )
+        _check_finite(f"factors[{i}]", factor)
+    if not (y.is_floating_point() or y.is_complex()):
+        raise ValueError(f"y must be real or complex floating point, got {y.dtype}")
+    rows = math.prod(factor.shape[-2] for factor in factors)
+    if y.ndim < 1 or y.shape[-1] != rows:
+        raise ValueError(
+            f"y must have shape (..., {rows}), the product of the factors' rows, got {tuple(y.shape)}"
+        )
+    _check_finite("y", y)
+
+
+def _noise(noise_variance: Tensor | float, y: Tensor) -> Tensor:
+    noise = torch.as_tensor(noise_variance, dtype=y.real.dtype, device=y.device)
+    _check_finite("noise_variance", noise)
+    if not _values_hidden() and bool((noise < 0).any()):
+        raise ValueError("noise_variance must not be negative")
+    return noise
+
+
+def _check_finite(name: str, x: Tensor) -> None:
+    if not _values_hidden() and not bool(torch.isfinite(x).all()):
+        raise ValueError(f"{name} has NaN or infinite entries")
+
+
+def _values_hidden() -> bool:
+    """Whether torch.func traces: its tensors have no value to test."""
+    return torch._C._are_functorch_transforms_active()
+
+
+def _broadcast(names: str, *shapes: Sequence[int]) -> torch.Size:
+    try:
+        return torch.broadcast_shapes(*shapes)
+    except RuntimeError:
+        shown = ", ".join(str(tuple(shape)) for shape in shapes)
+        raise ValueError(f"the batch shapes of {names} do not broadcast: {shown}") from None

@@ -1,0 +1,136 @@
+"""The uplink of a MIMO system aided by an intelligent reflecting surface (IRS)."""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sbl.systems.arrays import angular_grid, steering_vectors
+
+Array = int | tuple[int, int]
+
+
+class Training(NamedTuple):
+    """What base and mobile station agree on: pilots X (ms, K_P) and IRS patterns Theta (irs, K_I)."""
+
+    pilots: Tensor
+    patterns: Tensor
+
+
+class Channel(NamedTuple):
+    """One draw: H1 (irs, ms) from the mobile station to the IRS, H2 (bs, irs) from there to the base station."""
+
+    to_irs: Tensor
+    to_bs: Tensor
+
+
+@dataclass(frozen=True)
+class IRSMIMO:
+    """An IRS-aided MIMO uplink with arrays at half a wavelength's spacing.
+
+    bs, ms, irs: antennas or elements; a pair (n_1, n_2) is a planar array.
+    grid: points of the dictionaries' cosines; a pair for each dimension of the planar arrays.
+    paths: departure directions of each hop; each arrives over `spread` neighbouring cosines.
+    pilots, patterns: K_P and K_I. on_grid: directions lie on the grid; otherwise anywhere between.
+    Sizes default to the paper's. Source: He and Joseph, IEEE Trans. Signal Processing 2024, section V.
+
+    >>> system, generator = IRSMIMO(), torch.Generator().manual_seed(0)
+    >>> training, channel = system.draw_training(generator), system.draw_channel(generator)
+    >>> [tuple(A.shape) for A in system.factors(training)]
+    [(6, 18), (3, 18), (16, 18)]
+    >>> system.received(channel, training).shape
+    torch.Size([288])
+    """
+
+    bs: Array = 16
+    ms: Array = 6
+    irs: Array = 256
+    grid: int = 18
+    paths: int = 1
+    spread: int = 3
+    pilots: int = 3
+    patterns: int = 6
+    on_grid: bool = True
+    dtype: torch.dtype = torch.complex128
+
+    def __post_init__(self) -> None:
+        for name in ("grid", "paths", "spread", "pilots", "patterns"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.spread > self.grid:
+            raise ValueError(f"spread {self.spread} exceeds the grid of {self.grid}")
+
+    def dictionary(self, array: Array) -> Tensor:
+        """Steering vectors on the grid as columns: (elements, grid), or (elements, grid^2) for a planar array."""
+        points = self.grid if isinstance(array, int) else (self.grid, self.grid)
+        return steering_vectors(angular_grid(points, self.dtype.to_real()), array).mT
+
+    def draw_training(self, generator: torch.Generator) -> Training:
+        """QPSK pilots of modulus 1 / sqrt(ms) and patterns of +-1 / sqrt(irs)."""
+        ms, irs = _size(self.ms), _size(self.irs)
+        signs = (
+            torch.randint(0, 2, (2, ms, self.pilots), generator=generator).to(self.dtype.to_real()) * 2 - 1
+        )
+        pilots = torch.complex(signs[0], signs[1]) / math.sqrt(2 * ms)
+        patterns = torch.randint(0, 2, (irs, self.patterns), generator=generator) * 2 - 1
+        return Training(pilots, patterns.to(self.dtype) / math.sqrt(irs))
+
+    def draw_channel(self, generator: torch.Generator) -> Channel:
+        """Fresh directions and CN(0, 1) gains for both hops."""
+        return Channel(self._hop(self.ms, self.irs, generator), self._hop(self.irs, self.bs, generator))
+
+    def draw_noise(self, generator: torch.Generator) -> Tensor:
+        """CN(0, 1) for every received sample: (bs K_P K_I,)."""
+        return torch.randn(
+            _size(self.bs) * self.pilots * self.patterns, generator=generator, dtype=self.dtype
+        )
+
+    def factors(self, training: Training) -> tuple[Tensor, Tensor, Tensor]:
+        """H_irs (K_I, grid), H_ms (K_P, grid) and A_bs (bs, grid): y = (H_irs kron H_ms kron A_bs) x + noise.
+
+        The IRS only shows the difference of its departure and arrival cosines, which lies on the same grid:
+        H_irs = Theta^T (a(-1) * conj(A_irs)); H_ms = X^T conj(A_ms).
+        """
+        A_irs = self.dictionary(self.irs)
+        H_irs = training.patterns.mT @ (A_irs[:, :1] * A_irs.conj())
+        return H_irs, training.pilots.mT @ self.dictionary(self.ms).conj(), self.dictionary(self.bs)
+
+    def cascade(self, channel: Channel, training: Training) -> Tensor:
+        """H2 diag(theta_t) H1 for each pattern: (..., K_I, bs, ms)."""
+        H1, H2 = (hop.unsqueeze(-3) for hop in channel)
+        return (H2 * training.patterns.mT.unsqueeze(-2)) @ H1
+
+    def received(self, channel: Channel, training: Training) -> Tensor:
+        """Noise-free samples (..., K_I K_P bs), stacked as the factors are."""
+        return (self.cascade(channel, training) @ training.pilots.unsqueeze(-3)).mT.flatten(-3)
+
+    def channel_of(self, x: Tensor, training: Training) -> Tensor:
+        """The cascaded channel that coefficients x (..., grid, grid, grid) describe: (..., K_I, bs, ms)."""
+        seen = torch.einsum("...tn,...nmb->...tbm", self.factors(training)[0], x)
+        return self.dictionary(self.bs) @ seen @ self.dictionary(self.ms).mH
+
+    def _hop(self, source: Array, sink: Array, generator: torch.Generator) -> Tensor:
+        scale = math.sqrt(_size(source) * _size(sink) / (self.paths * self.spread))
+        hop = torch.zeros(_size(sink), _size(source), dtype=self.dtype)
+        for _ in range(self.paths):
+            gains = torch.randn(self.spread, generator=generator, dtype=self.dtype)
+            arrivals = steering_vectors(self._directions(sink, self.spread, generator), sink)
+            departure = steering_vectors(self._directions(source, 1, generator), source)
+            hop = hop + torch.outer(gains @ arrivals, departure[0].conj())
+        return scale * hop
+
+    def _directions(self, array: Array, count: int, generator: torch.Generator) -> Tensor:
+        """`count` neighbouring cosines, (count,), or (count, 2) for a planar array."""
+        if not isinstance(array, int):
+            axes = [self._directions(n, count, generator) for n in array]
+            return torch.stack(axes, -1)
+        start = torch.randint(0, self.grid - count + 1, (), generator=generator)
+        offset = 0.0 if self.on_grid else torch.rand((), generator=generator, dtype=torch.float64)
+        steps = start + torch.arange(count) + offset
+        return (-1 + 2 * steps / self.grid).to(self.dtype.to_real())
+
+
+def _size(array: Array) -> int:
+    return array if isinstance(array, int) else math.prod(array)

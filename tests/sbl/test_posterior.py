@@ -1,0 +1,66 @@
+"""The separable posteriors against the dense formulas."""
+
+from functools import reduce
+
+import pytest
+import torch
+
+from sbl.kronecker_posterior import kronecker_posterior
+from sbl.state import State
+from sbl.unstructured_posterior import unstructured_posterior
+
+SIZES = {
+    "wide": ((3, 2, 4), (5, 4, 6)),
+    "tall": ((5, 4, 6), (3, 2, 4)),
+    "mixed": ((3, 5), (4, 2)),
+    "one": ((4,), (6,)),
+}
+
+
+def random_state(rows, columns, dtype, unstructured=False, s2=0.3):
+    generator = torch.Generator().manual_seed(1)
+    factors = tuple(
+        torch.randn(1, m, n, generator=generator, dtype=dtype) for m, n in zip(rows, columns, strict=True)
+    )
+    y = torch.randn(2, torch.Size(rows).numel(), generator=generator, dtype=dtype)
+    lengths = [torch.Size(columns).numel()] if unstructured else columns
+    g = tuple(torch.rand(2, n, generator=generator, dtype=torch.float64) + 0.1 for n in lengths)
+    index = tuple(torch.arange(n).expand(2, n) for n in lengths)
+    return State(factors, y, torch.full((2,), s2, dtype=torch.float64), g, index)
+
+
+def dense(state, member):
+    A = reduce(torch.kron, [factor[0].contiguous() for factor in state.factors])
+    g = reduce(torch.kron, [v[member].contiguous() for v in state.g]).to(A.dtype)
+    return A, g, A * g @ A.mH + state.noise_variance[member] * torch.eye(A.shape[0], dtype=A.dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
+@pytest.mark.parametrize("unstructured", [False, True])
+def test_posterior_is_the_dense_one(sizes, dtype, unstructured):
+    state = random_state(*sizes, dtype, unstructured)
+    posterior = unstructured_posterior(state) if unstructured else kronecker_posterior(state)
+    for member in range(2):
+        A, g, K = dense(state, member)
+        y, s2 = state.y[member], state.noise_variance[member]
+        mean = g * (A.mH @ torch.linalg.solve(K, y))
+        variance = (g - g**2 * (A.conj() * torch.linalg.solve(K, A)).sum(0)).real
+        cost = torch.linalg.slogdet(K).logabsdet + (y.conj() @ torch.linalg.solve(K, y)).real
+        torch.testing.assert_close(posterior.mean()[member], mean)
+        torch.testing.assert_close(posterior.variance()[member], variance)
+        torch.testing.assert_close(posterior.cost()[member], cost)
+        torch.testing.assert_close(posterior.residual()[member], (y - A @ mean).abs().square().sum())
+        freedom = (1 - variance / g.real).sum()
+        torch.testing.assert_close(posterior.degrees_of_freedom()[member], freedom)
+        assert s2 > 0
+
+
+@pytest.mark.parametrize("sizes", [SIZES["wide"], SIZES["tall"]], ids=["wide", "tall"])
+def test_noiseless_limit_is_the_pseudo_inverse(sizes):
+    state = random_state(*sizes, torch.complex128, s2=0.0)
+    posterior = kronecker_posterior(state)
+    A, g, _ = dense(state, 0)
+    root = g.sqrt()
+    expected = root * (torch.linalg.pinv(A * root) @ state.y[0])
+    torch.testing.assert_close(posterior.mean()[0], expected)

@@ -1,0 +1,289 @@
+"""Monte-Carlo experiments of sparse channel estimation.
+
+  python tools/simulate.py synthetic --estimators SVD,AM,KSBL,KOMP,OLS --trials 200 --out runs/synthetic
+  python tools/simulate.py irs --estimators SVD,AM,PC0.8,PC0.5 --trials 50 --out runs/irs
+
+Writes into --out: results.csv and results.json (per point: means, standard errors, trials, seconds, settings,
+seed), one PNG for each metric, and the same curves for TensorBoard. Finished shards are kept in --out/shards: the
+same command continues an interrupted run, and a finished run can be given more trials, points or estimators.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+SHARD_TRIALS = 50
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Trials of one estimator at one point; `experiment` is a `SyntheticExperiment` or an `IRSExperiment`."""
+
+    experiment: Any
+    estimator: str
+    point: dict[str, float]
+    seed: int
+    trials: range
+
+    @property
+    def name(self) -> str:
+        at = "_".join(f"{key}={value:g}" for key, value in self.point.items())
+        return f"{self.estimator}_{at}_{self.trials.start}-{self.trials.stop}.json"
+
+
+def synthetic(
+    out: Path,
+    estimators: str = "SVD,AM,KSBL,KOMP,OLS",
+    trials: int = 200,
+    snr: str = "5,10,15,20,25,30",
+    seed: int = 0,
+    rows: str = "8,12,15",
+    columns: str = "15,15,15",
+    sparsity: str = "3",
+    first_rows: str | None = None,
+    known_noise: bool = True,
+    workers: int | None = None,
+    scheduler: str | None = None,
+) -> None:
+    """Random Kronecker-sparse problems.
+
+    Args:
+        out: Folder for the results.
+        estimators: Comma-separated, of SVD, AM, KSBL, PC0.8, PC0.5, classic, PCSBL, OMP, KOMP, OLS.
+        trials: Random problems at each point.
+        snr: Signal-to-noise ratios in dB, comma-separated.
+        seed: Every trial is drawn from a generator seeded by this and its number.
+        rows: Measurements M_i of each factor, comma-separated.
+        columns: Unknowns N_i of each factor, comma-separated.
+        sparsity: Nonzeros a factor, comma-separated for a sweep.
+        first_rows: Values of M_1 for a sweep, comma-separated; it replaces the first of --rows.
+        known_noise: Whether the estimators are told the noise variance.
+        workers: Local processes; by default one a core. 1 stays in this process.
+        scheduler: Address of a Dask scheduler to run on instead.
+    """
+    from sbl.experiments import SYNTHETIC_ESTIMATORS, SyntheticExperiment
+
+    sizes = _numbers("rows", rows, int)
+    sweeps = {
+        "snr_db": _numbers("snr", snr, float),
+        "first_rows": _numbers("first_rows", first_rows or str(sizes[0]), int),
+        "sparsity": _numbers("sparsity", sparsity, int),
+    }
+    names = _chosen(estimators, [*SYNTHETIC_ESTIMATORS, "OLS"])
+    shards = []
+    for snr_db, first, nonzeros in product(*sweeps.values()):
+        experiment = SyntheticExperiment(
+            (first, *sizes[1:]), tuple(_numbers("columns", columns, int)), nonzeros, known_noise
+        )
+        point = {"snr_db": snr_db, "first_rows": first, "sparsity": nonzeros}
+        shards += _shards(experiment, names, point, seed, trials)
+    settings = {
+        "experiment": "synthetic",
+        "seed": seed,
+        "rows": rows,
+        "columns": columns,
+        "known_noise": known_noise,
+    }
+    _simulate(out, shards, settings, workers, scheduler)
+
+
+def irs(
+    out: Path,
+    estimators: str = "SVD,AM,PC0.8,PC0.5",
+    trials: int = 50,
+    snr: str = "4,8,12,16,20",
+    seed: int = 0,
+    fresh_training: bool = False,
+    bs: str = "16",
+    ms: str = "6",
+    irs: str = "256",
+    grid: int = 18,
+    paths: int = 1,
+    spread: int = 3,
+    pilots: int = 3,
+    patterns: int = 6,
+    on_grid: bool = True,
+    workers: int | None = None,
+    scheduler: str | None = None,
+) -> None:
+    """Channel estimation in the uplink of a MIMO system aided by an intelligent reflecting surface.
+
+    Args:
+        out: Folder for the results.
+        estimators: Comma-separated, of SVD, AM, KSBL, PC0.8, PC0.5, classic, PCSBL, OMP, KOMP.
+        trials: Random channels at each point.
+        snr: Signal-to-noise ratios in dB, comma-separated.
+        seed: Every trial is drawn from a generator seeded by this and its number.
+        fresh_training: Draw pilots and patterns anew for each trial, not once for the run.
+        bs: Antennas of the base station; 4x4 for a planar array.
+        ms: Antennas of the mobile station; 2x3 for a planar array.
+        irs: Elements of the surface; 16x16 for a planar array.
+        grid: Points of the angular grid, in each dimension of an array.
+        paths: Departure directions of each hop.
+        spread: Neighbouring arrival angles of each path.
+        pilots: Pilot symbols for each pattern.
+        patterns: Patterns of the surface.
+        on_grid: Whether directions lie on the grid.
+        workers: Local processes; by default one a core. 1 stays in this process.
+        scheduler: Address of a Dask scheduler to run on instead.
+    """
+    from sbl.experiments import IRS_ESTIMATORS, IRSExperiment
+    from sbl.systems import IRSMIMO
+
+    system = IRSMIMO(
+        _array("bs", bs), _array("ms", ms), _array("irs", irs), grid, paths, spread, pilots, patterns, on_grid
+    )
+    experiment = IRSExperiment(system, fresh_training)
+    names = _chosen(estimators, list(IRS_ESTIMATORS))
+    shards = []
+    for snr_db in _numbers("snr", snr, float):
+        shards += _shards(experiment, names, {"snr_db": snr_db}, seed, trials)
+    settings = {
+        "experiment": "irs",
+        "seed": seed,
+        "fresh_training": fresh_training,
+        "bs": bs,
+        "ms": ms,
+        "irs": irs,
+    }
+    settings |= {"grid": grid, "paths": paths, "spread": spread, "pilots": pilots, "patterns": patterns}
+    _simulate(out, shards, settings | {"on_grid": on_grid}, workers, scheduler)
+
+
+def run_shard(shard: Shard) -> dict[str, list[float]]:
+    """Scores of a shard's trials, on one core."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    scores = shard.experiment.run(shard.estimator, shard.point["snr_db"], shard.seed, shard.trials)
+    torch.set_num_threads(threads)
+    return scores
+
+
+def _simulate(
+    out: Path, shards: list[Shard], settings: dict[str, Any], workers: int | None, scheduler: str | None
+) -> None:
+    from curves import write_curves, write_results
+
+    folder = out / "shards"
+    _claim(out, settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [shard for shard in shards if not (folder / shard.name).exists()]
+    if missing:
+        _run_all(missing, folder, workers, scheduler)
+    scores = [
+        (shard.estimator, shard.point, json.loads((folder / shard.name).read_text())) for shard in shards
+    ]
+    table = write_results(out, settings, scores)
+    write_curves(out, table)
+
+
+def _run_all(shards: list[Shard], folder: Path, workers: int | None, scheduler: str | None) -> None:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns) as progress, _executor(workers, scheduler) as executor:
+        task = progress.add_task("shards", total=len(shards))
+        running = {executor.submit(run_shard, shard): shard for shard in shards}
+        try:
+            for future in as_completed(running):
+                write_whole(folder / running[future].name, json.dumps(future.result()))
+                progress.advance(task)
+        except BaseException:
+            executor.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+@contextmanager
+def _executor(workers: int | None, scheduler: str | None) -> Iterator[Executor]:
+    if scheduler is None and workers == 1:
+        with ThreadPoolExecutor(1) as executor:
+            yield executor
+        return
+    if scheduler is None:
+        import multiprocessing
+
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as executor:
+            yield executor
+        return
+    try:
+        from distributed import Client
+    except ImportError:
+        raise ValueError("--scheduler needs Dask: pip install 'unfoldkit[cluster]'") from None
+    try:
+        client = Client(scheduler, timeout=5)
+    except OSError as error:
+        raise ValueError(f"no Dask scheduler answers at {scheduler}: {error}") from None
+    with client:
+        client.upload_file(__file__)
+        yield client.get_executor()
+
+
+def _shards(
+    experiment: Any, names: list[str], point: dict[str, float], seed: int, trials: int
+) -> list[Shard]:
+    if trials < 1:
+        raise ValueError(f"--trials must be at least 1, got {trials}")
+    blocks = [range(start, min(start + SHARD_TRIALS, trials)) for start in range(0, trials, SHARD_TRIALS)]
+    return [Shard(experiment, name, point, seed, block) for name in names for block in blocks]
+
+
+def _claim(out: Path, settings: dict[str, Any]) -> None:
+    """Keep shards of different settings apart."""
+    path = out / "settings.json"
+    if path.exists() and json.loads(path.read_text()) != settings:
+        raise ValueError(f"{out} holds a run with other settings ({path}); choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    write_whole(path, json.dumps(settings, indent=2))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that is there whole or not at all."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(text)
+    draft.replace(path)
+
+
+def _numbers(name: str, text: str, kind: type) -> list[Any]:
+    try:
+        return [kind(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--{name} must be comma-separated numbers, got {text!r}") from None
+
+
+def _array(name: str, text: str) -> int | tuple[int, int]:
+    try:
+        sizes = [int(part) for part in text.split("x")]
+    except ValueError:
+        sizes = []
+    if len(sizes) not in (1, 2) or min(sizes) < 1:
+        raise ValueError(f"--{name} must be a number or a pair such as 4x4, got {text!r}")
+    return sizes[0] if len(sizes) == 1 else (sizes[0], sizes[1])
+
+
+def _chosen(text: str, known: list[str]) -> list[str]:
+    names = text.split(",")
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(f"no estimator {', '.join(unknown)}; there are {', '.join(known)}")
+    return names
+
+
+def main(arguments: list[str] | None = None) -> None:
+    from console import HelpAsWritten, one_line_errors
+    from jsonargparse import CLI
+
+    commands = {"synthetic": synthetic, "irs": irs}
+    with one_line_errors("simulate"):
+        CLI(commands, arguments, as_positional=False, description=__doc__, formatter_class=HelpAsWritten)
+
+
+if __name__ == "__main__":
+    main()
