@@ -10,6 +10,8 @@ from kernels._lapack import over_batch
 from kernels._operator import operator
 from kernels.svd import inverse_above
 
+LIBRARY = 32  # order up to which the GPU library batches, and was faster on an H200
+
 
 class Eigh(NamedTuple):
     """A = eigenvectors diag(eigenvalues) eigenvectors^H."""
@@ -29,8 +31,8 @@ def eigh(matrix: Tensor) -> Eigh:
         eigenvalues (..., n), real, ascending, and eigenvectors (..., n, n) in columns. On every path
         |Q l Q^H - A|, |Q^H Q - I| and |l - l_exact| / |A|_F are within some hundred units in the last place:
         eigenvalues far below the norm have an absolute, not a relative accuracy. On a CPU this is LAPACK's
-        divide and conquer with the batch split over threads; on a GPU, for n <= 64, one-sided Jacobi on the
-        matrix shifted to be definite, held on chip.
+        divide and conquer with the batch split over threads; on a GPU, for 32 < n <= 64, one-sided Jacobi on
+        the matrix shifted to be definite, held on chip.
 
     Gradient: Q (diag(g_l) + F o Q^H g_Q) Q^H, Hermitian part, with F_ij = 1 / (l_j - l_i). Convention: F_ij
     = 0 where |l_j - l_i| <= 10 n eps max|l|. The gradient is then finite everywhere, and exact for losses
@@ -63,7 +65,7 @@ def decompose(matrix: Tensor) -> tuple[Tensor, Tensor]:
     if matrix.is_cuda:
         from kernels import _triton_jacobi
 
-        if _triton_jacobi.serves(matrix):
+        if matrix.shape[-1] > LIBRARY and _triton_jacobi.serves(matrix):
             return _triton_jacobi.eigh(matrix)
     eigenvalues, eigenvectors = over_batch(reference, matrix)
     return eigenvalues, eigenvectors
