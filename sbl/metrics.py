@@ -52,8 +52,8 @@ def symbol_error_rate(estimate: Tensor, truth: Tensor, snr_db: Tensor | float) -
     """Symbol error rate of QPSK, precoded and combined by the leading singular vectors of the channel's estimate.
 
     A symbol s of unit power arrives as h s + noise, h = u^H H v with u, v the leading singular vectors of the
-    estimate H^, and is detected at minimum distance from u^H H^ v s. The noise has the variance |h|^2 / SNR: the SNR is
-    measured behind the combiner. With phi the phase of h the rate is exact:
+    estimate H^, and is detected at minimum distance from u^H H^ v s. The noise has the variance |h|^2 / SNR: the
+    SNR is measured behind the combiner. With phi the phase of h the rate is exact:
 
         1 - Phi(sqrt(2 SNR) cos(pi/4 + phi)) Phi(sqrt(2 SNR) sin(pi/4 + phi))
 

@@ -21,6 +21,7 @@ METRICS = {
     "seconds": "seconds a solve",
 }
 LINEAR = ("srr",)
+LOWEST = {"ser": 1e-5}
 MARKERS = "os^vDPX<>*"
 
 
@@ -86,6 +87,7 @@ def _draw(path: Path, curves: dict[str, list[Row]], axis: str, metric: str) -> N
         axes.errorbar([row[axis] for row in rows], values, errors, marker=marker, capsize=2, label=estimator)
     if metric not in LINEAR and any(row[metric] > 0 for rows in curves.values() for row in rows):
         axes.set_yscale("log", nonpositive="mask")
+        axes.set_ylim(bottom=max(axes.get_ylim()[0], LOWEST.get(metric, 0.0)))
     axes.set(xlabel=AXES[axis], ylabel=METRICS[metric])
     axes.grid(alpha=0.3, which="both")
     axes.legend()
