@@ -4,8 +4,9 @@ PyTorch loops over a batch of small matrices on one core. The calls release the 
 threads that each take a slice of the batch keep every core busy.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -25,6 +26,20 @@ def _split(routine: Callable[[Tensor], tuple[Tensor, ...]], flat: Tensor) -> tup
     slices = min(torch.get_num_threads(), len(flat) // SMALLEST_SLICE)
     if flat.is_cuda or slices < 2 or min(flat.shape[-2:]) > LARGEST_SPLIT:
         return tuple(routine(flat))
-    with ThreadPoolExecutor(slices) as pool:
+    with (
+        _one_thread_each(),
+        ThreadPoolExecutor(slices, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+    ):
         parts = list(pool.map(routine, flat.tensor_split(slices)))
     return tuple(torch.cat(column) for column in zip(*parts, strict=True))
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Keep LAPACK itself to one thread a slice: slices that each start a team of threads wait on one another."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
