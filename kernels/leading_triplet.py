@@ -12,7 +12,7 @@ from kernels.svd import inverse_above
 
 UNSCALED = (1e-10, 1e10)  # largest entries of matrices whose Gram matrix no precision over- or underflows
 SQUARED = 64  # rows up to which squaring the Gram matrix is cheaper than its eigendecomposition
-SQUARINGS = 54
+SQUARINGS = 56
 
 
 class LeadingTriplet(NamedTuple):
@@ -129,15 +129,17 @@ def _by_squaring(gram: Tensor) -> Tensor:
     """The leading eigenvector, up to its phase, of semidefinite matrices: G <- G^2 / tr(G^2) tends to u u^H.
 
     Each squaring squares the ratio of the second eigenvalue to the first, and widens the gap, so that
-    rounding enters mostly at the first. It ends when every trace of G^2 is 1; among equal leading
+    rounding enters mostly at the first. Four squarings share one division: of trace 1 and up to 64 rows,
+    their leading eigenvalue stays above 64^-16. It ends when tr(G^2) is 1 at tr(G) = 1; among equal leading
     eigenvalues any vector will do.
     """
     gram = gram / _trace(gram)
-    for _ in range(SQUARINGS):
-        square = gram @ gram
-        trace = _trace(square)
-        gram = square / trace
-        if bool((trace > 1 - 4 * torch.finfo(trace.dtype).eps).all()):
+    for _ in range(SQUARINGS // 4):
+        for _ in range(4):
+            gram = gram @ gram
+        gram = gram / _trace(gram)
+        purity = torch.linalg.vector_norm(gram, dim=(-2, -1)).square()
+        if bool(((purity > 1 - 4 * torch.finfo(purity.dtype).eps) | (purity == 0)).all()):
             break
     pivot = gram.diagonal(dim1=-2, dim2=-1).real.argmax(-1)
     column = gram.gather(-1, pivot[..., None, None].expand(*gram.shape[:-1], 1))[..., 0]
