@@ -1,5 +1,7 @@
 """Validation at the door: errors that name the argument and say what to do."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -19,7 +21,8 @@ def require_matrix(name: str, matrix: Tensor, *, square: bool = False) -> None:
 
 def require_finite(name: str, tensor: Tensor) -> None:
     """LinAlgError where a decomposition would meet NaN or infinity."""
-    if not bool(tensor.isfinite().all()):
+    finite = math.isfinite(float(torch.linalg.vector_norm(tensor)))  # one pass; it may overflow
+    if not (finite or bool(tensor.isfinite().all())):
         raise torch.linalg.LinAlgError(f"{name} holds NaN or infinity")
 
 

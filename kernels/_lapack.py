@@ -18,14 +18,14 @@ SMALLEST_SLICE = 16
 def over_batch(routine: Callable[[Tensor], tuple[Tensor, ...]], matrix: Tensor) -> tuple[Tensor, ...]:
     """Contiguous results of a batched `routine` for matrices (..., m, n)."""
     batch = matrix.shape[:-2]
+    slices = min(torch.get_num_threads(), batch.numel() // SMALLEST_SLICE)
+    if matrix.is_cuda or slices < 2 or min(matrix.shape[-2:]) > LARGEST_SPLIT:
+        return tuple(part.contiguous() for part in routine(matrix.detach()))
     flat = matrix.detach().reshape(batch.numel(), *matrix.shape[-2:])
-    return tuple(part.reshape(*batch, *part.shape[1:]).contiguous() for part in _split(routine, flat))
+    return tuple(part.reshape(*batch, *part.shape[1:]) for part in _split(routine, flat, slices))
 
 
-def _split(routine: Callable[[Tensor], tuple[Tensor, ...]], flat: Tensor) -> tuple[Tensor, ...]:
-    slices = min(torch.get_num_threads(), len(flat) // SMALLEST_SLICE)
-    if flat.is_cuda or slices < 2 or min(flat.shape[-2:]) > LARGEST_SPLIT:
-        return tuple(routine(flat))
+def _split(routine: Callable[[Tensor], tuple[Tensor, ...]], flat: Tensor, slices: int) -> tuple[Tensor, ...]:
     with (
         _one_thread_each(),
         ThreadPoolExecutor(slices, initializer=torch.set_num_threads, initargs=(1,)) as pool,

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 NAMESPACE = "unfoldkit"
 
@@ -17,6 +18,20 @@ NAMESPACE = "unfoldkit"
 def under_functorch() -> bool:
     """Whether a `torch.func` transform such as vmap or grad is running."""
     return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+
+
+def _unobserved(args: tuple[Any, ...]) -> bool:
+    """Whether nothing records the call: the dispatcher, some 200 microseconds a call, then has nothing to add."""
+    if (
+        torch.compiler.is_compiling()
+        or torch._C._len_torch_dispatch_stack()
+        or forward_ad._current_level >= 0
+    ):
+        return False
+    tensors = [arg for arg in args if isinstance(arg, Tensor)]
+    if any(type(tensor) not in (Tensor, torch.nn.Parameter) for tensor in tensors):
+        return False
+    return not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors))
 
 
 def full_precision(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -28,7 +43,10 @@ def full_precision(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def wrapper(*args: Any) -> Any:
         device = next(arg.device.type for arg in args if isinstance(arg, Tensor))
-        with torch.autocast(device, enabled=False):
+        if torch.is_autocast_enabled(device):
+            with torch.autocast(device, enabled=False):
+                result = function(*args)
+        else:
             result = function(*args)
         return (
             result.resolve_conj() if isinstance(result, Tensor) else tuple(x.resolve_conj() for x in result)
@@ -45,7 +63,8 @@ def operator(
     backward: Callable[..., Any],
 ) -> Callable[..., Any]:
     """Register `forward` as unfoldkit::`name`; every tensor argument leads with the same batch axes."""
-    registered = torch.library.custom_op(f"{NAMESPACE}::{name}", full_precision(forward), mutates_args=())
+    direct = full_precision(forward)
+    registered = torch.library.custom_op(f"{NAMESPACE}::{name}", direct, mutates_args=())
     registered.register_fake(fake)
 
     def backward_in_full_precision(ctx: Any, *gradients: Tensor) -> Any:
@@ -55,7 +74,9 @@ def operator(
     registered.register_autograd(backward_in_full_precision, setup_context=setup_context)
 
     def apply(*args: Any) -> Any:
-        return transformable.apply(*args) if under_functorch() else registered(*args)
+        if under_functorch():
+            return transformable.apply(*args)
+        return direct(*args) if _unobserved(args) else registered(*args)
 
     def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
         result = apply(

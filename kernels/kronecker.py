@@ -5,6 +5,7 @@ One batched matrix product a factor: nothing of the size of the full matrix is f
 
 import math
 from collections.abc import Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -55,8 +56,9 @@ def mode_product(tensor: Tensor, matrix: Tensor, mode: int) -> Tensor:
 def kron_matvec(factors: Sequence[Tensor], x: Tensor) -> Tensor:
     """y = (A_1 kron A_2 kron ... kron A_I) x without the Kronecker product.
 
-    x is read as an N_1 x ... x N_I array, first factor slowest, and multiplied along each axis, the factor
-    that shrinks it most first: sums of products of the sizes in place of prod M_i prod N_i operations.
+    x is read as an N_1 x ... x N_I array, first factor slowest, and multiplied along its first axis, which
+    then becomes the last, I times; or from the last axis on, if that takes fewer operations. They are sums
+    of products of the sizes in place of prod M_i prod N_i, in I matrix products without a copy.
 
     Args:
         factors: A_i (..., M_i, N_i), real or complex.
@@ -75,25 +77,61 @@ def kron_matvec(factors: Sequence[Tensor], x: Tensor) -> Tensor:
         >>> kron_matvec([A, B], torch.tensor([1.0, 2.0, 3.0, 4.0]))
         tensor([ 7., 10.])
     """
-    shapes = f"factors {[tuple(factor.shape) for factor in factors]} and x {tuple(x.shape)}"
+    _require_fit(factors, x)
+    factors, x = _promoted(factors, x)
+    rows, columns = ([factor.shape[axis] for factor in factors] for axis in (-2, -1))
+    if _operations(rows, columns) <= _operations(rows[::-1], columns[::-1]):
+        for i, A in enumerate(factors):
+            rest = math.prod(columns[i + 1 :]) * math.prod(rows[:i])
+            x = _product(x.reshape(*x.shape[:-1], columns[i], rest).mT, A.mT).flatten(-2)
+    else:
+        for i, A in reversed(list(enumerate(factors))):
+            rest = math.prod(columns[:i]) * math.prod(rows[i + 1 :])
+            x = _product(A, x.reshape(*x.shape[:-1], rest, columns[i]).mT).flatten(-2)
+    return x
+
+
+def _promoted(factors: Sequence[Tensor], x: Tensor) -> tuple[Sequence[Tensor], Tensor]:
+    if all(factor.dtype == x.dtype for factor in factors):
+        return factors, x
+    dtype = reduce(torch.promote_types, (factor.dtype for factor in factors), x.dtype)
+    return [factor.to(dtype) for factor in factors], x.to(dtype)
+
+
+def _product(A: Tensor, B: Tensor) -> Tensor:
+    """A B; `torch.matmul` takes twice as long to find that it need not broadcast."""
+    plain = A.ndim == B.ndim == 3 and A.shape[0] == B.shape[0]
+    return torch.bmm(A, B) if plain else A @ B
+
+
+def _operations(rows: Sequence[int], columns: Sequence[int]) -> int:
+    """Multiplications of the products along the axes, in their order."""
+    return sum(math.prod(rows[: i + 1]) * math.prod(columns[i:]) for i in range(len(rows)))
+
+
+def _require_fit(factors: Sequence[Tensor], x: Tensor) -> None:
     if not factors or min(factor.ndim for factor in factors) < 2 or x.ndim < 1:
-        raise ValueError(f"{shapes} do not fit: factors must be (..., M_i, N_i), x (..., prod N_i)")
-    sizes = [factor.shape[-1] for factor in factors]
-    if x.shape[-1] != math.prod(sizes):
-        raise ValueError(f"{shapes} do not fit: x must have {math.prod(sizes)} entries in its last axis")
-    require_one_device(x=x, **{f"factors[{i}]": factor for i, factor in enumerate(factors)})
-    batch = _broadcast(shapes, x.shape[:-1], *(factor.shape[:-2] for factor in factors))
-    for i in sorted(range(len(factors)), key=lambda i: factors[i].shape[-2] / max(1, factors[i].shape[-1])):
-        before, after = math.prod(sizes[:i]), math.prod(sizes[i + 1 :])
-        x = _apply(x.reshape(*x.shape[:-1], before, sizes[i], after), factors[i]).flatten(-3)
-        sizes[i] = factors[i].shape[-2]
-    return x.expand(*batch, math.prod(sizes))
+        raise ValueError(
+            f"{_shapes(factors, x)} do not fit: factors must be (..., M_i, N_i), x (..., prod N_i)"
+        )
+    size = math.prod([factor.shape[-1] for factor in factors])
+    if x.shape[-1] != size:
+        raise ValueError(f"{_shapes(factors, x)} do not fit: x must have {size} entries in its last axis")
+    if any(factor.device != x.device for factor in factors):
+        require_one_device(x=x, **{f"factors[{i}]": factor for i, factor in enumerate(factors)})
+    if any(factor.shape[:-2] != x.shape[:-1] for factor in factors):
+        _broadcast(_shapes(factors, x), x.shape[:-1], *(factor.shape[:-2] for factor in factors))
+
+
+def _shapes(factors: Sequence[Tensor], x: Tensor) -> str:
+    return f"factors {[tuple(factor.shape) for factor in factors]} and x {tuple(x.shape)}"
 
 
 def _apply(x: Tensor, matrix: Tensor) -> Tensor:
     """A (..., M, N) along the middle axis of x (..., P, N, Q)."""
-    dtype = torch.promote_types(x.dtype, matrix.dtype)
-    x, matrix = x.to(dtype), matrix.to(dtype)
+    if x.dtype != matrix.dtype:
+        dtype = torch.promote_types(x.dtype, matrix.dtype)
+        x, matrix = x.to(dtype), matrix.to(dtype)
     if x.shape[-1] == 1:
         return (x[..., 0] @ matrix.mT)[..., None]
     if x.shape[-3] == 1:

@@ -10,8 +10,9 @@ from kernels._operator import operator
 from kernels.eigh import decompose, eigh_operator
 from kernels.svd import inverse_above
 
-UNSCALED = (1e-10, 1e10)  # largest entries of matrices whose Gram matrix no precision over- or underflows
-SQUARED = 64  # rows up to which squaring the Gram matrix is cheaper than its eigendecomposition
+SAFE = (1e-250, 1e250)  # traces of Gram matrices in double precision far from over- and underflow
+SQUARED = 64  # rows up to which squaring the Gram matrices of a batch is cheaper than decomposing them
+FEW = 4  # matrices up to which a decomposition takes less time to call
 SQUARINGS = 56
 
 
@@ -68,8 +69,7 @@ def reference(matrix: Tensor) -> LeadingTriplet:
 
 
 def _fix_phase(u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    pivot = u.gather(-1, u.abs().argmax(-1, keepdim=True))
-    phase = pivot.conj() / pivot.abs()
+    phase = u.gather(-1, u.abs().argmax(-1, keepdim=True)).sgn().conj_physical()
     return u * phase, v * phase
 
 
@@ -90,48 +90,63 @@ def _exponents(dtype: torch.dtype) -> tuple[int, int]:
 
 
 def _forward(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    largest = _largest_entry(matrix)
-    require_finite("matrix", largest)
-    extreme = ((largest > 0) & (largest < UNSCALED[0])) | (largest > UNSCALED[1])
-    scale = _power_of_two(largest) if bool(extreme.any()) else None
-    scaled = matrix if scale is None else matrix / scale
-    if matrix.shape[-2] > matrix.shape[-1]:
-        sigma, v, u = _by_gram(scaled.mH)
-    else:
-        sigma, u, v = _by_gram(scaled)
-    return sigma if scale is None else sigma * scale[..., 0, 0], *_fix_phase(u, v)
+    tall = matrix.shape[-2] > matrix.shape[-1]
+    sigma, u, v = _of_wide(_adjoint(matrix) if tall else matrix)
+    u, v = _fix_phase(v, u) if tall else _fix_phase(u, v)
+    u, v = (vector.to(matrix.dtype).contiguous() for vector in (u, v))
+    return sigma.to(matrix.dtype.to_real()), u, v
 
 
-def _by_gram(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _of_wide(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """sigma, u and v of matrices with no more rows than columns."""
-    u, image = _leading_vector(matrix)
-    sigma = torch.linalg.vector_norm(image, dim=-1)
-    zero = (sigma == 0)[..., None]
-    u = torch.where(zero, _first_unit_vector(u), u)
-    v = torch.where(zero, _first_unit_vector(image), image / torch.where(zero, 1, sigma[..., None]))
-    return sigma.to(matrix.dtype.to_real()), u.to(matrix.dtype), v.to(matrix.dtype)
-
-
-def _leading_vector(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """The leading eigenvector u of A A^H, and A^H u."""
     if matrix.is_cuda:
         from kernels import _triton_leading_triplet
 
         if _triton_leading_triplet.serves(matrix):
-            return _triton_leading_triplet.leading_vector(matrix)
+            unit, powers = _near_one(matrix)
+            return _triplet(*_triton_leading_triplet.leading_vector(unit), powers)
+    scale: Tensor | None = None
     wide = _widened(matrix)
-    gram = wide @ wide.mH
-    u = _by_squaring(gram) if gram.shape[-1] <= SQUARED else decompose(gram)[1][..., -1]
-    return u, torch.conj_physical(torch.conj_physical(u)[..., None, :] @ wide)[..., 0, :]
+    gram = wide @ _adjoint(wide)
+    if not _safe(gram):
+        wide, scale = _near_one(wide)
+        gram = wide @ _adjoint(wide)
+    squared = gram.shape[-1] <= SQUARED and gram.shape[:-2].numel() > FEW
+    u = _by_squaring(gram) if squared else decompose(gram)[1][..., -1]
+    return _triplet(u, torch.conj_physical(torch.conj_physical(u)[..., None, :] @ wide)[..., 0, :], scale)
+
+
+def _triplet(u: Tensor, image: Tensor, scale: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """From u and A^H u, of a matrix A that was divided by `scale`."""
+    sigma = torch.linalg.vector_norm(image, dim=-1)
+    return sigma if scale is None else sigma * scale, u, image / sigma[..., None]
+
+
+def _safe(gram: Tensor) -> bool:
+    """Whether no matrix is zero, near the ends of the exponent's range, or not finite."""
+    if gram.numel() == 0:
+        return True
+    least, largest = torch.aminmax(_trace(gram))
+    return SAFE[0] < float(least) and float(largest) < SAFE[1]
+
+
+def _near_one(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Each matrix over a power of two (...), its scale. A zero matrix: e_1 e_1^H, of scale 0."""
+    largest = _largest_entry(matrix)
+    require_finite("matrix", largest)
+    scale = _power_of_two(largest)
+    unit = matrix / scale
+    unit[..., :1, :1] += largest == 0
+    return unit, torch.where(largest == 0, 0, scale)[..., 0, 0]
 
 
 def _by_squaring(gram: Tensor) -> Tensor:
-    """The leading eigenvector, up to its phase, of semidefinite matrices: G <- G^2 / tr(G^2) tends to u u^H.
+    """The leading eigenvector, up to its phase, of semidefinite matrices that are not zero.
 
-    Each squaring squares the ratio of the second eigenvalue to the first, and widens the gap, so that
-    rounding enters mostly at the first. Four squarings share one division: of trace 1 and up to 64 rows,
-    their leading eigenvalue stays above 64^-16. It ends when tr(G^2) is 1 at tr(G) = 1; among equal leading
-    eigenvalues any vector will do.
+    G <- G^2 / tr(G^2) tends to u u^H. Each squaring squares the ratio of the second eigenvalue to the first,
+    and widens the gap, so that rounding enters mostly at the first. Four squarings share one division: of
+    trace 1 and up to 64 rows, their leading eigenvalue stays above 64^-16. It ends when tr(G^2) is 1 at
+    tr(G) = 1; among equal leading eigenvalues any vector will do.
     """
     gram = gram / _trace(gram)
     for _ in range(SQUARINGS // 4):
@@ -139,26 +154,20 @@ def _by_squaring(gram: Tensor) -> Tensor:
             gram = gram @ gram
         gram = gram / _trace(gram)
         purity = torch.linalg.vector_norm(gram, dim=(-2, -1)).square()
-        if bool(((purity > 1 - 4 * torch.finfo(purity.dtype).eps) | (purity == 0)).all()):
+        if float(purity.amin()) > 1 - 4 * torch.finfo(purity.dtype).eps:
             break
     pivot = gram.diagonal(dim1=-2, dim2=-1).real.argmax(-1)
     column = gram.gather(-1, pivot[..., None, None].expand(*gram.shape[:-1], 1))[..., 0]
-    length = torch.linalg.vector_norm(column, dim=-1, keepdim=True)
-    return column / torch.where(length > 0, length, 1)
+    return column / torch.linalg.vector_norm(column, dim=-1, keepdim=True)
 
 
 def _trace(gram: Tensor) -> Tensor:
-    """(..., 1, 1), 1 for a zero matrix."""
-    trace = gram.diagonal(dim1=-2, dim2=-1).real.sum(-1)[..., None, None]
-    return torch.where(trace > 0, trace, 1)
+    """(..., 1, 1)."""
+    return gram.diagonal(dim1=-2, dim2=-1).real.sum(-1)[..., None, None]
 
 
 def _widened(matrix: Tensor) -> Tensor:
     return matrix.to(torch.complex128 if matrix.is_complex() else torch.float64)
-
-
-def _first_unit_vector(like: Tensor) -> Tensor:
-    return torch.zeros_like(like).index_fill(-1, torch.zeros(1, dtype=torch.long, device=like.device), 1)
 
 
 def _fake(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,6 +1,9 @@
 """Small pieces of batched algebra that the estimators share; B is one flat batch axis."""
 
+import math
 from collections.abc import Sequence
+from functools import reduce
+from operator import mul
 
 import torch
 from torch import Tensor
@@ -36,13 +39,11 @@ def kron_distance(new: Sequence[Tensor], old: Sequence[Tensor], relative: bool =
     >>> kron_distance([torch.tensor([[3.0, 4.0]])], [torch.tensor([[3.0, 0.0]])])
     tensor([1.3333], dtype=torch.float64)
     """
-    products = torch.ones((), dtype=torch.float64, device=new[0].device)
-    for u, v in zip(new, old, strict=True):
-        pair = torch.stack((u, v), -2).double()
-        products = products * (pair @ pair.mT)
-    scale = products[..., 1, 1]
-    distance = (products[..., 0, 0] + scale - 2 * products[..., 0, 1]).clamp(min=0).sqrt()
-    return distance * reciprocal(root(scale)) if relative else distance
+    pairs = [torch.stack((u, v), -2).double() for u, v in zip(new, old, strict=True)]
+    products = reduce(mul, [torch.bmm(pair, pair.mT) for pair in pairs])
+    moved, mixed, _, scale = products.flatten(-2).unbind(-1)
+    distance = (moved + scale - 2 * mixed).clamp(min=0).sqrt()
+    return distance * reciprocal(scale.sqrt()) if relative else distance
 
 
 def reciprocal(x: Tensor) -> Tensor:
@@ -51,8 +52,7 @@ def reciprocal(x: Tensor) -> Tensor:
     >>> reciprocal(torch.tensor([2.0, 0.0]))
     tensor([0.5000, 0.0000])
     """
-    positive = (x > 0).to(x.dtype)
-    return positive / (x + (1 - positive))
+    return x.masked_fill(x <= 0, math.inf).reciprocal()
 
 
 def root(x: Tensor) -> Tensor:
@@ -61,5 +61,4 @@ def root(x: Tensor) -> Tensor:
     >>> root(torch.tensor([4.0, 0.0]))
     tensor([2., 0.])
     """
-    positive = (x > 0).to(x.dtype)
-    return (x + (1 - positive)).sqrt() * positive
+    return x.masked_fill(x <= 0, math.inf).rsqrt() * x

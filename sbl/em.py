@@ -9,7 +9,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from sbl.algebra import kron_distance, reciprocal, root, squared_modulus
+from sbl.algebra import kron_distance, reciprocal, squared_modulus
 from sbl.estimate import Estimate, spread
 from sbl.kronecker_posterior import kronecker_posterior
 from sbl.problem import Problem, pose
@@ -191,9 +191,10 @@ def normalise(g: Sequence[Tensor]) -> tuple[Tensor, ...]:
     >>> normalise([torch.tensor([[3.0, 4.0]]), torch.tensor([[1.0]])])
     (tensor([[0.6000, 0.8000]]), tensor([[5.]]))
     """
-    norms = [root(v.square().sum(-1, keepdim=True)) for v in g[:-1]]
-    scaled = [v * reciprocal(norm) for v, norm in zip(g, norms, strict=False)]
-    last = g[-1]
-    for norm in norms:
+    *others, last = g
+    scaled = []
+    for v in others:
+        norm = torch.linalg.vector_norm(v, dim=-1, keepdim=True)
+        scaled.append(v * reciprocal(norm))
         last = last * norm
     return (*scaled, last)

@@ -25,8 +25,10 @@ def nonnegative_least_squares(C: Tensor, b: Tensor, guess: Tensor | None = None)
     H = exact.mT @ exact
     q = (exact.mT @ b.double().unsqueeze(-1)).squeeze(-1)
     guess = torch.ones_like(q, dtype=torch.bool) if guess is None else guess
-    positive = _PositiveSet.apply(H.detach(), q.detach(), guess)
-    return _restricted_solve(H, q, positive).clamp(min=0).to(b.dtype)
+    positive, solution = _Solution.apply(H.detach(), q.detach(), guess)
+    if H.requires_grad or q.requires_grad or torch._C._are_functorch_transforms_active():
+        solution = _restricted_solve(H, q, positive)
+    return solution.clamp(min=0).to(b.dtype)
 
 
 def _restricted_solve(H: Tensor, q: Tensor, positive: Tensor) -> Tensor:
@@ -37,60 +39,61 @@ def _restricted_solve(H: Tensor, q: Tensor, positive: Tensor) -> Tensor:
     return torch.linalg.solve_ex(system, (q * kept).unsqueeze(-1))[0].squeeze(-1)
 
 
-class _PositiveSet(torch.autograd.Function):
-    """Where the solution is positive: a decision, so it has no gradient, and vmap only batches it."""
+class _Solution(torch.autograd.Function):
+    """Where the solution is positive, a decision without a gradient, and the solution; vmap only batches it."""
 
     @staticmethod
-    def forward(H: Tensor, q: Tensor, guess: Tensor) -> Tensor:
+    def forward(H: Tensor, q: Tensor, guess: Tensor) -> tuple[Tensor, Tensor]:
         shape = torch.broadcast_shapes(H.shape[:-1], q.shape, guess.shape)
         flat = [t.expand(shape).reshape(-1, shape[-1]) for t in (q, guess)]
-        return _pivot(H.expand(*shape, shape[-1]).reshape(-1, shape[-1], shape[-1]), *flat).reshape(shape)
+        found = _pivot(H.expand(*shape, shape[-1]).reshape(-1, shape[-1], shape[-1]), *flat)
+        return found[0].reshape(shape), found[1].reshape(shape)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.mark_non_differentiable(output)
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        ctx.mark_non_differentiable(*output)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, None]:
         return None, None, None
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Tensor) -> tuple[Tensor, int]:
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Tensor) -> tuple[Any, tuple[int, int]]:
         moved = [t if dim is None else t.movedim(dim, 0) for t, dim in zip(args, in_dims, strict=True)]
-        return _PositiveSet.apply(*moved), 0
+        return _Solution.apply(*moved), (0, 0)
 
 
-def _pivot(H: Tensor, q: Tensor, guess: Tensor) -> Tensor:
+def _pivot(H: Tensor, q: Tensor, guess: Tensor) -> tuple[Tensor, Tensor]:
     """Exchange infeasible entries in a block; after three exchanges that do not help, one at a time."""
     B, n = q.shape
-    positive = guess.clone()
-    open_members = torch.arange(B, device=q.device)
+    positive, solution = guess.clone(), torch.empty_like(q)
+    members = torch.arange(B, device=q.device)
     fewest = torch.full((B,), n + 1, device=q.device)
     chances = torch.full((B,), FULL_EXCHANGES, device=q.device)
     order = torch.arange(1, n + 1, device=q.device)
     for _ in range(10 * n + 10):
-        h, r, kept = H[open_members], q[open_members], positive[open_members]
-        infeasible = _infeasible(h, r, kept)
+        h, r, kept = (H, q, positive) if len(members) == B else (H[members], q[members], positive[members])
+        x = _restricted_solve(h, r, kept)
+        infeasible = _infeasible(h, r, kept, x)
+        solution = x if len(members) == B else solution.index_copy(0, members, x)
         count = infeasible.sum(-1)
         rest = count > 0
-        open_members = open_members[rest]
-        if open_members.numel() == 0:
+        if not bool(rest.any()):
             break
-        infeasible, count, kept = infeasible[rest], count[rest], kept[rest]
-        better = count < fewest[open_members]
-        fewest[open_members] = torch.where(better, count, fewest[open_members])
-        left = torch.where(better, FULL_EXCHANGES, chances[open_members] - 1)
-        chances[open_members] = left
+        members, infeasible, count, kept = members[rest], infeasible[rest], count[rest], kept[rest]
+        better = count < fewest[members]
+        fewest[members] = torch.where(better, count, fewest[members])
+        left = torch.where(better, FULL_EXCHANGES, chances[members] - 1)
+        chances[members] = left
         last = infeasible & (order == (infeasible * order).amax(-1, keepdim=True))
         exchanged = torch.where((left >= 0).unsqueeze(-1), infeasible, last)
-        positive[open_members] = kept ^ exchanged
-    return positive
+        positive[members] = kept ^ exchanged
+    return positive, solution
 
 
-def _infeasible(H: Tensor, q: Tensor, positive: Tensor) -> Tensor:
-    """Positive entries whose solution is negative, and others whose gradient asks for growth."""
-    x = _restricted_solve(H, q, positive)
+def _infeasible(H: Tensor, q: Tensor, positive: Tensor, x: Tensor) -> Tensor:
+    """Positive entries whose solution x is negative, and others whose gradient asks for growth."""
     negligible = -100 * torch.finfo(q.dtype).eps * x.abs().amax(-1, keepdim=True)
-    gradient = (H @ x.unsqueeze(-1)).squeeze(-1) - q
+    gradient = torch.bmm(H, x.unsqueeze(-1)).squeeze(-1) - q
     rounding = 100 * torch.finfo(q.dtype).eps * q.abs().amax(-1, keepdim=True)
     return torch.where(positive, x < negligible, gradient < -rounding)

@@ -54,11 +54,12 @@ class PCKroSBL(ExpectationMaximisation):
         for i, n in enumerate(problem.lengths):
             ones = torch.ones(y.shape[0], n, dtype=y.real.dtype, device=y.device)
             index = torch.arange(n, device=y.device).expand(y.shape[0], n)
-            g.append(self._mix(index, ones) if self._couples(i) else ones)
+            g.append(self._coupling(index, ones).sum(-1) + OFFSET if self._couples(i) else ones)
         return tuple(g)
 
     def m_step(self, second_moment: Tensor, state: State) -> tuple[Tensor, ...]:
-        coupling = [self._coupling(i, g) for i, g in zip(state.positions, state.g, strict=True)]
+        kept = [(g > 0).to(g.dtype) for g in state.g]
+        coupling = [self._coupling(i, k) for i, k in zip(state.positions, kept, strict=True)]
         guesses = [_likely_positive(C.detach(), g.detach()) for C, g in zip(coupling, state.g, strict=True)]
 
         def couple(factor: int, b: Tensor) -> Tensor:
@@ -67,7 +68,7 @@ class PCKroSBL(ExpectationMaximisation):
             C = coupling[factor]
             g = nonnegative_least_squares(C, b, guesses[factor])
             guesses[factor] = g.detach() > 0
-            return (C @ g.unsqueeze(-1)).squeeze(-1) + OFFSET
+            return (torch.bmm(C, g.unsqueeze(-1)).squeeze(-1) + OFFSET) * kept[factor]
 
         early = self.tolerance is not None
         return alternate(second_moment, state.g, self.sweeps, self.inner_tolerance, True, early, couple)
@@ -75,14 +76,9 @@ class PCKroSBL(ExpectationMaximisation):
     def _couples(self, factor: int) -> bool:
         return self.coupled is None or factor in self.coupled
 
-    def _mix(self, index: Tensor, g: Tensor) -> Tensor:
-        C = self._coupling(index, g)
-        return (C @ g.unsqueeze(-1)).squeeze(-1) + OFFSET
-
-    def _coupling(self, index: Tensor, g: Tensor) -> Tensor:
-        """C_i on the entries that are not pruned, and the identity on the others."""
+    def _coupling(self, index: Tensor, kept: Tensor) -> Tensor:
+        """C_i on the entries that are kept (1, not 0), and the identity on the others."""
         apart = (index.unsqueeze(-1) - index.unsqueeze(-2)).abs()
-        kept = (g > 0).to(g.dtype)
         beside = (apart == 1) * kept.unsqueeze(-1) * kept.unsqueeze(-2)
         return (apart == 0) + self.beta * beside
 

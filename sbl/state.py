@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sbl.algebra import squared_modulus
 from sbl.problem import Problem
 
 
@@ -33,11 +34,18 @@ class State(NamedTuple):
 
 
 def initial_state(problem: Problem, g: tuple[Tensor, ...]) -> State:
-    """Every entry kept; an unknown noise variance begins at a tenth of y's sample variance."""
+    """Every entry kept; an unknown noise variance begins at a tenth of y's sample variance.
+
+    A known one is at least the rounding of y, eps times its mean power: below, the prior variances of
+    AM-KroSBL would follow rounding errors.
+    """
     y = problem.y
     noise = problem.noise_variance
     if noise is None:
-        noise = 0.1 * y.var(-1) if y.shape[-1] > 1 else 0.1 * y.abs().square().sum(-1)
+        noise = 0.1 * y.var(-1) if y.shape[-1] > 1 else 0.1 * squared_modulus(y).sum(-1)
+    else:
+        rounding = torch.finfo(noise.dtype).eps * squared_modulus(y).mean(-1)
+        noise = torch.maximum(noise, rounding.detach())
     positions = tuple(torch.arange(v.shape[-1], device=y.device).expand(v.shape) for v in g)
     return State(problem.factors, y, noise, g, positions)
 
@@ -46,8 +54,8 @@ def prune(state: State, ratios: tuple[float, ...], floor: float) -> State:
     """Zero the entries below `floor` or below their factor's ratio of its largest entry."""
     kept = []
     for g, ratio in zip(state.g, ratios, strict=True):
-        limit = (ratio * g.amax(-1, keepdim=True)).clamp(min=floor)
-        kept.append(g * (g >= limit))
+        limit = ratio * g.amax(-1, keepdim=True)
+        kept.append(g * (g >= (limit.clamp(min=floor) if floor else limit)))
     return state._replace(g=tuple(kept))
 
 

@@ -1,11 +1,13 @@
 """Alternating updates of Kronecker-structured prior variances, which AM-KroSBL, KSBL and PC-KroSBL share."""
 
 from collections.abc import Callable, Sequence
+from functools import reduce
+from operator import mul
 
 import torch
 from torch import Tensor
 
-from sbl.algebra import kron_distance, kron_vectors, reciprocal
+from sbl.algebra import kron_distance, reciprocal
 from sbl.em import normalise
 
 Couple = Callable[[int, Tensor], Tensor]
@@ -21,23 +23,38 @@ def sweep(second_moment: Tensor, g: Sequence[Tensor], couple: Couple = uncoupled
 
         g_i[n] = couple_i( (1 / prod_{j != i} N_j) sum over the other modes of L / prod_{j != i} g_j )
 
-    second_moment: L, (B, n_1 ... n_I). g: (B, n_i), zero where pruned; N_j counts the entries that are not.
+    second_moment: L, (B, n_1 ... n_I), zero where an entry is pruned. g: (B, n_i), zero where pruned; N_j
+    counts the entries that are not. `couple` leaves pruned entries at zero.
 
     >>> sweep(torch.tensor([[2.0, 4.0, 6.0, 12.0]]), [torch.ones(1, 2), torch.ones(1, 2)])
     (tensor([[3., 9.]]), tensor([[0.6667, 1.3333]]))
     """
-    counts = [(v > 0).sum(-1, keepdim=True) for v in g]
-    total = torch.stack(counts).prod(0).clamp(min=1)
-    later = [second_moment]
-    for v in reversed(g[1:]):
-        later.append((later[-1].reshape(len(v), -1, v.shape[-1]) @ reciprocal(v).unsqueeze(-1)).squeeze(-1))
-    earlier = torch.ones_like(g[0][:, :1])
-    new = []
-    for i, (v, contracted) in enumerate(zip(g, reversed(later), strict=True)):
-        summed = (earlier.unsqueeze(-2) @ contracted.reshape(len(v), -1, v.shape[-1])).squeeze(-2)
-        updated = couple(i, summed * (counts[i] / total)) * (v > 0)
-        new.append(updated)
-        earlier = kron_vectors([earlier, reciprocal(updated)])
+    return _pass(second_moment, g, _weights(g), couple)
+
+
+def _weights(g: Sequence[Tensor]) -> list[Tensor]:
+    """1 / prod_{j != i} N_j for the entries of g_i that are kept, 0 for the others: (B, n_i)."""
+    kept = [(v > 0).to(v.dtype) for v in g]
+    counts = [k.sum(-1, keepdim=True) for k in kept]
+    total = reduce(mul, counts).clamp(min=1)
+    return [k * (count / total) for k, count in zip(kept, counts, strict=True)]
+
+
+def _pass(
+    second_moment: Tensor, g: Sequence[Tensor], weights: Sequence[Tensor], couple: Couple
+) -> tuple[Tensor, ...]:
+    """L is contracted with 1 / g_i along its first axis as soon as g_i is new."""
+    new: list[Tensor] = []
+    inverses = [reciprocal(v).unsqueeze(-1) for v in g]
+    rest = second_moment
+    for i, v in enumerate(g):
+        summed = rest
+        for inverse in reversed(inverses[i + 1 :]):
+            summed = torch.bmm(summed.reshape(len(v), -1, inverse.shape[-2]), inverse)
+        new.append(couple(i, summed.reshape(v.shape) * weights[i]))
+        if i + 1 < len(g):
+            onto = reciprocal(new[i]).unsqueeze(-2)
+            rest = torch.bmm(onto, rest.reshape(len(v), v.shape[-1], -1))
     return tuple(new)
 
 
@@ -56,12 +73,13 @@ def alternate(
 
     >>> L = torch.tensor([[2.0, 4.0, 6.0, 12.0]])
     >>> g = alternate(L, (torch.ones(1, 2), torch.ones(1, 2)), 10, 1e-5, True, True)
-    >>> kron_vectors(g)
+    >>> torch.kron(*g)
     tensor([[ 2.,  4.,  6., 12.]])
     """
     moving = torch.ones_like(g[0][:, :1], dtype=torch.bool)
+    weights = _weights(g)
     for _ in range(sweeps):
-        new = normalise(sweep(second_moment, g, couple))
+        new = normalise(_pass(second_moment, g, weights, couple))
         still = kron_distance(new, g, relative).unsqueeze(-1) >= tolerance
         g = tuple(torch.where(moving, u, v) for u, v in zip(new, g, strict=True))
         moving = moving & still
