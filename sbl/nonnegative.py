@@ -44,9 +44,9 @@ class _Solution(torch.autograd.Function):
 
     @staticmethod
     def forward(H: Tensor, q: Tensor, guess: Tensor) -> tuple[Tensor, Tensor]:
-        shape = torch.broadcast_shapes(H.shape[:-1], q.shape, guess.shape)
-        flat = [t.expand(shape).reshape(-1, shape[-1]) for t in (q, guess)]
-        found = _pivot(H.expand(*shape, shape[-1]).reshape(-1, shape[-1], shape[-1]), *flat)
+        _, q, guess = torch.broadcast_tensors(H[..., 0], q, guess)
+        shape, n = q.shape, q.shape[-1]
+        found = _pivot(H.expand(*shape, n).reshape(-1, n, n), q.reshape(-1, n), guess.reshape(-1, n))
         return found[0].reshape(shape), found[1].reshape(shape)
 
     @staticmethod
