@@ -208,7 +208,7 @@ def lowrank_sparse_step(
     weight = _positive("lambda_", lambda_, observation)
     level = (1 / penalty)[..., None, None]
     low_rank = singular_value_threshold(observation - sparse + level * dual, level[..., 0, 0])
-    return LowRankSparse(low_rank, *_sparse_dual_update(observation, low_rank, dual, penalty, weight))
+    return LowRankSparse(low_rank, *sparse_dual_update(observation, low_rank, dual, penalty, weight))
 
 
 def _positive(name: str, value: Tensor | float, observation: Tensor) -> Tensor:
@@ -272,6 +272,6 @@ def _update_backward(ctx: Any, grad_sparse: Tensor, grad_dual: Tensor) -> tuple[
     return grad_residual, -grad_residual, grad_residual / penalty, grad_mu, grad_threshold / mu
 
 
-_sparse_dual_update = operator(
+sparse_dual_update = operator(
     "sparse_dual_update", _update_forward, _update_fake, _update_save, _update_backward
 )

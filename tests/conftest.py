@@ -3,8 +3,15 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared"
+
+# No verdict of a property test depends on how busy the machine is.
+settings.register_profile(
+    "project", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("project")
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmark_timing import setting
 from rich.console import Console
 from rich.table import Table
 
@@ -24,7 +25,7 @@ class Measurement(NamedTuple):
     bound: float | None
 
 
-def run(only: list[str] | None, rounds: int, json_path: str | None) -> int:
+def run(only: list[str] | None, rounds: int, json_path: str | None, device: str = "cpu") -> int:
     """Measure the cases whose name holds one of the words `only`, print a table, and write `json_path`."""
     cases: dict[str, Callable[[int], Iterator[Measurement]]] = {
         "irs": _irs,
@@ -34,6 +35,8 @@ def run(only: list[str] | None, rounds: int, json_path: str | None) -> int:
         "large": _large,
         "huge": _huge,
     }
+    if device == "cuda":
+        cases = {"irs": _irs_on_gpu, "batch": _batch_on_gpu}
     chosen = [case for name, case in cases.items() if not only or any(word in name for word in only)]
     if not chosen:
         raise ValueError(f"--only: no such case; there are {', '.join(cases)}")
@@ -43,7 +46,9 @@ def run(only: list[str] | None, rounds: int, json_path: str | None) -> int:
         table.add_row(name, f"{value:.3g} {unit}", "" if bound is None else f"{bound:g} {unit}")
     Console().print(table)
     if json_path:
-        Path(json_path).write_text(json.dumps([m._asdict() for m in measured], indent=2))
+        rows = [m._asdict() for m in measured]
+        text = json.dumps({"setting": setting(device), "rows": rows}, indent=2)
+        Path(json_path).write_text(text + "\n", encoding="utf-8")
     return 0
 
 
@@ -57,6 +62,19 @@ def _irs(rounds: int) -> Iterator[Measurement]:
     yield Measurement(
         "irs: 50 trials x 5 SNRs x (SVD, AM, PC0.8, PC0.5), with start-up and figures", seconds, "s", 20
     )
+
+
+def _irs_on_gpu(rounds: int) -> Iterator[Measurement]:
+    import simulate
+
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        simulate.irs(Path(folder), trials=5000, device="cuda")
+        seconds = time.perf_counter() - start
+        for row in json.loads((Path(folder) / "results.json").read_text())["points"]:
+            what = f"irs: {row['estimator']} at {row['snr_db']:g} dB, 5000 trials"
+            yield Measurement(what, 5000 * row["seconds"], "s", None)
+    yield Measurement("irs: 5000 trials x 5 SNRs x (SVD, AM, PC0.8, PC0.5), in all", seconds, "s", 60)
 
 
 def _synthetic(rounds: int) -> Iterator[Measurement]:
@@ -110,6 +128,20 @@ def _batch(rounds: int) -> Iterator[Measurement]:
         yield Measurement(f"batch: SVD-KroSBL, {size} trials, one of them", 1e3 * per_trial[size], "ms", None)
     ratio = per_trial[1000] / per_trial[100]
     yield Measurement("batch: cost per trial, 1000 against 100", ratio, "x", 1.2)
+
+
+def _batch_on_gpu(rounds: int) -> Iterator[Measurement]:
+    from sbl.experiments import IRSExperiment
+
+    experiment = IRSExperiment(device="cuda")
+    for name in ("SVD", "PC0.8"):
+        per_trial = {}
+        for size in (1, 5000):
+            runs = [experiment.run(name, 12.0, 0, range(size))["seconds"][0] for _ in range(rounds)]
+            per_trial[size] = statistics.median(runs)
+            yield Measurement(f"batch: {name}, {size} trials, one of them", 1e3 * per_trial[size], "ms", None)
+        ratio = per_trial[5000] / per_trial[1]
+        yield Measurement(f"batch: {name}, cost per trial, 5000 against 1", ratio, "x", 1 / 50)
 
 
 def _large(rounds: int) -> Iterator[Measurement]:

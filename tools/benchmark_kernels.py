@@ -1,7 +1,6 @@
 """The operations of kernels/ against the calls they replace."""
 
 import json
-import platform
 from collections.abc import Callable, Iterator
 from functools import partial, reduce
 from pathlib import Path
@@ -10,22 +9,27 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from benchmark_timing import compare
+from benchmark_timing import compare, copy_bandwidth, setting
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
 import kernels
+from kernels.low_rank import sparse_dual_update
 
 
 class Case(NamedTuple):
-    """An operation, the obvious call, and the arguments of both; each returns a tensor to compare."""
+    """An operation, the obvious call, and the arguments of both; each returns what is to be compared.
+
+    memory_bound: whether its floor is to read every argument and write every result once.
+    """
 
     name: str
     obvious_name: str
-    ours: Callable[..., Tensor]
-    obvious: Callable[..., Tensor]
+    ours: Callable[..., Tensor | tuple[Tensor, ...]]
+    obvious: Callable[..., Tensor | tuple[Tensor, ...]]
     arguments: tuple[Tensor, ...]
+    memory_bound: bool = False
 
 
 def cases(device: str) -> Iterator[Case]:
@@ -47,6 +51,10 @@ def cases(device: str) -> Iterator[Case]:
         "eigh 1000 x 16x16 complex128", "torch.linalg.eigh", _eigh, _library_eigh, (double @ double.mH,)
     )
     yield Case("eigh 1000 x 32x32", "torch.linalg.eigh", _eigh, _library_eigh, (small @ small.mT,))
+    if device == "cuda":
+        for count, n in ((10_000, 8), (10_000, 16), (10_000, 32), (1000, 64)):
+            batch = draw(count, n, n)
+            yield Case(f"svd {count} x {n}x{n}", "torch.linalg.svd", _svd, _library_svd, (batch,))
     wide = draw(250, 18, 324, dtype=torch.float64)
     yield Case("triplet 250 x 18x324 float64", "torch.linalg.svd", _triplet, _library_triplet, (wide,))
     yield Case(
@@ -54,8 +62,11 @@ def cases(device: str) -> Iterator[Case]:
     )
     video = tuple(draw(64, 64, 64) for _ in range(3))
     yield Case("robust PCA step 64 x 64x64", "torch.linalg.svd, unfused", _step, _library_step, video)
-    plane = draw(64, 256, 256)
-    yield Case("soft threshold 4M", "sign * clamp", _soft, _unfused_soft, (plane,))
+    many = 1024 if device == "cuda" else 64
+    planes = [draw(many, 256, 256) for _ in range(3)]
+    name = f"{planes[0].numel() / 2**20:.0f}M numbers"
+    yield Case(f"soft threshold, {name}", "sign * clamp", _soft, _unfused_soft, (planes[0],), True)
+    yield Case(f"sparse + dual step, {name}", "unfused", _update, _unfused_update, tuple(planes), True)
     factors = tuple(draw(200, m, 15, dtype=torch.float64) for m in (8, 12, 15))
     vector = draw(200, 3375, dtype=torch.float64)
     yield Case("kron_matvec 200 x 3 factors of 15", "einsum", _kron, _einsum_kron, (*factors, vector))
@@ -125,6 +136,16 @@ def _library_step(observation: Tensor, sparse: Tensor, dual: Tensor) -> Tensor:
     return torch.stack((low_rank, new_sparse, dual + 0.5 * (observation - low_rank - new_sparse)))
 
 
+def _update(observation: Tensor, low_rank: Tensor, dual: Tensor) -> tuple[Tensor, Tensor]:
+    mu, lambda_ = (torch.full(dual.shape[:1], x, dtype=dual.dtype, device=dual.device) for x in (0.5, 0.2))
+    return sparse_dual_update(observation, low_rank, dual, mu, lambda_)
+
+
+def _unfused_update(observation: Tensor, low_rank: Tensor, dual: Tensor) -> tuple[Tensor, Tensor]:
+    sparse = _unfused_soft(observation - low_rank + dual / 0.5, 0.4)
+    return sparse, dual + 0.5 * (observation - low_rank - sparse)
+
+
 def _soft(x: Tensor) -> Tensor:
     return kernels.soft_threshold(x, 0.5)
 
@@ -159,9 +180,14 @@ def _with_gradients(convolution: Callable[[Tensor, Tensor], Tensor]) -> Callable
     return run
 
 
-def _error(result: Tensor, exact: Tensor) -> float:
-    wide = torch.complex128 if exact.is_complex() else torch.float64
-    return float(torch.linalg.vector_norm(result.to(wide) - exact) / torch.linalg.vector_norm(exact))
+def _tensors(result: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return (result,) if isinstance(result, Tensor) else result
+
+
+def _error(result: Tensor | tuple[Tensor, ...], exact: Tensor | tuple[Tensor, ...]) -> float:
+    norm = torch.linalg.vector_norm
+    pairs = zip(_tensors(result), _tensors(exact), strict=True)
+    return max(float(norm(x.to(y.dtype) - y) / norm(y)) for x, y in pairs)
 
 
 def _double(x: Tensor) -> Tensor:
@@ -172,12 +198,17 @@ def run(device: str | None, rounds: int, only: list[str] | None, file: str | Non
     """Time and check every case, print a table, and write JSON where asked."""
     found = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     rows = []
+    bandwidth = {}
     for place in [device] if device else found:
+        bandwidth[place] = copy_bandwidth(place)
         for case in cases(place):
             if only and not any(word in case.name for word in only):
                 continue
             exact = case.obvious(*(_double(x) for x in case.arguments))
-            errors = [_error(way(*case.arguments), exact) for way in (case.ours, case.obvious)]
+            results = [way(*case.arguments) for way in (case.ours, case.obvious)]
+            errors = [_error(result, exact) for result in results]
+            moved = sum(x.numel() * x.element_size() for x in (*case.arguments, *_tensors(results[0])))
+            del results, exact
             ours, obvious = (partial(way, *case.arguments) for way in (case.ours, case.obvious))
             timing = compare(ours, obvious, place, rounds)
             rows.append(
@@ -188,30 +219,23 @@ def run(device: str | None, rounds: int, only: list[str] | None, file: str | Non
                     **timing._asdict(),
                     "error": errors[0],
                     "obvious_error": errors[1],
+                    "of_copy": moved / timing.seconds / bandwidth[place] if case.memory_bound else None,
                 }
             )
     _print(rows)
     if file:
-        setting = {
-            "torch": torch.__version__,
-            "threads": torch.get_num_threads(),
-            "machine": platform.machine(),
-        }
-        if "cuda" in found:
-            setting["gpu"] = torch.cuda.get_device_name()
-        Path(file).write_text(
-            json.dumps({"setting": setting, "rows": rows}, indent=2) + "\n", encoding="utf-8"
-        )
+        place = device or found[-1]
+        about = setting(place) | {"copy_bytes_per_second": bandwidth[place]}
+        Path(file).write_text(json.dumps({"setting": about, "rows": rows}, indent=2) + "\n", encoding="utf-8")
     return 0
 
 
 def _print(rows: list[dict[str, object]]) -> None:
-    table = Table(
-        "operation", "device", "against", "ms", "obvious ms", "times faster", "error", "obvious error"
-    )
+    table = Table("operation", "on", "against", "ms", "obvious", "faster", "of copy", "error (obvious)")
     for row in rows:
         times = [f"{1000 * float(str(row[key])):.2f}" for key in ("seconds", "obvious_seconds")]
-        errors = [f"{float(str(row[key])):.1e}" for key in ("error", "obvious_error")]
         names = [str(row[key]) for key in ("case", "device", "against")]
-        table.add_row(*names, *times, f"{float(str(row['ratio'])):.2f}", *errors)
+        of_copy = "" if row["of_copy"] is None else f"{float(str(row['of_copy'])):.0%}"
+        errors = f"{float(str(row['error'])):.1e} ({float(str(row['obvious_error'])):.1e})"
+        table.add_row(*names, *times, f"{float(str(row['ratio'])):.2f}", of_copy, errors)
     Console().print(table)

@@ -1,11 +1,39 @@
 """How every benchmark times: two ways alternate, and only ratios within a round count."""
 
+import platform
 import statistics
 import time
 from collections.abc import Callable
+from datetime import datetime, timezone
+from functools import partial
 from typing import NamedTuple
 
 import torch
+
+
+def setting(device: str) -> dict[str, str | int]:
+    """What a result depends on: device, versions, date."""
+    import triton
+
+    found: dict[str, str | int] = {
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "torch": torch.__version__,
+        "triton": triton.__version__,
+        "threads": torch.get_num_threads(),
+        "machine": platform.machine(),
+        "device": device,
+    }
+    if device == "cuda":
+        found["gpu"] = torch.cuda.get_device_name()
+    return found
+
+
+def copy_bandwidth(device: str) -> float:
+    """Bytes read and written a second by a copy far larger than the caches."""
+    source = torch.randn(2**28 if device == "cuda" else 2**25, device=device)
+    target = torch.empty_like(source)
+    seconds = [seconds_of(partial(target.copy_, source), device, 5) for _ in range(5)]
+    return 2 * source.numel() * source.element_size() / statistics.median(seconds)
 
 
 class Comparison(NamedTuple):

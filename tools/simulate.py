@@ -2,6 +2,7 @@
 
   python tools/simulate.py synthetic --estimators SVD,AM,KSBL,KOMP,OLS --trials 200 --out runs/synthetic
   python tools/simulate.py irs --estimators SVD,AM,PC0.8,PC0.5 --trials 50 --out runs/irs
+  python tools/simulate.py irs --trials 5000 --device cuda --out runs/irs_5000
 
 Writes into --out: results.csv and results.json (per point: means, standard errors, trials, seconds, settings,
 seed), one PNG for each metric, and the same curves for TensorBoard. Finished shards are kept in --out/shards: the
@@ -18,7 +19,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-SHARD_TRIALS = 50
+SHARD_TRIALS = {"cpu": 50, "cuda": 5000}
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ def synthetic(
     sparsity: str = "3",
     first_rows: str | None = None,
     known_noise: bool = True,
+    device: str = "cpu",
     workers: int | None = None,
     scheduler: str | None = None,
 ) -> None:
@@ -64,11 +66,13 @@ def synthetic(
         sparsity: Nonzeros a factor, comma-separated for a sweep.
         first_rows: Values of M_1 for a sweep, comma-separated; it replaces the first of --rows.
         known_noise: Whether the estimators are told the noise variance.
+        device: cpu, or cuda to solve all trials of a point in one batch on a GPU, in this process.
         workers: Local processes; by default one a core. 1 stays in this process.
         scheduler: Address of a Dask scheduler to run on instead.
     """
     from sbl.experiments import SYNTHETIC_ESTIMATORS, SyntheticExperiment
 
+    _require_device(device, scheduler)
     sizes = _numbers("rows", rows, int)
     sweeps = {
         "snr_db": _numbers("snr", snr, float),
@@ -79,7 +83,7 @@ def synthetic(
     shards = []
     for snr_db, first, nonzeros in product(*sweeps.values()):
         experiment = SyntheticExperiment(
-            (first, *sizes[1:]), tuple(_numbers("columns", columns, int)), nonzeros, known_noise
+            (first, *sizes[1:]), tuple(_numbers("columns", columns, int)), nonzeros, known_noise, device
         )
         point = {"snr_db": snr_db, "first_rows": first, "sparsity": nonzeros}
         shards += _shards(experiment, names, point, seed, trials)
@@ -89,8 +93,9 @@ def synthetic(
         "rows": rows,
         "columns": columns,
         "known_noise": known_noise,
+        "device": device,
     }
-    _simulate(out, shards, settings, workers, scheduler)
+    _simulate(out, shards, settings, 1 if device != "cpu" else workers, scheduler)
 
 
 def irs(
@@ -109,6 +114,7 @@ def irs(
     pilots: int = 3,
     patterns: int = 6,
     on_grid: bool = True,
+    device: str = "cpu",
     workers: int | None = None,
     scheduler: str | None = None,
 ) -> None:
@@ -130,16 +136,18 @@ def irs(
         pilots: Pilot symbols for each pattern.
         patterns: Patterns of the surface.
         on_grid: Whether directions lie on the grid.
+        device: cpu, or cuda to solve all trials of a point in one batch on a GPU, in this process.
         workers: Local processes; by default one a core. 1 stays in this process.
         scheduler: Address of a Dask scheduler to run on instead.
     """
     from sbl.experiments import IRS_ESTIMATORS, IRSExperiment
     from sbl.systems import IRSMIMO
 
+    _require_device(device, scheduler)
     system = IRSMIMO(
         _array("bs", bs), _array("ms", ms), _array("irs", irs), grid, paths, spread, pilots, patterns, on_grid
     )
-    experiment = IRSExperiment(system, fresh_training)
+    experiment = IRSExperiment(system, fresh_training, device)
     names = _chosen(estimators, list(IRS_ESTIMATORS))
     shards = []
     for snr_db in _numbers("snr", snr, float):
@@ -153,7 +161,8 @@ def irs(
         "irs": irs,
     }
     settings |= {"grid": grid, "paths": paths, "spread": spread, "pilots": pilots, "patterns": patterns}
-    _simulate(out, shards, settings | {"on_grid": on_grid}, workers, scheduler)
+    settings |= {"on_grid": on_grid, "device": device}
+    _simulate(out, shards, settings, 1 if device != "cpu" else workers, scheduler)
 
 
 def run_shard(shard: Shard) -> dict[str, list[float]]:
@@ -231,7 +240,8 @@ def _shards(
 ) -> list[Shard]:
     if trials < 1:
         raise ValueError(f"--trials must be at least 1, got {trials}")
-    blocks = [range(start, min(start + SHARD_TRIALS, trials)) for start in range(0, trials, SHARD_TRIALS)]
+    size = SHARD_TRIALS[experiment.device]
+    blocks = [range(start, min(start + size, trials)) for start in range(0, trials, size)]
     return [Shard(experiment, name, point, seed, block) for name in names for block in blocks]
 
 
@@ -249,6 +259,17 @@ def write_whole(path: Path, text: str) -> None:
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.write_text(text)
     draft.replace(path)
+
+
+def _require_device(device: str, scheduler: str | None) -> None:
+    import torch
+
+    if device not in SHARD_TRIALS:
+        raise ValueError(f"--device must be cpu or cuda, got {device!r}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda: PyTorch finds no GPU here")
+    if device == "cuda" and scheduler is not None:
+        raise ValueError("--device cuda runs in this process: leave --scheduler out")
 
 
 def _numbers(name: str, text: str, kind: type) -> list[Any]:

@@ -62,10 +62,10 @@ class IRSMIMO:
         if self.spread > self.grid:
             raise ValueError(f"spread {self.spread} exceeds the grid of {self.grid}")
 
-    def dictionary(self, array: Array) -> Tensor:
+    def dictionary(self, array: Array, device: torch.device | str = "cpu") -> Tensor:
         """Steering vectors on the grid as columns: (elements, grid), or (elements, grid^2) for a planar array."""
         points = self.grid if isinstance(array, int) else (self.grid, self.grid)
-        return steering_vectors(angular_grid(points, self.dtype.to_real()), array).mT
+        return steering_vectors(angular_grid(points, self.dtype.to_real()), array).mT.to(device)
 
     def draw_training(self, generator: torch.Generator) -> Training:
         """QPSK pilots of modulus 1 / sqrt(ms) and patterns of +-1 / sqrt(irs)."""
@@ -93,9 +93,10 @@ class IRSMIMO:
         The IRS only shows the difference of its departure and arrival cosines, which lies on the same grid:
         H_irs = Theta^T (a(-1) * conj(A_irs)); H_ms = X^T conj(A_ms).
         """
-        A_irs = self.dictionary(self.irs)
+        device = training.pilots.device
+        A_irs, A_ms, A_bs = (self.dictionary(array, device) for array in (self.irs, self.ms, self.bs))
         H_irs = training.patterns.mT @ (A_irs[:, :1] * A_irs.conj())
-        return H_irs, training.pilots.mT @ self.dictionary(self.ms).conj(), self.dictionary(self.bs)
+        return H_irs, training.pilots.mT @ A_ms.conj(), A_bs
 
     def cascade(self, channel: Channel, training: Training) -> Tensor:
         """H2 diag(theta_t) H1 for each pattern: (..., K_I, bs, ms)."""
@@ -109,7 +110,7 @@ class IRSMIMO:
     def channel_of(self, x: Tensor, training: Training) -> Tensor:
         """The cascaded channel that coefficients x (..., grid, grid, grid) describe: (..., K_I, bs, ms)."""
         seen = torch.einsum("...tn,...nmb->...tbm", self.factors(training)[0], x)
-        return self.dictionary(self.bs) @ seen @ self.dictionary(self.ms).mH
+        return self.dictionary(self.bs, x.device) @ seen @ self.dictionary(self.ms, x.device).mH
 
     def _hop(self, source: Array, sink: Array, generator: torch.Generator) -> Tensor:
         scale = math.sqrt(_size(source) * _size(sink) / (self.paths * self.spread))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import kernels
 
-EXAMPLES = settings(derandomize=True, deadline=None, max_examples=50)
+EXAMPLES = settings(max_examples=50)
 
 
 def draw(seed, *shape, dtype):

@@ -109,7 +109,7 @@ def test_unknown_noise_is_estimated(draw, kronecker):
     assert nmse(estimate.mean, x, dims=2).median() < 0.05
 
 
-@settings(derandomize=True, deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10_000), snr_db=st.floats(0, 40), wide=st.booleans(), is_complex=st.booleans())
 def test_the_cost_of_am_never_rises(seed, snr_db, wide, is_complex):
     generator = torch.Generator().manual_seed(seed)
@@ -123,7 +123,7 @@ def test_the_cost_of_am_never_rises(seed, snr_db, wide, is_complex):
     assert (cost.diff() <= 1e-9 * cost[:-1].abs().clamp(min=1)).all()
 
 
-@settings(derandomize=True, deadline=None, max_examples=8)
+@settings(max_examples=8)
 @given(seed=st.integers(0, 10_000), name=st.sampled_from(["SVD", "AM", "KSBL", "classic", "KOMP"]))
 def test_permutation_equivariance(seed, name):
     method = {

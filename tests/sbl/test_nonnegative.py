@@ -9,7 +9,7 @@ from scipy.optimize import nnls
 from sbl.nonnegative import nonnegative_least_squares
 
 
-@settings(derandomize=True, deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     n=st.integers(1, 18),
     seed=st.integers(0, 10_000),

@@ -69,7 +69,7 @@ def test_numbers_do_not_depend_on_workers_or_blocks(tmp_path, monkeypatch):
     run(tmp_path / "one", "--trials", "5")
     run(tmp_path / "two", "--trials", "5", "--workers", "2")
     assert points(tmp_path / "one") == points(tmp_path / "two")
-    monkeypatch.setattr(simulate, "SHARD_TRIALS", 2)
+    monkeypatch.setitem(simulate.SHARD_TRIALS, "cpu", 2)
     run(tmp_path / "blocks", "--trials", "5")
     for row, same in zip(points(tmp_path / "blocks"), points(tmp_path / "one"), strict=True):
         assert row.pop("estimator") == same.pop("estimator")
