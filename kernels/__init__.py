@@ -5,6 +5,7 @@ from kernels.eigh import Eigh, eigh
 from kernels.kronecker import kron_matvec, mode_product
 from kernels.leading_triplet import LeadingTriplet, leading_singular_triplet
 from kernels.low_rank import LowRankSparse, lowrank_sparse_step, singular_value_threshold
+from kernels.nonnegative import nonnegative_least_squares
 from kernels.proximal import group_soft_threshold, hard_threshold, soft_threshold
 from kernels.svd import SVD, svd, svdvals
 
@@ -22,6 +23,7 @@ __all__ = [
     "leading_singular_triplet",
     "lowrank_sparse_step",
     "mode_product",
+    "nonnegative_least_squares",
     "singular_value_threshold",
     "soft_threshold",
     "svd",

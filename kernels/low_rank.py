@@ -8,7 +8,6 @@ from torch import Tensor
 from kernels._checks import require_broadcast, require_finite, require_matrix, require_one_device
 from kernels._lapack import over_batch
 from kernels._operator import operator
-from kernels.proximal import soft_threshold
 from kernels.svd import decompose, inverse_above, svd_operator, unit_scale
 
 
@@ -226,8 +225,13 @@ def sparse_dual_reference(
     """O = soft(R, lambda / mu) and Y' = mu (R - O), R = D - B + Y / mu; mu and lambda (...)."""
     penalty = mu[..., None, None]
     residual = observation - low_rank + dual / penalty
-    sparse = soft_threshold(residual, lambda_[..., None, None] / penalty)
-    return sparse, penalty * (residual - sparse)
+    threshold = lambda_[..., None, None] / penalty
+    if residual.is_complex():
+        size = residual.abs()
+        remainder = residual * torch.where(size > threshold, threshold / torch.where(size > 0, size, 1), 1)
+    else:
+        remainder = torch.clamp(residual, -threshold, threshold)
+    return residual - remainder, penalty * remainder
 
 
 def _update_forward(

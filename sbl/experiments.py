@@ -26,7 +26,7 @@ from sbl.oracle_ls import OracleLS
 from sbl.pc_krosbl import PCKroSBL
 from sbl.pc_sbl import PCSBL
 from sbl.svd_krosbl import SVDKroSBL
-from sbl.systems.irs_mimo import IRSMIMO, Channel, Training
+from sbl.systems.irs_mimo import IRSMIMO, Training
 from sbl.systems.observation import observe
 from sbl.systems.synthetic import SyntheticProblem, draw_synthetic
 
@@ -171,9 +171,8 @@ def _draw_channels(experiment: IRSExperiment, seed: int, trials: range) -> _Draw
         shared = system.draw_training(trial_generator(seed, "training"))
         training = Training(*(part.to(experiment.device) for part in shared))
     generators = [trial_generator(seed, trial) for trial in trials]
-    draws = [(system.draw_channel(g), system.draw_noise(g)) for g in generators]
-    channel = Channel(*(stack(hops) for hops in zip(*(c for c, _ in draws), strict=True)))
-    noise = stack([n for _, n in draws])
+    channel = system.draw_channels(generators, experiment.device)
+    noise = stack([system.draw_noise(generator) for generator in generators])
     return _Drawn(training, system.cascade(channel, training), system.received(channel, training), noise)
 
 

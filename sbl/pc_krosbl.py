@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from kernels import nonnegative_least_squares
 from sbl.em import ExpectationMaximisation
-from sbl.nonnegative import nonnegative_least_squares
 from sbl.problem import Problem
 from sbl.state import State
 from sbl.sweep import alternate

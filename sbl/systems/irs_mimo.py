@@ -1,6 +1,7 @@
 """The uplink of a MIMO system aided by an intelligent reflecting surface (IRS)."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -79,7 +80,20 @@ class IRSMIMO:
 
     def draw_channel(self, generator: torch.Generator) -> Channel:
         """Fresh directions and CN(0, 1) gains for both hops."""
-        return Channel(self._hop(self.ms, self.irs, generator), self._hop(self.irs, self.bs, generator))
+        return Channel(*(hop[0] for hop in self.draw_channels([generator])))
+
+    def draw_channels(
+        self, generators: Sequence[torch.Generator], device: torch.device | str = "cpu"
+    ) -> Channel:
+        """One channel from each generator: (len(generators), irs, ms) and (len(generators), bs, irs)."""
+        hops = ((self.ms, self.irs), (self.irs, self.bs))
+        drawn = [[self._rays(source, sink, generator) for source, sink in hops] for generator in generators]
+        return Channel(
+            *(
+                self._hop(source, sink, *(torch.stack(part).to(device) for part in zip(*rays, strict=True)))
+                for (source, sink), rays in zip(hops, zip(*drawn, strict=True), strict=True)
+            )
+        )
 
     def draw_noise(self, generator: torch.Generator) -> Tensor:
         """CN(0, 1) for every received sample: (bs K_P K_I,)."""
@@ -112,15 +126,24 @@ class IRSMIMO:
         seen = torch.einsum("...tn,...nmb->...tbm", self.factors(training)[0], x)
         return self.dictionary(self.bs, x.device) @ seen @ self.dictionary(self.ms, x.device).mH
 
-    def _hop(self, source: Array, sink: Array, generator: torch.Generator) -> Tensor:
-        scale = math.sqrt(_size(source) * _size(sink) / (self.paths * self.spread))
-        hop = torch.zeros(_size(sink), _size(source), dtype=self.dtype)
+    def _rays(self, source: Array, sink: Array, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Gains (paths, spread), arrival cosines (paths, spread) and departure cosines (paths, 1) of a hop.
+
+        The cosines of a planar array have one more axis of size 2.
+        """
+        gains, arrivals, departures = [], [], []
         for _ in range(self.paths):
-            gains = torch.randn(self.spread, generator=generator, dtype=self.dtype)
-            arrivals = steering_vectors(self._directions(sink, self.spread, generator), sink)
-            departure = steering_vectors(self._directions(source, 1, generator), source)
-            hop = hop + torch.outer(gains @ arrivals, departure[0].conj())
-        return scale * hop
+            gains.append(torch.randn(self.spread, generator=generator, dtype=self.dtype))
+            arrivals.append(self._directions(sink, self.spread, generator))
+            departures.append(self._directions(source, 1, generator))
+        return torch.stack(gains), torch.stack(arrivals), torch.stack(departures)
+
+    def _hop(self, source: Array, sink: Array, gains: Tensor, arrivals: Tensor, departures: Tensor) -> Tensor:
+        """The sum over paths of (sum over rays of gain times a(arrival)) a(departure)^H: (..., sink, source)."""
+        scale = math.sqrt(_size(source) * _size(sink) / (self.paths * self.spread))
+        arriving = (gains.unsqueeze(-1) * steering_vectors(arrivals, sink)).sum(-2)
+        departing = steering_vectors(departures, source).squeeze(-2)
+        return scale * (arriving.mT @ departing.conj())
 
     def _directions(self, array: Array, count: int, generator: torch.Generator) -> Tensor:
         """`count` neighbouring cosines, (count,), or (count, 2) for a planar array."""

@@ -22,7 +22,7 @@ def double(x):
     return x.cpu().to(torch.complex128 if x.is_complex() else torch.float64)
 
 
-def assert_ulps(actual, expected, scale, dtype, ulp=300):
+def assert_ulps(actual, expected, scale, dtype, ulp=500):
     error = float((double(actual) - double(expected)).abs().max())
     assert error <= ulp * torch.finfo(dtype).eps * float(scale), error / torch.finfo(dtype).eps / float(scale)
 
@@ -31,28 +31,32 @@ def assert_ulps(actual, expected, scale, dtype, ulp=300):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_decompositions(matrices, kind, dtype, size):
+    on_chip = max(size) <= (32 if dtype == torch.complex128 else 64)
+    ulp = 500 if on_chip else 1000  # beyond, the GPU library's accuracy
     for exponent in (0, -30, 30):
         matrix = matrices(0, kind, *size, dtype, exponent, batch=(5,))
         exact = torch.linalg.svdvals(double(matrix))
         largest = max(float(exact.max()), 1e-300)
         U, S, Vh = kernels.svd(matrix.cuda())
         assert S.is_cuda
-        assert_ulps(S, exact, largest, dtype)
-        assert_ulps((double(U) * double(S)[..., None, :]) @ double(Vh), matrix, largest, dtype)
+        assert_ulps(S, exact, largest, dtype, ulp)
+        assert_ulps((double(U) * double(S)[..., None, :]) @ double(Vh), matrix, largest, dtype, ulp)
         identity = torch.eye(min(size))
-        assert_ulps(double(U).mH @ double(U), identity, 1, dtype)
-        assert_ulps(double(Vh) @ double(Vh).mH, identity, 1, dtype)
+        assert_ulps(double(U).mH @ double(U), identity, 1, dtype, ulp)
+        assert_ulps(double(Vh) @ double(Vh).mH, identity, 1, dtype, ulp)
         sigma, u, v = kernels.leading_singular_triplet(matrix.cuda())
-        assert_ulps(sigma, exact[..., 0], largest, dtype)
+        assert_ulps(sigma, exact[..., 0], largest, dtype, ulp)
         image = (double(matrix) @ double(v)[..., None])[..., 0]
-        assert_ulps(image, double(sigma)[..., None] * double(u), largest, dtype)
+        assert_ulps(image, double(sigma)[..., None] * double(u), largest, dtype, ulp)
         if size[0] == size[1]:
             hermitian = matrix / 2 + matrix.mH / 2
             values, Q = kernels.eigh(hermitian.cuda())
             norm = max(float(torch.linalg.matrix_norm(double(hermitian)).max()), 1e-300)
-            assert_ulps(values, torch.linalg.eigvalsh(double(hermitian)), norm, dtype)
-            assert_ulps((double(Q) * double(values)[..., None, :]) @ double(Q).mH, hermitian, norm, dtype)
-            assert_ulps(double(Q).mH @ double(Q), identity, 1, dtype)
+            assert_ulps(values, torch.linalg.eigvalsh(double(hermitian)), norm, dtype, ulp)
+            assert_ulps(
+                (double(Q) * double(values)[..., None, :]) @ double(Q).mH, hermitian, norm, dtype, ulp
+            )
+            assert_ulps(double(Q).mH @ double(Q), identity, 1, dtype, ulp)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -63,6 +67,14 @@ def test_low_rank_steps_equal_the_cpu(matrices, dtype):
     exact = kernels.lowrank_sparse_step(double(D), double(X), double(Y), mu.double(), 0.3)
     for result, expected in zip(results, exact, strict=True):
         assert_ulps(result, expected, expected.abs().max(), dtype, ulp=1000)
+
+
+def test_nonnegative_least_squares_equals_the_cpu():
+    generator = torch.Generator().manual_seed(0)
+    C = 3 * torch.eye(18).double() + torch.randn(200, 18, 18, generator=generator, dtype=torch.float64)
+    b = torch.randn(200, 18, generator=generator, dtype=torch.float64)
+    found = kernels.nonnegative_least_squares(C.cuda(), b.cuda())
+    torch.testing.assert_close(found.cpu(), kernels.nonnegative_least_squares(C, b))
 
 
 @pytest.mark.parametrize("size", [(256, 256), (40, 33), (5, 9)])

@@ -15,7 +15,7 @@ triton = pytest.importorskip("triton")
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 
-from kernels import _triton_jacobi, _triton_leading_triplet, _triton_low_rank  # noqa: E402
+from kernels import _triton_jacobi, _triton_leading_triplet, _triton_low_rank, _triton_nonnegative  # noqa: E402
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 ARCHITECTURES = (80, 90, 100)
@@ -23,13 +23,19 @@ DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 QUICK = [(8, 8, True), (32, 32, True), (32, 32, False), (64, 64, True), (64, 64, False)]
 ALL = [(m, n, True) for m in (2, 4, 8, 16, 32, 64) for n in (2, 4, 8, 16, 32, 64) if n <= m]
 ALL += [(n, n, False) for n in (2, 4, 8, 16, 32, 64)]
-INTEGERS = ("m", "n", "max_sweeps", "squarings", "size")
+INTEGERS = ("m", "n", "max_sweeps", "squarings", "size", "full_exchanges", "limit")
 
 
 def compile_kernel(kernel, dtype, constants, options, architecture):
     """Registers, bytes of shared memory and spill instructions of a kernel built for an architecture."""
     real = "fp64" if dtype.to_real() == torch.float64 else "fp32"
-    kinds = {"tolerance": "fp32", **dict.fromkeys(INTEGERS, "i32"), **dict.fromkeys(constants, "constexpr")}
+    kinds = {
+        "tolerance": "fp32",
+        "guess": "*i32",
+        "positive": "*i32",
+        **dict.fromkeys(INTEGERS, "i32"),
+        **dict.fromkeys(constants, "constexpr"),
+    }
     signature = {name: kinds.get(name, f"*{real}") for name in kernel.arg_names}
     source = ASTSource(kernel, signature, constants)
     built = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
@@ -90,3 +96,14 @@ def test_sparse_dual(dtype, architecture):
         _triton_low_rank.sparse_dual_kernel, dtype, constants, {"num_warps": 4}, architecture
     )
     assert spills == 0
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("n", [4, 18, 32])
+def test_nonnegative_least_squares(n, architecture):
+    rows, options = _triton_nonnegative.blocks(n)
+    constants = {"EPS": _triton_nonnegative.EPS, "ROWS": rows}
+    kernel = _triton_nonnegative.pivoting_kernel
+    _, shared, spills = compile_kernel(kernel, torch.float64, constants, options, architecture)
+    assert spills == 0
+    assert shared <= 48 * 1024

@@ -120,3 +120,20 @@ def test_sparse_dual_update(matrices, dtype):
     results, expected = sparse_dual_update(*arrays, *levels), sparse_dual_reference(*arrays, *levels)
     for result, reference in zip(results, expected, strict=True):
         assert_close(result, reference, reference.abs().max(), ulp=30)
+
+
+@case
+@pytest.mark.parametrize("n", [1, 7, 18])
+def test_nonnegative_least_squares(n):
+    from kernels._triton_nonnegative import pivoting as on_chip
+    from kernels.nonnegative import FULL_EXCHANGES, pivoting
+
+    generator = torch.Generator().manual_seed(n)
+    C = torch.eye(n).double() * 3 + torch.randn(4, n, n, generator=generator, dtype=torch.float64)
+    b = torch.randn(4, n, generator=generator, dtype=torch.float64)
+    H, q = C.mT @ C, (C.mT @ b[..., None])[..., 0]
+    guess = torch.rand(4, n, generator=generator) < 0.5
+    positive, solution = on_chip(H, q, guess, FULL_EXCHANGES)
+    expected_positive, expected = pivoting(H, q, guess)
+    assert torch.equal(positive, expected_positive)
+    assert_close(solution, expected, expected.abs().max() * torch.linalg.cond(H).max())

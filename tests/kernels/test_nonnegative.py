@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import nnls
 
-from sbl.nonnegative import nonnegative_least_squares
+from kernels import nonnegative_least_squares
 
 
 @settings(max_examples=40)

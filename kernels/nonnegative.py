@@ -36,7 +36,8 @@ def _restricted_solve(H: Tensor, q: Tensor, positive: Tensor) -> Tensor:
     kept = positive.to(H.dtype)
     ridge = torch.finfo(H.dtype).eps * H.diagonal(dim1=-2, dim2=-1)
     system = H * kept.unsqueeze(-1) * kept.unsqueeze(-2) + torch.diag_embed(1 - kept + ridge)
-    return torch.linalg.solve_ex(system, (q * kept).unsqueeze(-1))[0].squeeze(-1)
+    factor = torch.linalg.cholesky_ex(system)[0]
+    return torch.cholesky_solve((q * kept).unsqueeze(-1), factor).squeeze(-1)
 
 
 class _Solution(torch.autograd.Function):
@@ -46,7 +47,7 @@ class _Solution(torch.autograd.Function):
     def forward(H: Tensor, q: Tensor, guess: Tensor) -> tuple[Tensor, Tensor]:
         _, q, guess = torch.broadcast_tensors(H[..., 0], q, guess)
         shape, n = q.shape, q.shape[-1]
-        found = _pivot(H.expand(*shape, n).reshape(-1, n, n), q.reshape(-1, n), guess.reshape(-1, n))
+        found = _solve(H.expand(*shape, n).reshape(-1, n, n), q.reshape(-1, n), guess.reshape(-1, n))
         return found[0].reshape(shape), found[1].reshape(shape)
 
     @staticmethod
@@ -63,7 +64,16 @@ class _Solution(torch.autograd.Function):
         return _Solution.apply(*moved), (0, 0)
 
 
-def _pivot(H: Tensor, q: Tensor, guess: Tensor) -> tuple[Tensor, Tensor]:
+def _solve(H: Tensor, q: Tensor, guess: Tensor) -> tuple[Tensor, Tensor]:
+    if H.is_cuda:
+        from kernels import _triton_nonnegative
+
+        if _triton_nonnegative.serves(H):
+            return _triton_nonnegative.pivoting(H, q, guess, FULL_EXCHANGES)
+    return pivoting(H, q, guess)
+
+
+def pivoting(H: Tensor, q: Tensor, guess: Tensor) -> tuple[Tensor, Tensor]:
     """Exchange infeasible entries in a block; after three exchanges that do not help, one at a time."""
     B, n = q.shape
     positive, solution = guess.clone(), torch.empty_like(q)
