@@ -12,6 +12,7 @@ from sbl.state import State
 from sbl.sweep import alternate
 
 OFFSET = 1e-5
+DIVERGENCE = 1e3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +22,9 @@ class PCKroSBL(ExpectationMaximisation):
     The prior variances of a coupled factor are C_i g_i + 1e-5, C_i tridiagonal with 1 on the diagonal and `beta`
     beside it. The M-step alternates as AM-KroSBL's does, and maps a coupled factor's right-hand side b to
     C_i argmin_{g >= 0} ||C_i g - b|| + 1e-5. C_i keeps the rows and columns of the entries that are not pruned.
+
+    Unlike AM-KroSBL's, these sweeps can diverge: the offsets of entries at zero then carry all the weight. A
+    sweep that would move kron g_i by more than 1000 times its norm is not taken.
 
     beta: coupling between neighbours. coupled: the coupled factors by position; None couples all.
     Source: He and Joseph, IEEE Trans. Signal Processing 2024, the block-sparse extension.
@@ -71,7 +75,9 @@ class PCKroSBL(ExpectationMaximisation):
             return (torch.bmm(C, g.unsqueeze(-1)).squeeze(-1) + OFFSET) * kept[factor]
 
         early = self.tolerance is not None
-        return alternate(second_moment, state.g, self.sweeps, self.inner_tolerance, True, early, couple)
+        return alternate(
+            second_moment, state.g, self.sweeps, self.inner_tolerance, True, early, couple, DIVERGENCE
+        )
 
     def _couples(self, factor: int) -> bool:
         return self.coupled is None or factor in self.coupled

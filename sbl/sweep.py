@@ -1,5 +1,6 @@
 """Alternating updates of Kronecker-structured prior variances, which AM-KroSBL, KSBL and PC-KroSBL share."""
 
+import math
 from collections.abc import Callable, Sequence
 from functools import reduce
 from operator import mul
@@ -66,10 +67,12 @@ def alternate(
     relative: bool,
     stop_early: bool,
     couple: Couple = uncoupled,
+    divergence: float = math.inf,
 ) -> tuple[Tensor, ...]:
     """Normalised sweeps until kron(g) moves by less than `tolerance` in norm, at most `sweeps`.
 
-    Batch members that have settled keep their g; `stop_early` ends the loop once all have.
+    Batch members that have settled keep their g; `stop_early` ends the loop once all have. A member whose next
+    sweep would move kron(g) by more than `divergence` stays where it is.
 
     >>> L = torch.tensor([[2.0, 4.0, 6.0, 12.0]])
     >>> g = alternate(L, (torch.ones(1, 2), torch.ones(1, 2)), 10, 1e-5, True, True)
@@ -80,7 +83,8 @@ def alternate(
     weights = _weights(g)
     for _ in range(sweeps):
         new = normalise(_pass(second_moment, g, weights, couple))
-        still = kron_distance(new, g, relative).unsqueeze(-1) >= tolerance
+        distance = kron_distance(new, g, relative).unsqueeze(-1)
+        still, moving = distance >= tolerance, moving & (distance <= divergence)
         g = tuple(torch.where(moving, u, v) for u, v in zip(new, g, strict=True))
         moving = moving & still
         if stop_early and not bool(moving.any()):

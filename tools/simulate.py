@@ -19,7 +19,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+# Trials solved in one batch, and processes (None: one a core). Small kernels leave a GPU waiting for one process.
 SHARD_TRIALS = {"cpu": 50, "cuda": 5000}
+PROCESSES = {"cpu": None, "cuda": 4}
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,8 @@ def synthetic(
         sparsity: Nonzeros a factor, comma-separated for a sweep.
         first_rows: Values of M_1 for a sweep, comma-separated; it replaces the first of --rows.
         known_noise: Whether the estimators are told the noise variance.
-        device: cpu, or cuda to solve all trials of a point in one batch on a GPU, in this process.
-        workers: Local processes; by default one a core. 1 stays in this process.
+        device: cpu, or cuda to solve up to 5000 trials of a point in one batch on a GPU.
+        workers: Local processes; by default one a core, or four on a GPU. 1 stays in this process.
         scheduler: Address of a Dask scheduler to run on instead.
     """
     from sbl.experiments import SYNTHETIC_ESTIMATORS, SyntheticExperiment
@@ -95,7 +97,7 @@ def synthetic(
         "known_noise": known_noise,
         "device": device,
     }
-    _simulate(out, shards, settings, 1 if device != "cpu" else workers, scheduler)
+    _simulate(out, shards, settings, workers or PROCESSES[device], scheduler)
 
 
 def irs(
@@ -136,8 +138,8 @@ def irs(
         pilots: Pilot symbols for each pattern.
         patterns: Patterns of the surface.
         on_grid: Whether directions lie on the grid.
-        device: cpu, or cuda to solve all trials of a point in one batch on a GPU, in this process.
-        workers: Local processes; by default one a core. 1 stays in this process.
+        device: cpu, or cuda to solve up to 5000 trials of a point in one batch on a GPU.
+        workers: Local processes; by default one a core, or four on a GPU. 1 stays in this process.
         scheduler: Address of a Dask scheduler to run on instead.
     """
     from sbl.experiments import IRS_ESTIMATORS, IRSExperiment
@@ -162,7 +164,7 @@ def irs(
     }
     settings |= {"grid": grid, "paths": paths, "spread": spread, "pilots": pilots, "patterns": patterns}
     settings |= {"on_grid": on_grid, "device": device}
-    _simulate(out, shards, settings, 1 if device != "cpu" else workers, scheduler)
+    _simulate(out, shards, settings, workers or PROCESSES[device], scheduler)
 
 
 def run_shard(shard: Shard) -> dict[str, list[float]]:
@@ -269,7 +271,7 @@ def _require_device(device: str, scheduler: str | None) -> None:
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda: PyTorch finds no GPU here")
     if device == "cuda" and scheduler is not None:
-        raise ValueError("--device cuda runs in this process: leave --scheduler out")
+        raise ValueError("--device cuda runs on this machine: leave --scheduler out")
 
 
 def _numbers(name: str, text: str, kind: type) -> list[Any]:
