@@ -34,6 +34,8 @@ def conv2d_relu(input: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     if tracked or not single or input.numel() == 0 or torch.compiler.is_compiling():
         return F.conv2d(input, weight, bias, padding=pads).relu_()
     if input.is_cuda:
+        if any(channels % 8 for channels in weight.shape[:2]):  # no fused engine for thin ones
+            return F.conv2d(input, weight, bias, padding=pads).relu_()
         return torch.cudnn_convolution_relu(input, weight, bias, [1, 1], pads, [1, 1], 1)
     return _onednn(input, weight, bias, pads)
 
