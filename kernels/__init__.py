@@ -1,6 +1,7 @@
 """Batched low-rank and sparse numerics in PyTorch: what `rpcanet` and `sbl` both stand on."""
 
 from kernels.conv import conv_spectrum, large_kernel_conv2d
+from kernels.conv_relu import conv2d_relu
 from kernels.eigh import Eigh, eigh
 from kernels.kronecker import kron_matvec, mode_product
 from kernels.leading_triplet import LeadingTriplet, leading_singular_triplet
@@ -14,6 +15,7 @@ __all__ = [
     "Eigh",
     "LeadingTriplet",
     "LowRankSparse",
+    "conv2d_relu",
     "conv_spectrum",
     "eigh",
     "group_soft_threshold",

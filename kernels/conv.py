@@ -81,21 +81,21 @@ def large_kernel_conv2d(
     return out.reshape(*input.shape[:-3], *out.shape[-3:])
 
 
-def conv_spectrum(weight: Tensor, image_size: tuple[int, int] = (256, 256)) -> Tensor:
+def conv_spectrum(weight: Tensor, image_size: tuple[int, int] = (256, 256)) -> Tensor | None:
     """Spectrum of a weight, to hand to `large_kernel_conv2d` again and again in inference.
 
     S_f = sum_j w_j exp(2 pi i f j / T) for the tile size T that suits pictures of `image_size`; it serves
     pictures of every size.
 
     Args:
-        weight: (O, C, h, w), h and w odd, float32 or float64.
+        weight: (O, C, h, w), h and w odd.
         image_size: height and width of the pictures to come.
 
     Returns:
-        (T, T / 2 + 1, C, O), complex.
+        (T, T / 2 + 1, C, O), complex; None for a weight that always goes direct, in half precision or on a GPU.
 
     Raises:
-        ValueError: a shape or dtype that is not served.
+        ValueError: a shape that is not served.
 
     Source: as `large_kernel_conv2d`.
 
@@ -104,8 +104,8 @@ def conv_spectrum(weight: Tensor, image_size: tuple[int, int] = (256, 256)) -> T
         torch.Size([80, 41, 2, 3])
     """
     _require_weight(weight)
-    if weight.dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"weight must be float32 or float64 to have a spectrum, got {weight.dtype}")
+    if weight.dtype not in (torch.float32, torch.float64) or weight.is_cuda:
+        return None
     grid = _cheapest_tiles(1, *image_size, weight.shape)
     return full_precision(spectrum_of)(weight, grid[1])
 

@@ -1,10 +1,11 @@
 """Unfolded robust-PCA networks that split a picture into a low-rank background and sparse objects."""
 
 from rpcanet.evaluation import decompose, evaluate
+from rpcanet.inference import optimize
 from rpcanet.losses import DecompositionLoss, decomposition_loss, soft_iou_loss
 from rpcanet.rpcanet import RPCANet
 from rpcanet.rpcanet_plus_plus import RPCANetPlusPlus
-from rpcanet.unfolding import Decomposition, StageOutput
+from rpcanet.unfolding import Decomposition, StageOutput, Unfolding
 from rpcanet.weights import build, from_published, load_weights, read_training, save_weights
 
 __all__ = [
@@ -13,12 +14,14 @@ __all__ = [
     "RPCANet",
     "RPCANetPlusPlus",
     "StageOutput",
+    "Unfolding",
     "build",
     "decompose",
     "decomposition_loss",
     "evaluate",
     "from_published",
     "load_weights",
+    "optimize",
     "read_training",
     "save_weights",
     "soft_iou_loss",

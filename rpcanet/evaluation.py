@@ -8,13 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rpcanet.metrics import protocol
-from rpcanet.unfolding import Decomposition, UnfoldedNetwork
+from rpcanet.unfolding import Decomposition, Unfolding
 
 
 @torch.inference_mode()
-def evaluate(
-    net: UnfoldedNetwork, batches: Iterable[Any], protocol_name: str = "overlap"
-) -> dict[str, Tensor]:
+def evaluate(net: Unfolding, batches: Iterable[Any], protocol_name: str = "overlap") -> dict[str, Tensor]:
     """What the protocol counts for `net` over `batches`.
 
     Each batch has `image` and `mask`, (batch, 1, height, width), normalised as the network expects. The network
@@ -35,7 +33,7 @@ def evaluate(
 
 
 @torch.inference_mode()
-def decompose(net: UnfoldedNetwork, levels: Tensor, size: int | None = None) -> Decomposition:
+def decompose(net: Unfolding, levels: Tensor, size: int | None = None) -> Decomposition:
     """Split a picture of grey levels into background and objects, at the picture's own size.
 
     levels: (height, width), 0 to 255, of any dtype.  size: the picture is brought to (size, size) for the

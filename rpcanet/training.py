@@ -69,7 +69,7 @@ class SegmentationTask(L.LightningModule):
         self.metrics.reset()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = torch.optim.Adam(self.net.parameters(), lr=self.learning_rate)
+        optimizer = torch.optim.Adam(self.net.parameters(), lr=self.learning_rate, fused=True)
         total = int(self.trainer.estimated_stepping_batches)
         decay = LambdaLR(optimizer, lambda step: (1 - min(step, total) / total) ** 0.9)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": decay, "interval": "step"}}

@@ -1,11 +1,14 @@
 """The stage loop that every network of this package shares: a network is its stage."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 class StageOutput(NamedTuple):
@@ -32,30 +35,28 @@ class Decomposition(NamedTuple):
     stages: tuple[StageOutput, ...] = ()
 
 
-class UnfoldedNetwork(nn.Module, PyTorchModelHubMixin):
+class Unfolding(nn.Module):
     """K stages in a row, from D_0 = image and O_0 = 0. A stage is a module
 
         stage(D_{k-1}, O_{k-1}, memory_{k-1}) -> (StageOutput(B_k, O_k, D_k), memory_k)
 
-    The grey levels v of a picture, from 0 to 255, enter as (v - mean) / std; both numbers belong to the
-    weights and travel with them.
+    The grey levels v of a picture, from 0 to 255, enter as (v - mean) / std.
+
+    checkpointing: where true, training keeps what passes between stages alone and runs a stage again for its
+    gradients, so that memory grows with one stage instead of all of them; the numbers stay the same.
     """
 
-    def __init__(self, stages: Sequence[nn.Module], channels: int, mean: float, std: float) -> None:
+    checkpointing = False
+
+    def __init__(self, stages: Sequence[nn.Module], mean: float, std: float) -> None:
         super().__init__()
         if not stages:
             raise ValueError("stages must be at least 1")
         if not std > 0:
             raise ValueError(f"std must be positive, got {std}")
         self.stages = nn.ModuleList(stages)
-        self.channels = channels
         self.mean = float(mean)
         self.std = float(std)
-
-    @property
-    def architecture(self) -> dict[str, int | float]:
-        """The arguments that build this network again."""
-        return {"stages": len(self.stages), "channels": self.channels, "mean": self.mean, "std": self.std}
 
     def forward(self, image: Tensor, return_stages: bool = False) -> Decomposition:
         """Split `image`, (batch, 1, height, width) of any height and width, into a `Decomposition`.
@@ -70,8 +71,53 @@ class UnfoldedNetwork(nn.Module, PyTorchModelHubMixin):
         restoration, object_, memory = image, torch.zeros_like(image), None
         outputs = []
         for stage in self.stages:
-            output, memory = stage(restoration, object_, memory)
+            output, memory = self._run(stage, restoration, object_, memory)
             _, object_, restoration = output
             if return_stages:
                 outputs.append(output)
         return Decomposition(output.background, output.object, output.restoration, tuple(outputs))
+
+    def compile_stages(self) -> None:
+        """Run every stage through `torch.compile`; stages of equal structure share one compilation."""
+        for stage in self.stages:
+            stage.compile()
+
+    def _run(self, stage: nn.Module, *state: Any) -> tuple[StageOutput, Any]:
+        """The stage's outputs. The last stage's gradients come first, so that it need not run twice."""
+        if not self.checkpointing or not torch.is_grad_enabled() or stage is self.stages[-1]:
+            return stage(*state)
+        contexts = partial(_first_and_second_run, stage)
+        return checkpoint(stage, *state, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
+
+
+class UnfoldedNetwork(Unfolding, PyTorchModelHubMixin):
+    """An unfolding that is trained, stored and loaded; mean and std travel with its weights."""
+
+    def __init__(self, stages: Sequence[nn.Module], channels: int, mean: float, std: float) -> None:
+        super().__init__(stages, mean, std)
+        self.channels = channels
+
+    @property
+    def architecture(self) -> dict[str, int | float]:
+        """The arguments that build this network again."""
+        return {"stages": len(self.stages), "channels": self.channels, "mean": self.mean, "std": self.std}
+
+
+def _first_and_second_run(
+    stage: nn.Module,
+) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    return nullcontext(), _statistics_at_rest(stage)
+
+
+@contextmanager
+def _statistics_at_rest(stage: nn.Module) -> Iterator[None]:
+    """Batch norms normalise as they do in training, and leave their running statistics alone."""
+    norms = [module for module in stage.modules() if isinstance(module, nn.BatchNorm2d)]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    try:
+        for norm in norms:
+            norm.momentum, norm.num_batches_tracked = 0.0, None
+        yield
+    finally:
+        for norm, (momentum, count) in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, count

@@ -15,6 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_kernels(commands)
     _add_estimators(commands)
+    _add_networks(commands)
     options = parser.parse_args(arguments)
     run = options.run
     return int(run(options))
@@ -64,6 +65,49 @@ def _add_estimators(commands: "argparse._SubParsersAction[argparse.ArgumentParse
     parser.set_defaults(run=_run_estimators)
 
 
+def _add_networks(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "networks",
+        help="the networks in inference and training against a layer-by-layer form",
+        description=(
+            "Time RPCANet and RPCANet++ (S3, S6, S9) against the same networks built one layer at a time from "
+            "nn.Conv2d and nn.BatchNorm2d, in float32 as PyTorch lays it out by default, with equal weights, "
+            "alternating the two. For each form it prints how many times faster it is (median over rounds of "
+            "the ratio within a round), the times, peak memory, the plain network's operations a second "
+            "against a measured matrix product, and the largest relative difference: of B, O and D in "
+            "inference, of all gradients together in a training step. Everything, on a CPU, takes hours: "
+            "choose with the options below."
+        ),
+    )
+    parser.add_argument("--json", metavar="FILE", help="also write the results to FILE")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
+    parser.add_argument("--rounds", type=int, default=5, help="timed rounds a form (default: %(default)s)")
+    for name, values, kind in (
+        ("networks", ("RPCANet", "S3", "S6", "S9"), str),
+        ("sizes", (256, 512, 1024), int),
+        ("batches", (1, 8), int),
+        ("what", ("inference", "training"), str),
+    ):
+        text = ", ".join(map(str, values))
+        parser.add_argument(
+            f"--{name}",
+            nargs="+",
+            type=kind,
+            default=values,
+            choices=values if kind is str else None,
+            metavar=name.upper().rstrip("S"),
+            help=f"default: {text}",
+        )
+    parser.add_argument(
+        "--forms",
+        nargs="+",
+        metavar="FORM",
+        choices=("float32", "bfloat16", "float32-checkpointed", "float32-compiled", "bfloat16-compiled"),
+        help="of %(choices)s (default: all)",
+    )
+    parser.set_defaults(run=_run_networks)
+
+
 def _run_kernels(options: argparse.Namespace) -> int:
     from benchmark_kernels import run
 
@@ -74,6 +118,13 @@ def _run_estimators(options: argparse.Namespace) -> int:
     from benchmark_estimators import run
 
     return run(options.only, options.rounds, options.json, options.device)
+
+
+def _run_networks(options: argparse.Namespace) -> int:
+    from benchmark_networks import run
+
+    cases = (list(options.networks), list(options.sizes), list(options.batches), list(options.what))
+    return run(options.device, options.rounds, *cases, options.forms, options.json)
 
 
 if __name__ == "__main__":

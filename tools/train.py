@@ -95,11 +95,16 @@ class Machine:
         accelerator: auto, cpu, gpu, ...
         devices: how many, or auto.
         precision: 32-true, bf16-mixed, 16-mixed, ...
+        compile: fuse elementwise steps with torch.compile; the first steps then take a minute or two.
+        checkpointing: keep what passes between stages alone and compute each stage twice; memory then grows
+            with one stage instead of all of them.
     """
 
     accelerator: str = "auto"
     devices: int | str = "auto"
     precision: str = "32-true"
+    compile: bool = False
+    checkpointing: bool = False
 
 
 SECTIONS = {"network": Network, "data": Data, "recipe": Recipe, "machine": Machine}
@@ -132,6 +137,7 @@ def parser() -> ArgumentParser:
 def train(configuration: Configuration, out: Path, resume: bool = False) -> None:
     """Train as configured; what is left in `out` is listed at the top of this file."""
     import lightning as L
+    import torch
     from lightning.pytorch.callbacks import ModelCheckpoint
     from lightning.pytorch.loggers import TensorBoardLogger
 
@@ -146,6 +152,10 @@ def train(configuration: Configuration, out: Path, resume: bool = False) -> None
     net = rpcanet.build(
         **asdict(configuration.network), mean=configuration.data.mean, std=configuration.data.std
     )
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's types
+    net.checkpointing = machine.checkpointing
+    if machine.compile:
+        net.compile_stages()
     checkpoints = ModelCheckpoint(
         last.parent,
         filename="best",
@@ -163,6 +173,7 @@ def train(configuration: Configuration, out: Path, resume: bool = False) -> None
         reload_dataloaders_every_n_epochs=1,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
+        benchmark=True,
         log_every_n_steps=min(10, len(data.train) // data.batch_size),
         enable_model_summary=False,
         callbacks=[checkpoints, WeightsFiles(out, asdict(configuration)), Progress()],

@@ -3,8 +3,9 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from kernels import large_kernel_conv2d
+from kernels import conv_spectrum, large_kernel_conv2d
 from rpcanet.modules.layers import conv1x1, conv3x3
 
 WINDOW = 17
@@ -22,7 +23,7 @@ class ChannelGate(nn.Sequential):
             nn.AdaptiveAvgPool2d(1),
             conv1x1(channels, squeezed),
             nn.BatchNorm2d(squeezed),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             conv1x1(squeezed, channels),
             nn.BatchNorm2d(channels),
             nn.Sigmoid(),
@@ -51,6 +52,36 @@ class CentralContrast(nn.Module):
         return self.gate(z) * centre - surround
 
 
+class FoldedContrast(nn.Module):
+    """BN(contrast(z)) in inference, where BN is a fixed scale a and shift b.
+
+        a contrast(z) + b = theta(z) * centre'(z) - conv'(z),   both weights scaled by a, conv' with bias b
+
+    `gate` is theta; the window's spectrum is computed once.
+    """
+
+    spectrum: Tensor | None
+
+    def __init__(
+        self, contrast: CentralContrast, norm: nn.BatchNorm2d, gate: nn.Module, dtype: torch.dtype
+    ) -> None:
+        super().__init__()
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        weight, shift = fuse_conv_bn_weights(
+            contrast.weight, None, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+        )
+        self.gate = gate
+        self.centre = nn.Parameter(weight.sum(dim=(2, 3), keepdim=True).to(dtype))
+        self.surround = nn.Parameter(-weight.to(dtype))
+        self.shift = nn.Parameter(shift.to(dtype))
+        self.register_buffer("spectrum", conv_spectrum(self.surround.detach()))
+
+    def forward(self, z: Tensor) -> Tensor:
+        surround = large_kernel_conv2d(z, self.surround, self.shift, spectrum=self.spectrum)
+        return torch.addcmul(surround, self.gate(z), F.conv2d(z, self.centre))
+
+
 class DCPM(nn.Module):
     """The contrast prior that guides the object step.
 
@@ -66,9 +97,11 @@ class DCPM(nn.Module):
 
     def __init__(self, channels: int = 32) -> None:
         super().__init__()
-        self.embedding = nn.Sequential(conv3x3(1, channels), nn.ReLU())
+        self.embedding = nn.Sequential(conv3x3(1, channels), nn.ReLU(inplace=True))
         self.contrast = CentralContrast(channels)
-        self.projection = nn.Sequential(nn.BatchNorm2d(channels), nn.LeakyReLU(0.1), conv3x3(channels, 1))
+        self.projection = nn.Sequential(
+            nn.BatchNorm2d(channels), nn.LeakyReLU(0.1, inplace=True), conv3x3(channels, 1)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.projection(self.contrast(self.embedding(x)))

@@ -27,6 +27,6 @@ def conv_stack(channels: int, hidden: int, batch_norm: bool) -> nn.Sequential:
         layers.append(conv3x3(in_channels, channels))
         if batch_norm:
             layers.append(nn.BatchNorm2d(channels))
-        layers.append(nn.ReLU())
+        layers.append(nn.ReLU(inplace=True))
     layers.append(conv3x3(channels, 1))
     return nn.Sequential(*layers)
