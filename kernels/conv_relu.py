@@ -4,13 +4,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kernels._operator import NAMESPACE
+
 
 def conv2d_relu(input: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """max(0, conv2d(input, weight, bias)), stride 1, zero padding that keeps height and width.
 
     In inference one kernel of oneDNN or cuDNN does both, which saves a pass over the result (a third of the
-    time of a small bfloat16 convolution on a CPU); where gradients are wanted, in a compiled graph and in
-    double precision it is `F.conv2d` followed by a ReLU in place.
+    time of a small bfloat16 convolution on a CPU); where gradients are wanted, in a graph compiled for a CPU
+    and in double precision it is `F.conv2d` followed by a ReLU in place.
 
     Args:
         input: (N, C, H, W).
@@ -31,13 +33,32 @@ def conv2d_relu(input: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     pads = [size // 2 for size in weight.shape[2:]]
     tracked = torch.is_grad_enabled() and any(x.requires_grad for x in (input, weight, bias))
     single = input.dtype in (torch.float32, torch.bfloat16) and input.dtype == weight.dtype == bias.dtype
-    if tracked or not single or input.numel() == 0 or torch.compiler.is_compiling():
+    thin = any(channels % 8 for channels in weight.shape[:2])  # cuDNN has no fused engine for these
+    if tracked or not single or input.numel() == 0 or (input.is_cuda and thin):
         return F.conv2d(input, weight, bias, padding=pads).relu_()
     if input.is_cuda:
-        if any(channels % 8 for channels in weight.shape[:2]):  # no fused engine for thin ones
-            return F.conv2d(input, weight, bias, padding=pads).relu_()
-        return torch.cudnn_convolution_relu(input, weight, bias, [1, 1], pads, [1, 1], 1)
+        return _cudnn(input, weight, bias)
+    if torch.compiler.is_compiling():
+        return F.conv2d(input, weight, bias, padding=pads).relu_()
     return _onednn(input, weight, bias, pads)
+
+
+@torch.library.custom_op(f"{NAMESPACE}::conv2d_relu", mutates_args=(), device_types="cuda")
+def _cudnn(input: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    pads = [size // 2 for size in weight.shape[2:]]
+    return torch.cudnn_convolution_relu(input, weight, bias, [1, 1], pads, [1, 1], 1)
+
+
+@_cudnn.register_fake
+def _(input: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    last = any(x.is_contiguous(memory_format=torch.channels_last) for x in (input, weight))
+    shape = (input.shape[0], weight.shape[0], *input.shape[2:])
+    return torch.empty(
+        shape,
+        dtype=input.dtype,
+        device=input.device,
+        memory_format=torch.channels_last if last else torch.contiguous_format,
+    )
 
 
 def _onednn(input: Tensor, weight: Tensor, bias: Tensor, pads: list[int]) -> Tensor:
