@@ -170,12 +170,14 @@ def _conv(images: Tensor, weight: Tensor) -> Tensor:
     return F.conv2d(images, weight, padding=weight.shape[-1] // 2)
 
 
-def _with_gradients(convolution: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
-    def run(images: Tensor, weight: Tensor) -> Tensor:
+def _with_gradients(
+    convolution: Callable[[Tensor, Tensor], Tensor],
+) -> Callable[[Tensor, Tensor], tuple[Tensor, ...]]:
+    def run(images: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
         leaves = [x.detach().requires_grad_() for x in (images, weight)]
         result = convolution(*leaves)
         gradients = torch.autograd.grad(result, leaves, result.detach())
-        return torch.cat([(x / x.norm()).flatten() for x in (result.detach(), *gradients)])
+        return (result.detach(), *gradients)
 
     return run
 
