@@ -76,9 +76,9 @@ def drive(root):
 
 def stare(root):
     for name in (*read_names(SPLIT_FILES / "stare_train.txt"), *read_names(SPLIT_FILES / "stare_test.txt")):
-        for path, pixels in ((f"stare-images/{name}.ppm", LEVELS), (f"labels-ah/{name}.ah.ppm", MASK * 255)):
-            _, content = cv2.imencode(".ppm", pixels[..., None].repeat(3, axis=2))
-            place(root / f"{path}.gz").write_bytes(gzip.compress(content.tobytes()))
+        _, content = cv2.imencode(".ppm", LEVELS[..., None].repeat(3, axis=2))
+        place(root / f"stare-images/{name}.ppm.gz").write_bytes(gzip.compress(content.tobytes()))
+        image(root / f"labels-ah/{name}.ah.ppm", (MASK * 255)[..., None].repeat(3, axis=2))
 
 
 def chase_db1(root):

@@ -151,3 +151,18 @@ def test_trained_on_crops_is_evaluated_on_whole_pictures_by_the_vessel_protocol(
         expected = net(picture).object[..., :45, :70]
         found = rpcanet.evaluation.answer(net, picture[..., :45, :70], "vessel").object
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.reference
+def test_a_network_over_neu_seg_in_one_command(reference_file, tmp_path, monkeypatch):
+    weights, out = tmp_path / "net.safetensors", tmp_path / "numbers.json"
+    rpcanet.save_weights(rpcanet.build("rpcanet", stages=1, channels=4), weights, {"data": {"size": 32}})
+    root = reference_file("data/neu_seg")
+    command(
+        monkeypatch, "evaluate", "--weights", weights, "--dataset", "neu_seg", "--root", root, "--json", out
+    )
+    numbers = json.loads(out.read_text())
+    assert {"smeasure", "mae", "iou", "f1"} < numbers.keys()
+    assert 0 < numbers["smeasure"] < 1
+    assert numbers["settings"]["protocol"] == "defect"
+    assert numbers["network"]["stages"] == 1
