@@ -1,6 +1,6 @@
 """Pictures with masks: read from published layouts or made up from a seed, and prepared for a network."""
 
-from datasets.catalogue import NAMES, open_pictures
+from datasets.catalogue import NAMES, PUBLISHED, open_pictures, protocol_of
 from datasets.files import Pair, PictureFiles
 from datasets.picture import Picture, Sample, read_image, read_mask
 from datasets.preparation import Pictures, SegmentationDataset, normalise
@@ -8,6 +8,7 @@ from datasets.synthetic import SyntheticScenes
 
 __all__ = [
     "NAMES",
+    "PUBLISHED",
     "Pair",
     "Picture",
     "PictureFiles",
@@ -17,6 +18,7 @@ __all__ = [
     "SyntheticScenes",
     "normalise",
     "open_pictures",
+    "protocol_of",
     "read_image",
     "read_mask",
 ]

@@ -48,7 +48,8 @@ class SegmentationData(L.LightningDataModule):
     def val_dataloader(self) -> DataLoader[Sample]:
         world, rank, _ = self._position()
         mine = range(rank, len(self.validation), world)
-        return DataLoader(self.validation, self.batch_size, sampler=mine, num_workers=self.workers)
+        together = 1 if self.validation.size is None else self.batch_size  # pictures of their own sizes
+        return DataLoader(self.validation, together, sampler=mine, num_workers=self.workers)
 
     def _position(self) -> tuple[int, int, int]:
         """Number of processes, which one this is, and the epoch."""

@@ -1,102 +1,118 @@
-"""Pairs of picture and mask files: how each published layout names them."""
+"""Pairs of picture and mask files, and what is wrong with them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from datasets.picture import ENDINGS, Picture, read_picture
+from datasets.picture import ENDINGS, Picture, is_picture, read_picture, stem
 
 
 class Pair(NamedTuple):
-    """Where a picture and its mask lie."""
+    """Where a picture and its mask lie; `fault` says what is missing of them."""
 
     image: Path
     mask: Path
     name: str
+    fault: str = ""
 
 
 class PictureFiles:
-    """The pictures of `pairs`, read from their files when asked for."""
+    """The pictures of `pairs`, read from their files when asked for.
 
-    def __init__(self, pairs: Sequence[Pair]) -> None:
-        self.pairs = pairs
+    A pair with a fault, a file that cannot be read, a mask in other proportions than its picture and, unless
+    `keep_empty`, a mask without any object raise FileNotFoundError or ValueError, which name the file.
+    """
+
+    def __init__(self, pairs: Sequence[Pair], keep_empty: bool = False) -> None:
+        self.pairs, self.keep_empty = pairs, keep_empty
+        self.skipped: list[str] = []
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> Picture:
-        return read_picture(*self.pairs[index])
+        image, mask, name, fault = self.pairs[index]
+        if fault:
+            raise FileNotFoundError(fault)
+        picture = read_picture(image, mask, name)
+        if not self.keep_empty and not picture.mask.any():
+            raise ValueError(
+                f"{mask}: the mask is empty; expected an object in it (keep_empty takes it as it is, "
+                "skip_bad leaves it out)"
+            )
+        return picture
+
+    def without_bad(self) -> "PictureFiles":
+        """The pictures that can be used, each read once to know; `skipped` says what is wrong with the others.
+
+        Raises ValueError where none can be used.
+        """
+        faults = [self._fault(index) for index in range(len(self))]
+        good = [pair for pair, fault in zip(self.pairs, faults, strict=True) if not fault]
+        files = PictureFiles(good, self.keep_empty)
+        files.skipped = [fault for fault in faults if fault]
+        if not good:
+            raise ValueError(f"none of {len(self)} pictures can be used; the first: {files.skipped[0]}")
+        return files
+
+    def _fault(self, index: int) -> str:
+        try:
+            self[index]
+        except (FileNotFoundError, ValueError) as error:
+            return str(error)
+        return ""
 
 
-def sirst_pairs(root: Path, split: str) -> list[Pair]:
-    """SIRST as its authors publish it.
+def matched(images: Path, masks: Path, key: Callable[[str], str] = str) -> list[Pair]:
+    """The pairs of two folders whose `key` of the stem is equal, by key.
 
-    `images/NAME.png`, `masks/NAME_pixels0.png`, and the names of a split in `idx_427/SPLIT.txt`
-    (trainval 341, train 256, val 85, test 86).
+    Raises where a folder holds no pictures; a picture or mask without a partner becomes a pair with a fault.
     """
-    names = read_names(root / "idx_427" / f"{split}.txt")
-    pairs = [Pair(root / f"images/{n}.png", root / f"masks/{n}_pixels0.png", n) for n in names]
-    for path in (path for pair in pairs for path in (pair.image, pair.mask) if not path.is_file()):
-        raise FileNotFoundError(f"{path}: no such file, which idx_427/{split}.txt asks for")
-    return pairs
+    image_of, mask_of = pictures_by_stem(images, key), pictures_by_stem(masks, key)
+
+    def pair(name: str) -> Pair:
+        image, mask = image_of.get(name, images / name), mask_of.get(name, masks / name)
+        if name not in mask_of:
+            return Pair(image, mask, name, f"{image}: no mask of that name in {masks}")
+        if name not in image_of:
+            return Pair(image, mask, name, f"{mask}: no image of that name in {images}")
+        return Pair(image, mask, stem(image))
+
+    return [pair(name) for name in [*sorted(image_of), *sorted(mask_of.keys() - image_of.keys())]]
 
 
-def folder_pairs(root: Path, split: str) -> list[Pair]:
-    """Any folder of pictures and masks whose names agree up to the ending.
+def pictures_by_stem(folder: Path, key: Callable[[str], str] = str) -> dict[str, Path]:
+    """The picture files of a folder by the `key` of their names without ending; raises where there are none."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder; expected pictures in it")
+    found = by_stem(folder.iterdir(), key)
+    if not found:
+        raise ValueError(f"{folder}: no pictures; expected files ending in {', '.join(ENDINGS)}")
+    return found
 
-    Either `SPLIT/images` and `SPLIT/masks`, or `images` and `masks` with a list of names in `SPLIT.txt`.
-    """
-    if (root / split).is_dir():
-        return matched(root / split / "images", root / split / "masks")
-    if not (root / "images").is_dir():
-        raise FileNotFoundError(
-            f"{root}: expected {split}/images and {split}/masks, or images, masks and {split}.txt, "
-            "found neither"
-        )
-    pairs = {pair.name: pair for pair in matched(root / "images", root / "masks")}
-    names = read_names(root / f"{split}.txt")
-    for name in names:
-        if name not in pairs:
-            raise FileNotFoundError(f"{root / 'images'}: no picture {name!r}, which {split}.txt names")
-    return [pairs[name] for name in names]
+
+def by_stem(paths: Iterable[Path], key: Callable[[str], str] = str) -> dict[str, Path]:
+    """The picture files among `paths` by the `key` of their stems; raises ValueError where two share one."""
+    found: dict[str, Path] = {}
+    for path in sorted(filter(is_picture, paths)):
+        name = key(stem(path))
+        if name in found:
+            raise ValueError(f"{path}: a second picture named {name!r} beside {found[name].name}")
+        found[name] = path
+    return found
 
 
 def read_names(path: Path) -> list[str]:
     """The names in a split file, one a line; raises where it is missing, empty, or names one twice."""
     if not path.is_file():
-        there = sorted(p.stem for p in path.parent.glob("*.txt"))
-        raise FileNotFoundError(
-            f"{path}: no such split file; splits found there: {', '.join(there) or 'none'}"
-        )
-    names = path.read_text(encoding="utf-8").split("\n")
-    names = [name.strip() for name in names if name.strip()]
+        raise FileNotFoundError(f"{path}: no such split file; expected one name a line")
+    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    names = [stem(Path(line)) if is_picture(Path(line)) else line for line in lines]
     if not names:
         raise ValueError(f"{path}: the split is empty; expected one name a line")
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise ValueError(f"{path}: {twice!r} is named twice")
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise ValueError(f"{path}: {name!r} is named twice")
+        seen.add(name)
     return names
-
-
-def matched(images: Path, masks: Path) -> list[Pair]:
-    """The pairs of equal stem in two folders, by name; raises where either side has no partner."""
-    image_of, mask_of = pictures_by_stem(images), pictures_by_stem(masks)
-    for stem in sorted(image_of.keys() - mask_of.keys()):
-        raise FileNotFoundError(f"{image_of[stem]}: no mask of that name in {masks}")
-    for stem in sorted(mask_of.keys() - image_of.keys()):
-        raise FileNotFoundError(f"{mask_of[stem]}: no image of that name in {images}")
-    return [Pair(image_of[stem], mask_of[stem], stem) for stem in sorted(image_of)]
-
-
-def pictures_by_stem(folder: Path) -> dict[str, Path]:
-    """The picture files of a folder by their names without ending."""
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such folder; expected pictures in it")
-    found: dict[str, Path] = {}
-    for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in ENDINGS):
-        if path.stem in found:
-            raise ValueError(f"{path}: a second picture named {path.stem!r} beside {found[path.stem].name}")
-        found[path.stem] = path
-    if not found:
-        raise ValueError(f"{folder}: no pictures; expected files ending in {', '.join(ENDINGS)}")
-    return found

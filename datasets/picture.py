@@ -1,11 +1,15 @@
 """Pictures and masks as they come from files, and as the networks take them."""
 
+import gzip
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 from torch import Tensor
+
+cv2.utils.logging.setLogLevel(0)  # what cannot be read is said in an error, once
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
 
@@ -41,7 +45,7 @@ def read_image(path: str | Path) -> np.ndarray:
 
     Raises FileNotFoundError where there is no such file, ValueError where it is no readable picture.
     """
-    levels = _decode(Path(path))
+    levels = _decode(Path(path), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
     if levels.dtype == np.uint8:
         return levels
     if levels.dtype == np.uint16:
@@ -50,11 +54,17 @@ def read_image(path: str | Path) -> np.ndarray:
 
 
 def read_mask(path: str | Path) -> np.ndarray:
-    """A mask file as uint8, (height, width): 1 wherever its level is above 0.
+    """A mask file as uint8, (height, width): 1 wherever any of its colours is above 0, transparency aside.
 
     Raises FileNotFoundError where there is no such file, ValueError where it is no readable picture.
     """
-    return (_decode(Path(path)) > 0).astype(np.uint8)
+    return (read_levels(path) > 0).astype(np.uint8)
+
+
+def read_levels(path: str | Path) -> np.ndarray:
+    """The largest colour of each pixel of a picture file as it is stored, (height, width)."""
+    levels = _decode(Path(path), cv2.IMREAD_UNCHANGED)
+    return levels[..., :3].max(-1) if levels.ndim == 3 else levels
 
 
 def read_picture(image_path: Path, mask_path: Path, name: str) -> Picture:
@@ -72,14 +82,24 @@ def read_picture(image_path: Path, mask_path: Path, name: str) -> Picture:
     return Picture(image, mask, name)
 
 
-def _decode(path: Path) -> np.ndarray:
+def is_picture(path: Path) -> bool:
+    """Whether the name ends as a picture's does."""
+    return path.name.lower().removesuffix(".gz").endswith(ENDINGS)
+
+
+def stem(path: Path) -> str:
+    """The name of a picture file without its ending: im0001.ah for im0001.ah.ppm.gz."""
+    return Path(path.name.removesuffix(".gz")).stem
+
+
+def _decode(path: Path, flags: int) -> np.ndarray:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; expected a picture")
-    content = np.fromfile(path, dtype=np.uint8)
     try:
-        levels = cv2.imdecode(content, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH) if content.size else None
-    except cv2.error as error:
-        raise ValueError(f"{path}: not a readable picture ({error.err})") from error
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        levels = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
+    except (cv2.error, EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{path}: not a readable picture ({error})") from error
     if levels is None:
         raise ValueError(f"{path}: not a readable picture; expected one of {', '.join(ENDINGS)}")
     return levels

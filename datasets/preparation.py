@@ -28,7 +28,10 @@ class SegmentationDataset(Dataset[Sample]):
     Each is resized to (size, size), image bilinearly and mask to the nearest (`size=None` keeps the image's own
     size); with `augment` turned and mirrored by one of the square's eight symmetries at random, which is what
     flips along both axes and a transpose make, each with probability 1/2; then normalised, (level - mean) / std,
-    levels from 0 to 255.
+    levels from 0 to 255. With `crop` a random (size, size) window is cut out instead of resizing; every other
+    window, at random, is centred on an object pixel as nearly as the borders allow.
+
+    Raises ValueError where `crop` is asked for without a size, or a picture is smaller than its window.
 
     The augmentation of a picture depends on (seed, epoch, index) alone; set `epoch` before each epoch.
 
@@ -47,9 +50,12 @@ class SegmentationDataset(Dataset[Sample]):
         std: float = 255.0,
         augment: bool = False,
         seed: int = 0,
+        crop: bool = False,
     ) -> None:
+        if crop and size is None:
+            raise ValueError("size is missing: crop needs the size of the windows")
         self.pictures, self.size, self.mean, self.std, self.seed = pictures, size, mean, std, seed
-        self.epoch = 0
+        self.epoch, self.crop = 0, crop
         self.transform = A.Compose([A.D4(p=1)] if augment else [])
 
     def __len__(self) -> int:
@@ -57,11 +63,14 @@ class SegmentationDataset(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         image, mask, name = self.pictures[index]
-        shape = image.shape if self.size is None else (self.size, self.size)
-        self.transform.set_random_seed(_seed(self.seed, self.epoch, index))
-        prepared = self.transform(
-            image=_resized(image, shape, cv2.INTER_LINEAR), mask=_resized(mask, shape, cv2.INTER_NEAREST)
-        )
+        seed = _seed(self.seed, self.epoch, index)
+        shape = image.shape if self.size is None or self.crop else (self.size, self.size)
+        image, mask = _resized(image, shape, cv2.INTER_LINEAR), _resized(mask, shape, cv2.INTER_NEAREST)
+        if self.crop and self.size is not None:
+            window = _random_window(np.random.default_rng(seed), mask, self.size, name)
+            image, mask = image[window], mask[window]
+        self.transform.set_random_seed(seed)
+        prepared = self.transform(image=image, mask=mask)
         return Sample(
             image=normalise(prepared["image"], self.mean, self.std),
             mask=torch.from_numpy(prepared["mask"].astype(np.float32))[None],
@@ -76,6 +85,18 @@ def normalise(image: np.ndarray, mean: float, std: float) -> torch.Tensor:
 
 def _seed(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+def _random_window(rng: np.random.Generator, mask: np.ndarray, size: int, name: str) -> tuple[slice, slice]:
+    """Rows and columns of a random (size, size) window; one in two has an object pixel at its centre."""
+    if min(mask.shape) < size:
+        raise ValueError(f"picture {name!r} of {mask.shape[1]}x{mask.shape[0]} pixels: too small for {size}")
+    last = np.array(mask.shape) - size
+    start = rng.integers(0, last + 1)
+    if rng.random() < 0.5 and mask.any():
+        start = np.clip(rng.choice(np.argwhere(mask)) - size // 2, 0, last)
+    row, column = (int(x) for x in start)
+    return slice(row, row + size), slice(column, column + size)
 
 
 def _resized(levels: np.ndarray, shape: tuple[int, ...], interpolation: int) -> np.ndarray:

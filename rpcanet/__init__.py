@@ -1,6 +1,6 @@
 """Unfolded robust-PCA networks that split a picture into a low-rank background and sparse objects."""
 
-from rpcanet.evaluation import decompose, evaluate
+from rpcanet.evaluation import decompose, evaluate, score
 from rpcanet.inference import optimize
 from rpcanet.losses import DecompositionLoss, decomposition_loss, soft_iou_loss
 from rpcanet.rpcanet import RPCANet
@@ -24,5 +24,6 @@ __all__ = [
     "optimize",
     "read_training",
     "save_weights",
+    "score",
     "soft_iou_loss",
 ]

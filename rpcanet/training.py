@@ -11,7 +11,8 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
-from rpcanet.losses import DecompositionLoss, decomposition_loss
+from rpcanet.evaluation import answer
+from rpcanet.losses import decomposition_loss
 from rpcanet.metrics import protocol
 from rpcanet.panels import PARTS, panel
 from rpcanet.unfolding import Decomposition, UnfoldedNetwork
@@ -42,10 +43,10 @@ class SegmentationTask(L.LightningModule):
         super().__init__()
         self.net = net
         self.learning_rate, self.fidelity_weight, self.pictures = learning_rate, fidelity_weight, pictures
-        self.metrics = protocol(protocol_name)
+        self.protocol_name, self.metrics = protocol_name, protocol(protocol_name)
 
     def training_step(self, batch: Any, batch_index: int) -> Tensor:
-        _, loss = self._decompose(batch)
+        loss = decomposition_loss(self.net(batch.image), batch.image, batch.mask, self.fidelity_weight)
         for name, value in zip(("loss", "soft_iou", "fidelity"), loss, strict=True):
             self.log(f"train/{name}", value.detach(), prog_bar=name == "loss")
         self.log("train/learning_rate", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
@@ -56,7 +57,8 @@ class SegmentationTask(L.LightningModule):
         return loss.total
 
     def validation_step(self, batch: Any, batch_index: int) -> None:
-        decomposition, loss = self._decompose(batch)
+        decomposition = answer(self.net, batch.image, self.protocol_name)
+        loss = decomposition_loss(decomposition, batch.image, batch.mask, self.fidelity_weight)
         self.log("val/loss", loss.total, batch_size=len(batch.image), sync_dist=True)
         self.metrics.update(decomposition.object.sigmoid(), batch.mask)
         if batch_index == 0:
@@ -73,10 +75,6 @@ class SegmentationTask(L.LightningModule):
         total = int(self.trainer.estimated_stepping_batches)
         decay = LambdaLR(optimizer, lambda step: (1 - min(step, total) / total) ** 0.9)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": decay, "interval": "step"}}
-
-    def _decompose(self, batch: Any) -> tuple[Decomposition, DecompositionLoss]:
-        decomposition = self.net(batch.image)
-        return decomposition, decomposition_loss(decomposition, batch.image, batch.mask, self.fidelity_weight)
 
     def _show(self, batch: Any, decomposition: Decomposition) -> None:
         if not isinstance(self.logger, TensorBoardLogger):

@@ -4,13 +4,29 @@ import argparse
 import logging
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
+DataSetName = Literal[
+    "synthetic",
+    "folder",
+    "sirst",
+    "nudt_sirst",
+    "irstd_1k",
+    "sirst_aug",
+    "drive",
+    "stare",
+    "chase_db1",
+    "neu_seg",
+    "sd_saliency_900",
+]
+ProtocolName = Literal["overlap", "centroid", "vessel", "defect"]
+MethodName = Literal["pcp", "pssv", "wnnm", "ipi", "pstnn"]
 PACKAGES = ("rpcanet", "datasets")
 
 
@@ -32,8 +48,21 @@ def one_line_errors(program: str) -> Iterator[None]:
         check_packages()
         yield
     except (FileNotFoundError, NotADirectoryError, PermissionError, ValueError) as error:
-        print(f"{program}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{program}: error: {' '.join(without_traceback(str(error)).split())}", file=sys.stderr)
         sys.exit(2)
+
+
+def without_traceback(message: str) -> str:
+    """What an error said before a process that loads pictures handed it on with its traceback."""
+    if "in DataLoader worker process" not in message:
+        return message
+    return message.strip().splitlines()[-1].split(": ", 1)[-1]
+
+
+def report_skipped(skipped: Sequence[str]) -> None:
+    """Say how many pictures --skip-bad left out, and what was wrong with each."""
+    if skipped:
+        print("\n".join([f"Left out {len(skipped)} bad pictures:", *(f"  {fault}" for fault in skipped)]))
 
 
 def check_packages() -> None:

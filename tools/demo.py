@@ -23,7 +23,7 @@ def main() -> None:
     train(configuration, OUT)
     weights = OUT / "best.safetensors"
     for name, path in (("untrained", before), ("trained", weights)):
-        values = evaluate(Evaluation(weights=str(path), dataset="synthetic"))
+        values = evaluate(Evaluation("synthetic", str(path)))
         show(values, f"The {name} network on 80 held-out generated scenes")
     pictures = save_scenes(OUT / "scenes", configuration.data.size, configuration.recipe.seed)
     predict(Prediction([str(pictures)], str(weights), str(OUT / "predictions"), panels=True))

@@ -1,26 +1,34 @@
-"""Run trained weights on pictures: where are the objects?
+"""Run trained weights, or a classical method, on pictures and videos: where are the objects?
 
     python tools/predict.py --weights runs/train/best.safetensors picture.png folder/ --out DIR
+    python tools/predict.py --method ipi picture.png --out DIR
+    python tools/predict.py --method pcp video.mp4 --out DIR
 
 For each picture, at its own size:
 
     STEM_mask.png         255 where the probability of an object exceeds --threshold, else 0
     STEM_probability.png  probability times 255
     STEM_panel.png        input, probability, background and object side by side (with --panels)
+
+A video is split by pcp, pssv or wnnm into what stays and what moves, --block frames at a time; of it are left
+STEM_background.avi, STEM_probability.avi and STEM_mask.avi.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from console import described_parser, one_line_errors
+from console import MethodName, described_parser, one_line_errors, report_skipped
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from rpcanet import Decomposition
+
+    Decomposer = Callable[[Tensor], Decomposition]
 
 
 @dataclass
@@ -31,21 +39,29 @@ class Prediction:
         inputs: picture files, or folders of pictures (not searched below).
         weights: a .safetensors file of train.py, or an officially published .pkl.
         out: folder for the results.
+        method: a classical method in place of weights; its probability is |object| over the picture's largest.
         size: pictures are resized to this height and width for the network and its answer back again; by default
-            as trained, else 256; 0 runs the network at each picture's own size.
+            as trained, else 256; 0 runs the network at each picture's own size, as does a classical method.
+        tile: larger pictures are cut into overlapping tiles of this size, whose answers are blended.
+        block: frames of a video that are split together.
         threshold: probability above which a pixel belongs to an object.
         panels: write STEM_panel.png too.
+        skip_bad: leave out pictures that cannot be read, and list them; without it the first ends the run.
         device: cpu, cuda, ...
         precision: of the network's features, float32 or bfloat16 (several times faster, and less exact).
         compile: fuse elementwise steps with torch.compile, worth its start-up for many pictures of one size.
     """
 
     inputs: list[str]
-    weights: str
-    out: str
+    weights: str | None = None
+    out: str = "runs/predictions"
+    method: MethodName | None = None
     size: int | None = None
+    tile: int = 1024
+    block: int = 200
     threshold: float = 0.5
     panels: bool = False
+    skip_bad: bool = False
     device: str = "cpu"
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
@@ -53,44 +69,118 @@ class Prediction:
 
 def predict(options: Prediction) -> list[Path]:
     """Write the results of every input; returns the files written."""
-    import torch
     from rich.progress import track
-
-    import rpcanet
-    from datasets import read_image
 
     if not 0 <= options.threshold <= 1:
         raise ValueError(f"--threshold must be from 0 to 1, got {options.threshold}")
-    paths = pictures_in(options.inputs)
-    net = rpcanet.load_weights(options.weights).to(options.device)
-    fast = rpcanet.optimize(net, getattr(torch, options.precision), options.compile)
-    size = options.size
-    if size is None:
-        size = rpcanet.read_training(options.weights).get("data", {}).get("size", 256)
-    out = Path(options.out)
-    out.mkdir(parents=True, exist_ok=True)
+    paths = inputs_in(options.inputs)
+    decompose = decomposer(options)
+    Path(options.out).mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
+    skipped: list[str] = []
     for path in track(paths, "Predicting"):
-        levels = torch.from_numpy(read_image(path))
-        decomposition = rpcanet.decompose(fast, levels, size or None)
-        for kind, picture in results(levels, decomposition, options):
-            written.append(out / f"{path.stem}_{kind}.png")
-            write_picture(written[-1], picture)
+        with skipping(skipped if options.skip_bad else None):
+            written += predict_one(path, decompose, options)
+    report_skipped(skipped)
     return written
 
 
-def pictures_in(inputs: list[str]) -> list[Path]:
-    """All picture files of `inputs`; raises where one is missing or two would write the same result."""
+@contextmanager
+def skipping(faults: list[str] | None) -> Iterator[None]:
+    """Note what is wrong with an input in `faults`; without that list, raise it."""
+    try:
+        yield
+    except (FileNotFoundError, ValueError) as error:
+        if faults is None:
+            raise
+        faults.append(str(error))
+
+
+def predict_one(path: Path, decompose: "Decomposer", options: Prediction) -> list[Path]:
+    import torch
+
+    from datasets import read_image
+    from datasets.picture import stem
+    from datasets.video import is_video
+
+    out = Path(options.out) / stem(path)
+    if is_video(path):
+        return predict_video(path, out, options)
+    levels = torch.from_numpy(read_image(path))
+    written = []
+    for kind, picture in results(levels, decompose(levels), options):
+        written.append(out.with_name(f"{out.name}_{kind}.png"))
+        write_picture(written[-1], picture)
+    return written
+
+
+def decomposer(options: Prediction) -> "Decomposer":
+    """From grey levels (height, width) to their decomposition, by weights or by a classical method."""
+    import torch
+
+    import rpcanet
+    from rpcanet.classical import METHODS
+
+    if options.method is not None and options.weights is None:
+        method = METHODS[options.method]
+
+        def by_method(levels: "Tensor") -> "Decomposition":
+            image = levels.float().to(options.device)[None, None]
+            found = method(image / 255)
+            background, logits = 255 * found.background, found.probability.logit(eps=1e-6)
+            return rpcanet.Decomposition(background, logits, background + 255 * found.object)
+
+        return by_method
+    if options.weights is None or options.method is not None:
+        raise ValueError("expected one of --weights and --method")
+    net = rpcanet.load_weights(options.weights).to(options.device)
+    trained = rpcanet.read_training(options.weights).get("data", {})
+    size = options.size
+    if size is None:
+        size = 0 if trained.get("crop") else trained.get("size", 256)
+    fast = rpcanet.optimize(net, getattr(torch, options.precision), options.compile)
+    return lambda levels: rpcanet.decompose(fast, levels, size or None, options.tile)
+
+
+def predict_video(path: Path, out: Path, options: Prediction) -> list[Path]:
+    """Background, probability and mask of a video, block by block."""
+    import torch
+
+    from datasets.video import VideoFile, frame_rate, read_video
+    from rpcanet.classical import METHODS, VIDEO_METHODS, background_foreground
+
+    if options.method not in VIDEO_METHODS:
+        raise ValueError(f"{path}: a video is split by --method {', '.join(VIDEO_METHODS)}")
+    written = [out.with_name(f"{out.name}_{kind}.avi") for kind in ("background", "probability", "mask")]
+    rate = frame_rate(path)
+    with ExitStack() as stack:
+        files: list[VideoFile] = []
+        for block in read_video(path, options.block):
+            frames = torch.from_numpy(block).float().to(options.device) / 255
+            found = background_foreground(frames, METHODS[options.method])
+            size = found.object.abs()
+            probability = size / size.max().clamp_min(1e-12)
+            files = files or [stack.enter_context(VideoFile(p, rate, block.shape[1:])) for p in written]
+            parts = (found.background, probability, (probability > options.threshold).float())
+            for file, part in zip(files, parts, strict=True):
+                file.write(to_levels(part.clamp(0, 1).cpu().numpy()))
+    return written
+
+
+def inputs_in(inputs: list[str]) -> list[Path]:
+    """All pictures and videos of `inputs`; raises where one is missing or two would write the same result."""
     from datasets.files import pictures_by_stem
+    from datasets.picture import stem
 
     found: dict[str, Path] = {}
     for path in map(Path, inputs):
         if not path.exists():
             raise FileNotFoundError(f"{path}: no such file or folder; expected pictures")
         for picture in pictures_by_stem(path).values() if path.is_dir() else [path]:
-            if picture.stem in found:
-                raise ValueError(f"{picture}: its results would overwrite those of {found[picture.stem]}")
-            found[picture.stem] = picture
+            name = stem(picture)
+            if name in found:
+                raise ValueError(f"{picture}: its results would overwrite those of {found[name]}")
+            found[name] = picture
     return list(found.values())
 
 
@@ -124,8 +214,9 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
 def main() -> None:
     parser = described_parser("predict.py", __doc__)
     parser.add_argument("inputs", nargs="+", type=str, help="picture files, or folders of pictures")
-    parser.add_class_arguments(Prediction, skip={"inputs", "panels"})
+    parser.add_class_arguments(Prediction, skip={"inputs", "panels", "skip_bad"})
     parser.add_argument("--panels", action="store_true", help="write STEM_panel.png too")
+    parser.add_argument("--skip_bad", "--skip-bad", action="store_true", help="leave out unreadable inputs")
     options = Prediction(**parser.parse_args().as_dict())
     with one_line_errors("predict.py"):
         written = predict(options)

@@ -1,10 +1,10 @@
 """Train RPCANet or RPCANet++ on a data set.
 
-    python tools/train.py --config tools/configs/sirst_s6.yaml --data.root DIR
+    python tools/train.py --config tools/configs/sirst.yaml --network.stages 6 --data.root DIR
     python tools/train.py --config runs/train/config.yaml --resume
 
-A configuration file is a recipe; every option of it can also be given on the command line, after the file,
-to override it. In the folder --out the run leaves
+A configuration file is a recipe, tools/configs/ has one for each data set; every option of it can also be
+given on the command line, after the file, to override it. In the folder --out the run leaves
 
     config.yaml                         the whole configuration
     best.safetensors, last.safetensors  weights for evaluate.py and predict.py, by validation IoU
@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from console import described_parser, one_line_errors
+from console import DataSetName, ProtocolName, described_parser, one_line_errors, report_skipped
 from jsonargparse import ArgumentParser, Namespace
 
 
@@ -40,30 +40,37 @@ class Data:
     """The pictures and how they reach the network.
 
     Args:
-        name: sirst, folder (images and masks of equal name) or synthetic (generated, needs no root).
-        root: the data set's folder.
+        name: a published data set, folder (its layout is recognised) or synthetic (generated, needs no root).
+        root: the data set's folder; tools/prepare_data.py says what it should hold.
         train_split: split to train on.
         validation_split: split to choose the best weights with.
         size: pictures are resized to this height and width, in pixels.
+        crop: cut random windows of that size instead, half of them centred on an object pixel; validation is
+            then on whole pictures.
         mean: grey level, 0 to 255, that is subtracted.
         std: grey level that is divided by.
         batch_size: pictures a step, at least 2; over several devices, of each.
         workers: processes that load pictures, of each device.
         train_count: number of generated training scenes (synthetic only).
         validation_count: number of generated validation scenes (synthetic only).
+        skip_bad: leave out pictures that cannot be used, and list them; without it the first ends the run.
+        keep_empty: train on pictures whose mask holds no object, too.
     """
 
-    name: Literal["sirst", "folder", "synthetic"] = "synthetic"
+    name: DataSetName = "synthetic"
     root: str | None = None
     train_split: str = "train"
     validation_split: str = "val"
     size: int = 256
+    crop: bool = False
     mean: float = 0.0
     std: float = 255.0
     batch_size: int = 8
     workers: int = 2
     train_count: int = 400
     validation_count: int = 40
+    skip_bad: bool = False
+    keep_empty: bool = False
 
 
 @dataclass
@@ -74,7 +81,7 @@ class Recipe:
         epochs: passes over the training pictures.
         learning_rate: Adam's rate at the first step; it decays as (1 - step/total)^0.9.
         fidelity_weight: weight of the restoration error in the loss.
-        protocol: evaluation protocol for validation, overlap or centroid.
+        protocol: evaluation protocol for validation: overlap, centroid, vessel or defect.
         validate_every: epochs between validations.
         seed: of weights, order and augmentation.
     """
@@ -82,7 +89,7 @@ class Recipe:
     epochs: int = 800
     learning_rate: float = 1e-4
     fidelity_weight: float = 0.01
-    protocol: Literal["overlap", "centroid"] = "overlap"
+    protocol: ProtocolName = "overlap"
     validate_every: int = 1
     seed: int = 42
 
@@ -216,8 +223,20 @@ def open_data(options: Data, seed: int) -> Any:
     from datasets.datamodule import SegmentationData
 
     def samples(split: str, count: int, augment: bool) -> SegmentationDataset:
-        pictures = open_pictures(options.name, split, options.root, count=count, size=options.size, seed=seed)
-        return SegmentationDataset(pictures, options.size, options.mean, options.std, augment, seed)
+        pictures = open_pictures(
+            options.name,
+            split,
+            options.root,
+            count=count,
+            size=options.size,
+            seed=seed,
+            skip_bad=options.skip_bad,
+            keep_empty=options.keep_empty,
+        )
+        report_skipped(getattr(pictures, "skipped", ()))
+        crop = options.crop and augment
+        size = None if options.crop and not augment else options.size
+        return SegmentationDataset(pictures, size, options.mean, options.std, augment, seed, crop)
 
     return SegmentationData(
         samples(options.train_split, options.train_count, augment=True),

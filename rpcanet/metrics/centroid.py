@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from rpcanet.metrics.protocol import SegmentationProtocol, Targets, components
+from rpcanet.metrics.protocol import TargetProtocol, Targets, components
 
 REACH = 3.0  # pixels
 
 
-class CentroidProtocol(SegmentationProtocol):
+class CentroidProtocol(TargetProtocol):
     """iou, niou, f1, precision, recall, pd, fa as DNANet and BasicIRSTD count them.
 
     A pixel is predicted when p > 0.5. A mask component is found when the centroid of a predicted component

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from rpcanet.metrics.protocol import SegmentationProtocol, Targets, components, relative_to_peak
+from rpcanet.metrics.protocol import TargetProtocol, Targets, components, relative_to_peak
 
 
-class OverlapProtocol(SegmentationProtocol):
+class OverlapProtocol(TargetProtocol):
     """iou, niou, f1, precision, recall, pd, fa as the RPCANet papers count them.
 
     A pixel is predicted when p / max(p) > 0.5 within its picture. pd is the share of the mask's 8-connected

@@ -9,26 +9,15 @@ from torch import Tensor
 from torchmetrics import Metric
 
 
-class Targets(NamedTuple):
-    """Target-level counts of one picture."""
-
-    found: int
-    targets: int
-    false_pixels: int
-    pixels: int
-
-
-class SegmentationProtocol(Metric):
-    """Counts of a data set's pixels and targets, from which every protocol takes its ratios.
+class PixelProtocol(Metric):
+    """Counts of a data set's pixels, from which the ratios are taken.
 
         iou = TP / (TP + FP + FN)      precision = TP / (TP + FP)      recall = TP / (TP + FN)
         f1 = 2 TP / (2 TP + FP + FN)   niou = mean over pictures of each picture's own iou
-        pd = found targets / targets   fa = false pixels / pixels
 
-    all over the whole data set. A protocol says which pixels count as predicted (`binarise`) and which targets
-    as found (`match`). Nothing to find and nothing found counts as full agreement: iou, niou and f1 are then 1.
-    A ratio over nothing is NaN: precision without a predicted pixel, recall without an object pixel, pd without
-    a target, fa without a picture to count on.
+    all over the whole data set. A protocol says which pixels count as predicted (`binarise`). Nothing to find
+    and nothing found counts as full agreement: iou, niou and f1 are then 1. A ratio over nothing is NaN:
+    precision without a predicted pixel, recall without an object pixel.
 
     `update(probability, mask)` takes two (batch, 1, height, width) tensors; the mask's objects are what is
     above 0. Counts add up over batches and over processes.
@@ -40,37 +29,71 @@ class SegmentationProtocol(Metric):
 
     def __init__(self) -> None:
         super().__init__()
-        # TP, FP, FN, pictures, found, targets, false pixels, pixels
-        self.add_state("count", torch.zeros(8, dtype=torch.int64), dist_reduce_fx="sum")
+        # TP, FP, FN, pictures
+        self.add_state("count", torch.zeros(4, dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("iou_sum", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def binarise(self, probability: np.ndarray) -> np.ndarray:
         """The predicted pixels of one picture, a boolean (height, width)."""
         raise NotImplementedError
 
+    def update(self, probability: Tensor, mask: Tensor) -> None:
+        for p, m in pictures(probability, mask):
+            self.count_picture(p, self.binarise(p), m)
+
+    def count_picture(self, probability: np.ndarray, predicted: np.ndarray, mask: np.ndarray) -> None:
+        tp, fp, fn = (int(x.sum()) for x in (predicted & mask, predicted & ~mask, ~predicted & mask))
+        self.count += torch.tensor([tp, fp, fn, 1], device=self.count.device)
+        self.iou_sum += ratio(tp, tp + fp + fn, of_nothing=1.0)
+
+    def compute(self) -> dict[str, Tensor]:
+        tp, fp, fn, images = self.count.tolist()
+        values = {
+            "iou": ratio(tp, tp + fp + fn, of_nothing=1.0),
+            "niou": ratio(float(self.iou_sum), images),
+            "f1": ratio(2 * tp, 2 * tp + fp + fn, of_nothing=1.0),
+            "precision": ratio(tp, tp + fp),
+            "recall": ratio(tp, tp + fn),
+        }
+        return {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}
+
+
+class Targets(NamedTuple):
+    """Target-level counts of one picture."""
+
+    found: int
+    targets: int
+    false_pixels: int
+    pixels: int
+
+
+class TargetProtocol(PixelProtocol):
+    """The ratios of `PixelProtocol`, and those of small targets:
+
+        pd = found targets / targets   fa = false pixels / pixels
+
+    over the whole data set. A protocol says which targets count as found (`match`). pd without a target and fa
+    without a picture to count on are NaN.
+    """
+
+    target_count: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("target_count", torch.zeros(4, dtype=torch.int64), dist_reduce_fx="sum")
+
     def match(self, predicted: np.ndarray, mask: np.ndarray) -> Targets:
         """The target-level counts of one picture from its predicted pixels and its mask."""
         raise NotImplementedError
 
-    def update(self, probability: Tensor, mask: Tensor) -> None:
-        for p, m in pictures(probability, mask):
-            predicted = self.binarise(p)
-            tp, fp, fn = (int(x.sum()) for x in (predicted & m, predicted & ~m, ~predicted & m))
-            self.count += torch.tensor([tp, fp, fn, 1, *self.match(predicted, m)], device=self.count.device)
-            self.iou_sum += _ratio(tp, tp + fp + fn, of_nothing=1.0)
+    def count_picture(self, probability: np.ndarray, predicted: np.ndarray, mask: np.ndarray) -> None:
+        super().count_picture(probability, predicted, mask)
+        self.target_count += torch.tensor(self.match(predicted, mask), device=self.target_count.device)
 
     def compute(self) -> dict[str, Tensor]:
-        tp, fp, fn, images, found, targets, false_pixels, pixels = self.count.tolist()
-        values = {
-            "iou": _ratio(tp, tp + fp + fn, of_nothing=1.0),
-            "niou": _ratio(float(self.iou_sum), images),
-            "f1": _ratio(2 * tp, 2 * tp + fp + fn, of_nothing=1.0),
-            "precision": _ratio(tp, tp + fp),
-            "recall": _ratio(tp, tp + fn),
-            "pd": _ratio(found, targets),
-            "fa": _ratio(false_pixels, pixels),
-        }
-        return {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}
+        found, targets, false_pixels, pixels = self.target_count.tolist()
+        values = {"pd": ratio(found, targets), "fa": ratio(false_pixels, pixels)}
+        return super().compute() | {k: torch.tensor(v, dtype=torch.float64) for k, v in values.items()}
 
 
 def pictures(probability: Tensor, mask: Tensor) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -106,5 +129,5 @@ def relative_to_peak(probability: np.ndarray) -> np.ndarray:
     return probability / peak if peak > 0 else np.zeros_like(probability)
 
 
-def _ratio(part: float, whole: float, of_nothing: float = float("nan")) -> float:
+def ratio(part: float, whole: float, of_nothing: float = float("nan")) -> float:
     return part / whole if whole else of_nothing

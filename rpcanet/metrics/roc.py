@@ -18,7 +18,7 @@ class TargetROC(Metric):
         auc    = area under roc_pd over roc_fa, by trapezoids
 
     Pictures with an empty mask are left out; without any target the values are NaN. `update` takes what
-    `SegmentationProtocol.update` takes.
+    `PixelProtocol.update` takes.
 
     Source: evaluation of Wu et al., "RPCANet", WACV 2024, section 4.1.
 

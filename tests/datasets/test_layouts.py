@@ -1,53 +1,182 @@
-"""Data sets on disk: each published layout, and what is said where something is missing."""
+"""Data sets on disk: each published layout in its own byte formats, and what is said of a missing part."""
+
+import gzip
+import random
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
-from datasets import open_pictures
+from datasets import NAMES, PUBLISHED, open_pictures
+from datasets.catalogue import find_pairs, layout_of
+from datasets.files import read_names
+from datasets.layouts import SPLIT_FILES, SPLIT_FOLDERS
+
+LEVELS = np.arange(6 * 8, dtype=np.uint8).reshape(6, 8) + 9
+MASK = (LEVELS % 5 == 0).astype(np.uint8)
 
 
-def save(*paths):
-    for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(path), np.full((6, 8), 9, np.uint8))
+def place(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
-@pytest.fixture
-def sirst(tmp_path):
+def image(path, pixels=LEVELS):
+    cv2.imwrite(str(place(path)), pixels)
+
+
+def mask(path, value=255):
+    image(path, MASK * value)
+
+
+def palette(path, colours):
+    """A picture that holds MASK as indices into a palette."""
+    indexed = Image.fromarray(MASK, mode="P")
+    indexed.putpalette([level for colour in colours for level in colour])
+    indexed.save(place(path))
+
+
+def sirst(root):
     for name in ("Misc_1", "Misc_2"):
-        save(tmp_path / f"images/{name}.png", tmp_path / f"masks/{name}_pixels0.png")
-    (tmp_path / "idx_427").mkdir()
-    (tmp_path / "idx_427/test.txt").write_text("Misc_2\nMisc_1")
-    return tmp_path
+        image(root / f"images/{name}.png")
+        mask(root / f"masks/{name}_pixels0.png")
+    place(root / "idx_427/test.txt").write_text("Misc_2\nMisc_1")
 
 
-def test_sirst_in_the_order_of_its_split(sirst):
-    assert [picture.name for picture in open_pictures("sirst", "test", sirst)] == ["Misc_2", "Misc_1"]
+def nudt_sirst(root):
+    for name in ("000001", "000002"):
+        image(root / f"images/{name}.png")
+        mask(root / f"masks/{name}.png")
+    place(root / "50_50/train.txt").write_text("000002\n")
+    (root / "50_50/test.txt").write_text("000001\n")
 
 
-def test_sirst_unknown_split_names_those_there_are(sirst):
-    with pytest.raises(FileNotFoundError, match=r"train.txt: no such split file; .* there: test"):
-        open_pictures("sirst", "train", sirst)
+def irstd_1k(root):
+    for name in ("XDU0", "XDU1"):
+        image(root / f"images/{name}.png")
+        palette(root / f"masks/{name}.png", [(0, 0, 0), (0, 0, 1)])
+    place(root / "img_idx/train_IRSTD-1K.txt").write_text("XDU0.png\n")
+    (root / "img_idx/test_IRSTD-1K.txt").write_text("XDU1.png\n")
 
 
-@pytest.mark.parametrize("gone", ["images/Misc_1.png", "masks/Misc_1_pixels0.png"])
-def test_sirst_missing_file(sirst, gone):
-    (sirst / gone).unlink()
-    with pytest.raises(FileNotFoundError, match=f"{gone}: no such file, which idx_427/test.txt asks for"):
-        open_pictures("sirst", "test", sirst)
+def sirst_aug(root):
+    for split in ("trainval", "test"):
+        image(root / split / "images/000000.png")
+        mask(root / split / "masks/000000.png")
 
 
-def test_empty_split(sirst):
-    (sirst / "idx_427/test.txt").write_text("\n")
-    with pytest.raises(ValueError, match=r"test.txt: the split is empty"):
-        open_pictures("sirst", "test", sirst)
+def drive(root):
+    for folder, name in (("training", "21_training"), ("test", "01_test")):
+        levels = (LEVELS.astype(np.uint16) * 257)[..., None].repeat(3, axis=2)
+        image(root / folder / "images" / f"{name}.tif", levels)
+        palette(root / folder / "1st_manual" / f"{name[:2]}_manual1.gif", [(0, 0, 0), (255, 255, 255)])
+        mask(root / folder / "mask" / f"{name}_mask.png")
 
 
-def test_name_given_twice(sirst):
-    (sirst / "idx_427/test.txt").write_text("Misc_1\nMisc_1\n")
-    with pytest.raises(ValueError, match="'Misc_1' is named twice"):
-        open_pictures("sirst", "test", sirst)
+def stare(root):
+    for name in (*read_names(SPLIT_FILES / "stare_train.txt"), *read_names(SPLIT_FILES / "stare_test.txt")):
+        _, content = cv2.imencode(".ppm", LEVELS[..., None].repeat(3, axis=2))
+        place(root / f"stare-images/{name}.ppm.gz").write_bytes(gzip.compress(content.tobytes()))
+        image(root / f"labels-ah/{name}.ah.ppm", (MASK * 255)[..., None].repeat(3, axis=2))
+
+
+def chase_db1(root):
+    for name in (f"Image_{number:02d}{eye}" for number in range(1, 15) for eye in "LR"):
+        image(root / f"{name}.jpg")
+        mask(root / f"{name}_1stHO.png")
+        mask(root / f"{name}_2ndHO.png")
+
+
+def neu_seg(root):
+    for split, name in (("training", "000201"), ("test", "000001")):
+        image(root / f"images/{split}/{name}.jpg")
+        mask(root / f"annotations/{split}/{name}.png", value=3)
+
+
+def sd_saliency_900(root):
+    for name in (f"{kind}_{number}" for kind in ("In", "Pa", "Sc") for number in range(1, 301)):
+        image(root / f"Source Images/{name}.bmp")
+        mask(root / f"Ground truth/{name}.png")
+
+
+TREES = {
+    tree.__name__: tree
+    for tree in (sirst, nudt_sirst, irstd_1k, sirst_aug, drive, stare, chase_db1, neu_seg, sd_saliency_900)
+}
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_published_layout_is_read_and_recognised_on_sight(tmp_path, name):
+    TREES[name](tmp_path)
+    pictures = open_pictures(name, "test", tmp_path)
+    assert list(pictures.pairs) == list(open_pictures("folder", "test", tmp_path).pairs)
+    for picture in (pictures[0], pictures[len(pictures) - 1]):
+        assert np.abs(picture.image - LEVELS.astype(float)).max() <= (
+            3 if name in ("chase_db1", "neu_seg") else 1
+        )
+        assert np.array_equal(picture.mask, MASK)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_layout_of_the_rpcanet_authors_serves_every_data_set(tmp_path, name):
+    for split, stem in (("train", "a"), ("test", "b")):
+        image(tmp_path / split / f"images/{stem}.png")
+        mask(tmp_path / split / f"masks/{stem}.bmp")
+    assert [pair.name for pair in find_pairs(name, "test", tmp_path)] == ["b"]
+    assert [pair.name for pair in find_pairs(name, "trainval", tmp_path)] == ["a"]
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_train_and_test_share_no_picture(tmp_path, name):
+    TREES[name](tmp_path)
+    if name == "sirst":
+        (tmp_path / "idx_427/trainval.txt").write_text("Misc_1\n")
+        (tmp_path / "idx_427/test.txt").write_text("Misc_2\n")
+    train, test = (
+        {pair.image for pair in find_pairs(name, split, tmp_path)} for split in ("trainval", "test")
+    )
+    assert train
+    assert test
+    assert not train & test
+
+
+def test_splits_that_no_one_published_are_explicit():
+    counts = {path.stem: len(read_names(path)) for path in SPLIT_FILES.glob("*.txt")}
+    assert counts == {
+        "stare_train": 16,
+        "stare_test": 4,
+        "chase_db1_train": 20,
+        "chase_db1_test": 8,
+        "sd_saliency_900_train": 720,
+        "sd_saliency_900_test": 180,
+    }
+
+
+def test_the_saliency_split_is_drawn_from_seed_42():
+    draw, expected = random.Random(42), []
+    for kind in ("In", "Pa", "Sc"):
+        names = [f"{kind}_{number}" for number in range(1, 301)]
+        chosen = set(draw.sample(names, 60))
+        expected += [name for name in names if name in chosen]
+    assert read_names(SPLIT_FILES / "sd_saliency_900_test.txt") == expected
+
+
+def test_a_split_of_ones_own_comes_before_the_one_of_this_package(tmp_path):
+    chase_db1(tmp_path)
+    (tmp_path / "test.txt").write_text("Image_01L\n")
+    assert [pair.name for pair in find_pairs("chase_db1", "test", tmp_path)] == ["Image_01L"]
+
+
+def test_another_data_set_is_told_apart(tmp_path):
+    neu_seg(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"expected .*1st_manual.* found images/\{training,test\}"):
+        open_pictures("drive", "test", tmp_path)
+
+
+def test_order_is_that_of_the_split(tmp_path):
+    sirst(tmp_path)
+    assert [picture.name for picture in open_pictures("sirst", "test", tmp_path)] == ["Misc_2", "Misc_1"]
 
 
 @pytest.mark.reference
@@ -59,37 +188,46 @@ def test_real_sirst(reference_file):
     assert counts == {"trainval": 341, "train": 256, "val": 85, "test": 86}
 
 
+@pytest.mark.reference
+def test_real_neu_seg_loads_whole(reference_file):
+    root = reference_file("data/neu_seg")
+    for split, count in (("train", 3630), ("test", 840)):
+        pictures = open_pictures("neu_seg", split, root)
+        assert len(pictures) == count
+        for image, mask, _ in (pictures[index] for index in range(count)):
+            assert image.shape == mask.shape == (200, 200)
+            assert mask.any()
+
+
 def test_folder_with_a_folder_for_each_split(tmp_path):
-    save(tmp_path / "train/images/b.png", tmp_path / "train/masks/b.bmp")
-    save(tmp_path / "train/images/a.tif", tmp_path / "train/masks/a.png")
+    image(tmp_path / "train/images/b.png")
+    mask(tmp_path / "train/masks/b.bmp")
+    image(tmp_path / "train/images/a.tif")
+    mask(tmp_path / "train/masks/a.png")
+    assert layout_of("folder", tmp_path) is SPLIT_FOLDERS
     assert [picture.name for picture in open_pictures("folder", "train", tmp_path)] == ["a", "b"]
 
 
 def test_folder_with_a_split_file(tmp_path):
     for name in "abc":
-        save(tmp_path / f"images/{name}.png", tmp_path / f"masks/{name}.png")
+        image(tmp_path / f"images/{name}.png")
+        mask(tmp_path / f"masks/{name}.png")
     (tmp_path / "val.txt").write_text("c\na\n")
     assert [picture.name for picture in open_pictures("folder", "val", tmp_path)] == ["c", "a"]
-    (tmp_path / "val.txt").write_text("d\n")
-    with pytest.raises(FileNotFoundError, match=r"no picture 'd', which val.txt names"):
-        open_pictures("folder", "val", tmp_path)
 
 
 @pytest.mark.parametrize(
     ("there", "message"),
     [
         (["test/images/a.png"], r"masks: no such folder"),
-        (["test/images/a.png", "test/masks/b.png"], r"images/a.png: no mask of that name"),
-        (
-            ["test/images/a.png", "test/masks/a.png", "test/masks/b.png"],
-            r"masks/b.png: no image of that name",
-        ),
         (["test/images/a.png", "test/images/a.bmp", "test/masks/a.png"], "a second picture named 'a'"),
-        (["other/a.png"], "expected test/images and test/masks, or images, masks and test.txt"),
+        (["other/a.png"], r"expected .*SPLIT.txt.*\{images,masks\}.* found other"),
+        (["train/images/a.png", "train/masks/a.png"], "no split 'test'; folders found there: train"),
     ],
 )
 def test_folder_with_a_fault(tmp_path, there, message):
-    save(*(tmp_path / path for path in there))
+    for path in there:
+        image(tmp_path / path)
     with pytest.raises((FileNotFoundError, ValueError), match=message):
         open_pictures("folder", "test", tmp_path)
 
@@ -103,7 +241,7 @@ def test_folder_without_pictures(tmp_path):
 @pytest.mark.parametrize(
     ("name", "root", "message"),
     [
-        ("coco", None, "name must be one of synthetic, sirst, folder"),
+        ("coco", None, f"name must be one of {', '.join(NAMES)}"),
         ("sirst", None, "root is missing"),
         ("sirst", "nowhere", "nowhere: no such folder; expected the root"),
     ],

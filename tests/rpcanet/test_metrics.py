@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy import integrate, ndimage
 
-from rpcanet.metrics import CentroidProtocol, OverlapProtocol, TargetROC, protocol
+from rpcanet.metrics import PROTOCOLS, CentroidProtocol, OverlapProtocol, TargetROC, protocol
 
 EIGHT = np.ones((3, 3))
 
@@ -137,7 +137,7 @@ def test_roc_equals_a_plain_loop():
     assert result["auc"].item() == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("name", ["overlap", "centroid"])
+@pytest.mark.parametrize("name", PROTOCOLS)
 def test_batches_accumulate(name):
     probability, mask = scenes()
     whole = values(protocol(name), (probability, mask))
@@ -182,3 +182,75 @@ def test_wrong_shapes_and_nan_are_refused():
         OverlapProtocol().update(torch.full((1, 1, 4, 4), torch.nan), torch.zeros(1, 1, 4, 4))
     with pytest.raises(ValueError, match="protocol must be one of overlap, centroid"):
         protocol("coco")
+
+
+def vessel_numbers(probability, mask):
+    """One picture's numbers by scikit-learn."""
+    from sklearn import metrics
+
+    p, m = probability.numpy().ravel(), mask.numpy().ravel() > 0
+    predicted = p > 0.5
+    return {
+        "accuracy": metrics.accuracy_score(m, predicted),
+        "sensitivity": metrics.recall_score(m, predicted),
+        "specificity": metrics.recall_score(~m, ~predicted),
+        "precision": metrics.precision_score(m, predicted),
+        "f1": metrics.f1_score(m, predicted),
+        "iou": metrics.jaccard_score(m, predicted),
+        "auc": metrics.roc_auc_score(m, p),
+    }
+
+
+def test_vessel_numbers_are_scikit_learns_averaged_over_pictures():
+    probability, mask = scenes()
+    probability = (8 * probability).round() / 8  # ties
+    each = [vessel_numbers(p, m) for p, m in zip(probability, mask, strict=True)]
+    expected = {name: np.mean([numbers[name] for numbers in each]) for name in each[0]}
+    assert values(protocol("vessel"), (probability, mask)) == pytest.approx(expected, abs=1e-12)
+
+
+def test_vessel_pictures_without_a_class_are_left_out_of_that_mean():
+    mask = picture((2, 2, 2, 2))
+    found = values(protocol("vessel"), (0.9 * mask, mask), (picture(), picture()))
+    assert found == dict.fromkeys(found, 1.0)
+
+
+def test_vessel_threshold_is_one_half():
+    mask = picture((2, 2, 2, 2))
+    assert values(protocol("vessel"), (0.5 * mask, mask))["sensitivity"] == 0
+
+
+def test_defect_pixels_count_as_in_overlap():
+    probability, mask = scenes()
+    overlap, defect = (values(protocol(name), (probability, mask)) for name in ("overlap", "defect"))
+    for name in ("iou", "niou", "f1", "precision", "recall"):
+        assert defect[name] == overlap[name]
+
+
+def test_structure_measure_and_mae_by_hand():
+    """Half the picture is object and the map says 1/2 everywhere."""
+    mask = picture((0, 0, 20, 10))
+    found = values(protocol("defect"), (torch.full((1, 1, 20, 20), 0.5), mask))
+    # Object similarity: 2 x 1/2 / (1/4 + 1) in both classes. Region similarity: the centroid splits at column 5;
+    # left of it, a quarter of the picture, map and mask are constant (1); right of it the mask is not (0).
+    assert found["mae"] == 0.5
+    assert found["smeasure"] == pytest.approx(0.5 * 0.8 + 0.5 * 0.25)
+
+
+def test_structure_measure_is_pysodmetrics_on_the_map_as_it_is():
+    from py_sod_metrics import MAE, Smeasure
+
+    probability, mask = scenes()
+    structure, error = Smeasure(), MAE()
+    for p, m in zip(probability[:, 0].numpy(), mask[:, 0].numpy() > 0, strict=True):
+        structure.step(p.astype(np.float64), m, normalize=False)
+        error.step(p.astype(np.float64), m, normalize=False)
+    found = values(protocol("defect"), (probability, mask))
+    assert found["smeasure"] == pytest.approx(structure.get_results()["sm"])
+    assert found["mae"] == pytest.approx(error.get_results()["mae"])
+
+
+@pytest.mark.parametrize("row", [0, 19])
+def test_structure_measure_of_an_object_at_the_border_is_finite(row):
+    mask = picture((row, 0, 1, 20))
+    assert values(protocol("defect"), (mask, mask))["smeasure"] == pytest.approx(1)

@@ -53,10 +53,12 @@ def test_evaluate_prints_a_table_and_writes_json(weights, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "IoU" in done.stdout
     numbers = json.loads(out.read_text())
-    settings = numbers.pop("settings")
+    settings, network, seconds = (numbers.pop(name) for name in ("settings", "network", "seconds"))
     assert list(numbers) == ["iou", "niou", "f1", "precision", "recall", "pd", "fa", "auc"]
     assert all(0 <= value <= 1 for value in numbers.values())
     assert settings["protocol"] == "overlap"
+    assert network["stages"] > 0
+    assert seconds > 0
 
 
 def test_predict_writes_each_picture_at_its_own_size(weights, tmp_path):

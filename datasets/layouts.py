@@ -1,0 +1,173 @@
+"""How each data set lies on disk, as its authors publish it: from a root and a split to pairs of files."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from datasets.files import Pair, by_stem, matched, pictures_by_stem, read_names
+
+SPLIT_FILES = Path(__file__).parent / "splits"
+# What stands for a split where it has no folder or list of its own name.
+SYNONYMS = {
+    "train": ("train", "training", "trainval"),
+    "trainval": ("trainval", "train", "training"),
+    "val": ("val", "validation"),
+    "test": ("test", "testing"),
+}
+
+
+class Layout(NamedTuple):
+    """One way to lay out a data set.
+
+    expected: its folders and files, in words.  found: whether a root looks like it.  pairs: the pairs of a split.
+    """
+
+    expected: str
+    found: Callable[[Path], bool]
+    pairs: Callable[[Path, str], list[Pair]]
+
+
+def split_folder(parent: Path, split: str) -> Path:
+    """The folder of `parent` that holds a split; train and trainval are one where there is but one of them."""
+    for name in SYNONYMS.get(split, (split,)):
+        if (parent / name).is_dir():
+            return parent / name
+    there = sorted(path.name for path in parent.iterdir() if path.is_dir())
+    raise FileNotFoundError(
+        f"{parent}: no split {split!r}; folders found there: {', '.join(there) or 'none'}"
+    )
+
+
+def find_list(root: Path, split: str) -> Path | None:
+    """The list of a split's names: SPLIT.txt in the root or one folder below, or SPLIT_ANYTHING.txt there."""
+    for name in SYNONYMS.get(split, (split,)):
+        found = [
+            path
+            for pattern in (f"{name}.txt", f"*/{name}.txt", f"*/{name}_*.txt")
+            for path in root.glob(pattern)
+        ]
+        if len(found) > 1:
+            raise ValueError(f"{found[1]}: a second list of the split {split!r} beside {found[0]}; keep one")
+        if found:
+            return found[0]
+    return None
+
+
+def folder_pairs(root: Path, split: str) -> list[Pair]:
+    """`SPLIT/images` and `SPLIT/masks`, with names that agree up to the ending."""
+    folder = split_folder(root, split)
+    return matched(folder / "images", folder / "masks")
+
+
+def listed_pairs(root: Path, split: str) -> list[Pair]:
+    """`images` and `masks` of equal name (or NAME_pixels0), and a list of names for each split."""
+    names_file = find_list(root, split)
+    if names_file is None:
+        there = sorted(path.stem for path in [*root.glob("*.txt"), *root.glob("*/*.txt")])
+        raise FileNotFoundError(
+            f"{root}: no split file {split}.txt; splits found there: {', '.join(there) or 'none'}"
+        )
+    image_of, mask_of = pictures_by_stem(root / "images"), pictures_by_stem(root / "masks", _without_pixels)
+    return _chosen(names_file, image_of, mask_of, root / "images", root / "masks")
+
+
+def drive_pairs(root: Path, split: str) -> list[Pair]:
+    """DRIVE: `{training,test}/images/21_training.tif` with `1st_manual/21_manual1.gif`."""
+    folder = split_folder(root, split)
+    return matched(folder / "images", folder / "1st_manual", key=lambda name: name.split("_")[0])
+
+
+def stare_pairs(root: Path, split: str) -> list[Pair]:
+    """STARE: `im0001.ppm[.gz]` in one folder, the first observer's `im0001.ah.ppm[.gz]` in another."""
+    images = by_stem(
+        path for path in root.rglob("im*.ppm*") if path.name.count(".ppm") and not _observer(path)
+    )
+    masks = by_stem(root.rglob("im*.ah.ppm*"), key=lambda name: name.removesuffix(".ah"))
+    return _chosen(_names_file(root, "stare", split), images, masks, root, root)
+
+
+def chase_pairs(root: Path, split: str) -> list[Pair]:
+    """CHASE_DB1: `Image_01L.jpg` and the first observer's `Image_01L_1stHO.png`."""
+    images = by_stem(root.rglob("Image_*.jpg"))
+    masks = by_stem(root.rglob("Image_*_1stHO.png"), key=lambda name: name.removesuffix("_1stHO"))
+    return _chosen(_names_file(root, "chase_db1", split), images, masks, root, root)
+
+
+def neu_seg_pairs(root: Path, split: str) -> list[Pair]:
+    """NEU-Seg: `images/{training,test}/*.jpg` and `annotations/{training,test}/*.png`."""
+    return matched(split_folder(root / "images", split), split_folder(root / "annotations", split))
+
+
+def sd_saliency_pairs(root: Path, split: str) -> list[Pair]:
+    """SD-saliency-900: `Source Images/*.bmp` and `Ground truth/*.png`."""
+    images, masks = root / "Source Images", root / "Ground truth"
+    names_file = _names_file(root, "sd_saliency_900", split)
+    return _chosen(names_file, pictures_by_stem(images), pictures_by_stem(masks), images, masks)
+
+
+SPLIT_FOLDERS = Layout(
+    "{train,trainval,val,test}/{images,masks}/NAME.*",
+    lambda root: any(root.glob("*/images")),
+    folder_pairs,
+)
+LISTED = Layout(
+    "images/NAME.*, masks/NAME.* (or NAME_pixels0.*) and one list of names for each split, SPLIT.txt",
+    lambda root: (root / "images").is_dir() and (root / "masks").is_dir(),
+    listed_pairs,
+)
+DRIVE = Layout(
+    "{training,test}/images/21_training.tif, {training,test}/1st_manual/21_manual1.gif",
+    lambda root: any(root.glob("*/1st_manual")),
+    drive_pairs,
+)
+STARE = Layout(
+    "im0001.ppm[.gz] and im0001.ah.ppm[.gz], in one folder or two",
+    lambda root: any(root.rglob("im*.ah.ppm*")),
+    stare_pairs,
+)
+CHASE_DB1 = Layout(
+    "Image_01L.jpg and Image_01L_1stHO.png",
+    lambda root: any(root.rglob("Image_*_1stHO.png")),
+    chase_pairs,
+)
+NEU_SEG = Layout(
+    "images/{training,test}/NAME.jpg and annotations/{training,test}/NAME.png",
+    lambda root: (root / "images").is_dir() and (root / "annotations").is_dir(),
+    neu_seg_pairs,
+)
+SD_SALIENCY_900 = Layout(
+    "Source Images/NAME.bmp and Ground truth/NAME.png",
+    lambda root: (root / "Source Images").is_dir(),
+    sd_saliency_pairs,
+)
+# From the most particular to the most general.
+LAYOUTS = (DRIVE, NEU_SEG, SD_SALIENCY_900, STARE, CHASE_DB1, LISTED, SPLIT_FOLDERS)
+
+
+def _without_pixels(name: str) -> str:
+    return name.removesuffix("_pixels0")
+
+
+def _observer(path: Path) -> bool:
+    """Whether a STARE file is a label: im0001.ah.ppm or im0001.vk.ppm."""
+    return path.name.split(".")[1] in ("ah", "vk")
+
+
+def _names_file(root: Path, name: str, split: str) -> Path:
+    """The root's own list of a split, else the one that comes with this package."""
+    own = find_list(root, split)
+    return own or SPLIT_FILES / f"{name}_{'train' if split == 'trainval' else split}.txt"
+
+
+def _chosen(
+    names_file: Path, image_of: dict[str, Path], mask_of: dict[str, Path], images: Path, masks: Path
+) -> list[Pair]:
+    """The pairs that a split file names, in its order."""
+
+    def pair(name: str) -> Pair:
+        image, mask = image_of.get(name, images / f"{name}.*"), mask_of.get(name, masks / f"{name}.*")
+        missing = [str(path) for path, there in ((image, image_of), (mask, mask_of)) if name not in there]
+        fault = f"{missing[0]}: no such file, which {names_file} names" if missing else ""
+        return Pair(image, mask, name, fault)
+
+    return [pair(name) for name in read_names(names_file)]

@@ -1,0 +1,77 @@
+"""The papers' protocol for retinal vessels, "vessel": every pixel of each picture, then the mean over pictures."""
+
+import numpy as np
+import torch
+from scipy.stats import rankdata
+from torch import Tensor
+from torchmetrics import Metric
+
+from rpcanet.metrics.protocol import pictures, ratio
+
+NAMES = ("accuracy", "sensitivity", "specificity", "precision", "f1", "iou", "auc")
+
+
+class VesselProtocol(Metric):
+    """accuracy, sensitivity, specificity, precision, f1, iou and auc, each the mean over pictures.
+
+        accuracy = (TP + TN) / pixels   sensitivity = TP / (TP + FN)   specificity = TN / (TN + FP)
+        precision = TP / (TP + FP)      f1 = 2 TP / (2 TP + FP + FN)   iou = TP / (TP + FP + FN)
+        auc = P(p at a vessel pixel > p at another) + P(both equal) / 2
+
+    within a picture; a pixel is predicted when p > 0.5. auc is the exact area under the ROC curve of all the
+    thresholds there are. A picture for which a ratio is over nothing is left out of that ratio's mean;
+    nothing to find and nothing found counts as f1 = iou = 1. `update` takes what `PixelProtocol.update` takes.
+
+    Source: evaluation of Wu et al., "RPCANet++", 2025 (whose column "Spe" is in fact precision).
+
+    >>> protocol = VesselProtocol()
+    >>> protocol.update(torch.tensor([[[[0.9, 0.2, 0.6]]]]), torch.tensor([[[[1, 0, 0]]]]))
+    >>> [round(value.item(), 3) for value in protocol.compute().values()]
+    [0.667, 1.0, 0.5, 0.5, 0.667, 0.5, 1.0]
+    """
+
+    full_state_update = False
+    total: Tensor
+    defined: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.zeros(len(NAMES), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("defined", torch.zeros(len(NAMES), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, probability: Tensor, mask: Tensor) -> None:
+        for p, m in pictures(probability, mask):
+            values = torch.tensor(_of_picture(p, m), dtype=torch.float64, device=self.total.device)
+            self.total += values.nan_to_num(0.0)
+            self.defined += ~values.isnan()
+
+    def compute(self) -> dict[str, Tensor]:
+        return dict(zip(NAMES, self.total / self.defined, strict=True))
+
+
+def _of_picture(probability: np.ndarray, mask: np.ndarray) -> list[float]:
+    """The numbers of one picture in the order of NAMES; NaN where one is over nothing."""
+    predicted = probability > 0.5
+    counts = (predicted & mask, predicted & ~mask, ~predicted & mask, ~predicted & ~mask)
+    tp, fp, fn, tn = (int(x.sum()) for x in counts)
+    return [
+        ratio(tp + tn, mask.size),
+        ratio(tp, tp + fn),
+        ratio(tn, tn + fp),
+        ratio(tp, tp + fp),
+        ratio(2 * tp, 2 * tp + fp + fn, of_nothing=1.0),
+        ratio(tp, tp + fp + fn, of_nothing=1.0),
+        roc_auc(probability, mask),
+    ]
+
+
+def roc_auc(probability: np.ndarray, mask: np.ndarray) -> float:
+    """Exact area under the ROC curve by the ranks of the positives (Mann-Whitney); NaN where a class is missing.
+
+    >>> roc_auc(np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True]))
+    0.75
+    """
+    positives = int(mask.sum())
+    ranks = rankdata(probability, axis=None)[mask.ravel()]
+    wins = float(ranks.sum()) - positives * (positives + 1) / 2
+    return ratio(wins, positives * (mask.size - positives))

@@ -1,0 +1,168 @@
+"""Classical methods, bad data and whole pictures from the command lines."""
+
+import json
+import sys
+from importlib import import_module
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from evaluate import Evaluation, evaluate
+from predict import Prediction, predict
+
+import rpcanet
+from datasets.video import VideoFile, read_video
+
+
+def command(monkeypatch, tool, *arguments):
+    monkeypatch.setattr(sys, "argv", [f"{tool}.py", *map(str, arguments)])
+    import_module(tool).main()
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Three pictures with a bright square, one of them corrupted and one without any object."""
+    for folder in ("images", "masks"):
+        (tmp_path / "test" / folder).mkdir(parents=True)
+    mask = np.zeros((60, 80), np.uint8)
+    mask[20:23, 30:33] = 255
+    ramp = np.tile(np.arange(80, dtype=np.uint8), (60, 1))
+    for name in ("a", "broken", "empty"):
+        cv2.imwrite(str(tmp_path / f"test/images/{name}.png"), ramp + mask // 2)
+        cv2.imwrite(str(tmp_path / f"test/masks/{name}.png"), mask)
+    (tmp_path / "test/images/broken.png").write_bytes(b"nothing")
+    cv2.imwrite(str(tmp_path / "test/masks/empty.png"), 0 * mask)
+    return tmp_path
+
+
+@pytest.mark.parametrize("method", ["pcp", "pssv", "ipi"])
+def test_methods_find_a_square_on_a_ramp(tree, method):
+    values = evaluate(Evaluation("folder", method=method, root=str(tree), size=0, skip_bad=True))
+    assert values["pd"] == 1
+    assert values["iou"] > 0.8
+
+
+def test_skip_bad_lists_what_was_left_out_and_the_json_names_the_method(tree, monkeypatch, capsys):
+    out = tree / "numbers.json"
+    options = ("--method", "pcp", "--dataset", "folder", "--root", tree, "--size", "0", "--json", out)
+    command(monkeypatch, "evaluate", *options, "--skip-bad")
+    said = capsys.readouterr().out
+    assert "Left out 2 bad pictures:" in said
+    assert "broken.png: not a readable picture" in " ".join(said.split())
+    assert "empty.png: the mask is empty" in " ".join(said.split())
+    settings = json.loads(out.read_text())["settings"]
+    assert settings["method"] == "pcp"
+    assert settings["protocol"] == "overlap"
+
+
+def test_bad_data_ends_the_evaluation_with_one_line(tree, monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        command(monkeypatch, "evaluate", "--method", "pcp", "--dataset", "folder", "--root", tree)
+    assert "broken.png: not a readable picture" in " ".join(capsys.readouterr().err.split())
+
+
+def test_bad_data_ends_a_training_with_one_line(tree, monkeypatch, capsys):
+    (tree / "test").rename(tree / "train")
+    options = ("--data.name=folder", f"--data.root={tree}", "--data.validation_split=train")
+    small = ("--network.stages=1", "--network.channels=4", "--data.size=32", "--data.batch_size=3")
+    with pytest.raises(SystemExit):
+        command(monkeypatch, "train", *options, *small, "--machine.accelerator=cpu", f"--out={tree / 'run'}")
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith("train.py: error: ")
+    assert "broken.png: not a readable picture" in said or "empty.png: the mask is empty" in said
+    assert "Traceback" not in said
+
+
+def test_weights_or_a_method(tree):
+    with pytest.raises(ValueError, match="expected one of --weights and --method"):
+        evaluate(Evaluation("folder", root=str(tree)))
+    with pytest.raises(ValueError, match="expected one of --weights and --method"):
+        predict(Prediction([str(tree / "test/images/a.png")], out=str(tree / "out")))
+
+
+def test_predict_with_a_method_and_skip_bad(tree, capsys):
+    written = predict(
+        Prediction(
+            [str(tree / "test/images")], out=str(tree / "out"), method="ipi", panels=True, skip_bad=True
+        )
+    )
+    assert len(written) == 6
+    assert "Left out 1 bad pictures:" in capsys.readouterr().out
+    mask = cv2.imread(str(tree / "out/a_mask.png"), 0)
+    assert np.array_equal(mask > 0, cv2.imread(str(tree / "test/masks/a.png"), 0) > 0)
+
+
+def test_video_splits_into_what_stays_and_what_moves(tmp_path):
+    background = np.tile(np.linspace(40, 200, 64).astype(np.uint8), (48, 1))
+    frames = np.repeat(background[None], 30, axis=0)
+    truth = np.zeros(frames.shape, bool)
+    for k in range(30):
+        truth[k, 10:18, 2 * k : 2 * k + 4] = True
+    frames[truth] = 250
+    with VideoFile(tmp_path / "walk.avi", 10.0, (48, 64)) as file:
+        file.write(frames)
+    assert (
+        len(predict(Prediction([str(tmp_path / "walk.avi")], out=str(tmp_path), method="pcp", block=16))) == 3
+    )
+    stays, mask = (
+        np.concatenate(list(read_video(tmp_path / f"walk_{kind}.avi"))) for kind in ("background", "mask")
+    )
+    assert stays.shape == mask.shape == frames.shape
+    assert np.abs(stays.astype(float) - background).mean() < 3
+    found = mask > 128
+    assert (found & truth).sum() > 0.7 * (found | truth).sum()
+
+
+def test_a_video_asks_for_a_method_that_splits_videos(tmp_path):
+    with VideoFile(tmp_path / "walk.avi", 10.0, (48, 64)) as file:
+        file.write(np.zeros((2, 48, 64), np.uint8))
+    with pytest.raises(ValueError, match=r"walk.avi: a video is split by --method pcp, pssv, wnnm"):
+        predict(Prediction([str(tmp_path / "walk.avi")], out=str(tmp_path), method="ipi"))
+
+
+def test_trained_on_crops_is_evaluated_on_whole_pictures_by_the_vessel_protocol(tmp_path):
+    for split in ("train", "test"):
+        for folder in ("images", "masks"):
+            (tmp_path / split / folder).mkdir(parents=True)
+        for name, shape in (("a", (45, 70)), ("b", (52, 61))):
+            pixels = np.random.default_rng(0).integers(0, 2, shape, dtype=np.uint8)
+            cv2.imwrite(str(tmp_path / split / f"images/{name}.png"), 200 * pixels)
+            cv2.imwrite(str(tmp_path / split / f"masks/{name}.png"), 255 * pixels)
+    from train import configuration_from, parser, train
+
+    network = ["--network.stages=1", "--network.channels=4", "--recipe.epochs=1", "--recipe.protocol=vessel"]
+    data = [
+        "--data.name=folder",
+        f"--data.root={tmp_path}",
+        "--data.validation_split=test",
+        "--data.workers=0",
+    ]
+    crops = ["--data.size=32", "--data.crop=true", "--data.batch_size=2", "--machine.accelerator=cpu"]
+    train(configuration_from(parser().parse_args([*network, *data, *crops])), tmp_path / "run")
+    weights = str(tmp_path / "run/best.safetensors")
+    whole = evaluate(Evaluation("folder", weights, root=str(tmp_path), protocol="vessel"))
+    assert list(whole) == ["accuracy", "sensitivity", "specificity", "precision", "f1", "iou", "auc"]
+    net = rpcanet.load_weights(weights)
+    with torch.inference_mode():
+        picture = torch.zeros(1, 1, 64, 96)
+        levels = cv2.imread(str(tmp_path / "test/images/a.png"), 0)
+        picture[0, 0, :45, :70] = torch.from_numpy(levels / 255.0)
+        expected = net(picture).object[..., :45, :70]
+        found = rpcanet.evaluation.answer(net, picture[..., :45, :70], "vessel").object
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.reference
+def test_a_network_over_neu_seg_in_one_command(reference_file, tmp_path, monkeypatch):
+    weights, out = tmp_path / "net.safetensors", tmp_path / "numbers.json"
+    rpcanet.save_weights(rpcanet.build("rpcanet", stages=1, channels=4), weights, {"data": {"size": 32}})
+    root = reference_file("data/neu_seg")
+    command(
+        monkeypatch, "evaluate", "--weights", weights, "--dataset", "neu_seg", "--root", root, "--json", out
+    )
+    numbers = json.loads(out.read_text())
+    assert {"smeasure", "mae", "iou", "f1"} < numbers.keys()
+    assert 0 < numbers["smeasure"] < 1
+    assert numbers["settings"]["protocol"] == "defect"
+    assert numbers["network"]["stages"] == 1

@@ -1,0 +1,81 @@
+"""The README's tables are made of JSON files, and of nothing else."""
+
+import json
+from pathlib import Path
+
+import pytest
+from results_table import BEGIN, END, RESULTS, collected, replaced
+
+from datasets import PUBLISHED
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def result(**changes):
+    settings = {"dataset": "sirst", "weights": None, "method": "ipi", "root": "/data", "split": "test"}
+    values = {"iou": 0.421, "niou": None, "f1": 0.5, "pd": 0.9, "fa": 2.7e-5, "auc": 0.99}
+    return {
+        **values,
+        "seconds": 12.3,
+        "network": changes.pop("network", None),
+        "settings": settings | {"size": 256} | changes,
+    }
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "published.json").write_text((RESULTS / "published.json").read_text())
+
+    def with_results(*results):
+        for index, content in enumerate(results):
+            (tmp_path / f"{index}.json").write_text(json.dumps(content))
+        return collected(tmp_path)
+
+    return with_results
+
+
+def test_a_result_is_a_row_with_its_command(folder):
+    text = folder(result())
+    assert (
+        "| IPI | 256 | 42.10 | undefined | 50.00 | 90.00 | 2.70 | 0.9900 | 12 | "
+        "`tools/evaluate.py --method ipi --dataset sirst --root DIR` |"
+    ) in text
+    assert text.count("IPI | 256") == 1
+
+
+def test_a_network_trained_by_a_recipe_names_both_commands(folder):
+    training = {"data": {"size": 128}, "recipe": {"epochs": 24}}
+    network = {"name": "rpcanet", "stages": 3, "channels": 8, "training": training}
+    weights = "runs/sirst_small/best.safetensors"
+    text = folder(result(weights=weights, method=None, size=128, network=network))
+    assert "| RPCANet of 3 stages and 8 channels, 24 epochs | 128 |" in text
+    assert (
+        "`tools/train.py --config tools/configs/sirst_small.yaml --data.root DIR --out runs/sirst_small; "
+        "tools/evaluate.py --weights runs/sirst_small/best.safetensors --dataset sirst --root DIR`"
+    ) in text
+
+
+def test_what_was_not_run_says_so(folder):
+    text = folder(result())
+    for data in PUBLISHED.values():
+        assert f"**{data.title}**" in text
+    assert "| IPI |  |" in text  # on the other data sets
+    assert "not run: `tools/evaluate.py --method pcp --dataset sirst --root DIR`" in text
+    assert "not run: `tools/train.py --config tools/configs/drive.yaml --network.stages 9" in text
+
+
+def test_published_numbers_are_those_of_the_papers(folder):
+    text = folder()
+    assert "| RPCANet++ S6, as published |  | 74.76 |  | 85.47 | 100 | 10.77 |  |  |  |" in text
+    assert "| RPCANet++ S9, as published |  | 86.84 | 0.0276 | 80.1 | 88.95 |  |  |" in text
+
+
+def test_only_what_lies_between_the_marks_is_replaced():
+    assert replaced(f"a {BEGIN} old {END} b", "new") == f"a {BEGIN}\n\nnew\n\n{END} b"
+    with pytest.raises(ValueError, match="expected the marks"):
+        replaced("a b", "new")
+
+
+def test_the_readme_is_up_to_date():
+    text = README.read_text(encoding="utf-8")
+    assert replaced(text, collected(RESULTS)) == text
