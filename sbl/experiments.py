@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import torch
@@ -80,7 +81,8 @@ class SyntheticExperiment:
     Trials are drawn on the CPU and solved on `device`.
 
     >>> experiment = SyntheticExperiment(rows=(4, 5), columns=(6, 6), sparsity=2)
-    >>> sorted(experiment.run("OLS", 20.0, seed=0, trials=range(2)))
+    >>> [scores] = experiment.run("OLS", [20.0], seed=0, trials=range(2))
+    >>> sorted(scores)
     ['iterations', 'nmse', 'seconds', 'srr']
     """
 
@@ -90,19 +92,19 @@ class SyntheticExperiment:
     known_noise: bool = True
     device: str = "cpu"
 
-    def run(self, estimator: str, snr_db: float, seed: int, trials: range) -> Scores:
-        """Scores of each trial; seconds are the batch's, divided evenly."""
+    def run(self, estimator: str, snrs_db: Sequence[float], seed: int, trials: range) -> list[Scores]:
+        """Scores of each trial at each SNR, solved in one batch, whose seconds are divided evenly."""
         problem = _draw_synthetic_trials(self, seed, trials)
-        y, s2 = observe(problem.clean, problem.noise, snr_db)
+        y, s2 = observe(problem.clean, problem.noise, _column(snrs_db))
         method = OracleLS(problem.support) if estimator == "OLS" else SYNTHETIC_ESTIMATORS[estimator]
         estimate, seconds = _timed(method, problem.factors, y, s2 if self.known_noise else None)
         dims = len(self.rows)
-        return {
-            "nmse": nmse(estimate.mean, problem.x, dims).tolist(),
-            "srr": support_recovery_rate(estimate.mean, problem.x, dims).tolist(),
-            "iterations": estimate.iterations.tolist(),
-            "seconds": [seconds / len(trials)] * len(trials),
-        }
+        return _scores(
+            nmse=nmse(estimate.mean, problem.x, dims),
+            srr=support_recovery_rate(estimate.mean, problem.x, dims),
+            iterations=estimate.iterations,
+            seconds=torch.full_like(s2, seconds / s2.numel()),
+        )
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,8 @@ class IRSExperiment:
     Pilots and patterns are drawn once for the run, or anew for each trial if `fresh_training`. Trials are
     drawn on the CPU and solved on `device`.
 
-    >>> sorted(IRSExperiment().run("KOMP", 20.0, seed=0, trials=range(2)))
+    >>> [scores] = IRSExperiment().run("KOMP", [20.0], seed=0, trials=range(2))
+    >>> sorted(scores)
     ['iterations', 'nmse', 'seconds', 'ser']
     """
 
@@ -120,21 +123,39 @@ class IRSExperiment:
     fresh_training: bool = False
     device: str = "cpu"
 
-    def run(self, estimator: str, snr_db: float, seed: int, trials: range) -> Scores:
-        """Scores of each trial; seconds are the batch's, divided evenly."""
+    def run(self, estimator: str, snrs_db: Sequence[float], seed: int, trials: range) -> list[Scores]:
+        """Scores of each trial at each SNR, solved in one batch, whose seconds are divided evenly."""
         drawn = _draw_channels(self, seed, trials)
-        y, s2 = observe(drawn.clean, drawn.noise, snr_db)
-        method = IRS_ESTIMATORS[estimator]
-        if estimator == "SVD" and snr_db >= SVD_PRUNES_FROM_DB:
-            method = SVDKroSBL(floor=1e-4)
-        estimate, seconds = _timed(method, self.system.factors(drawn.training), y, s2)
-        found = self.system.channel_of(estimate.mean, drawn.training)
-        return {
-            "nmse": channel_nmse(found, drawn.cascade).tolist(),
-            "ser": symbol_error_rate(found, drawn.cascade, snr_db).tolist(),
-            "iterations": estimate.iterations.tolist(),
-            "seconds": [seconds / len(trials)] * len(trials),
-        }
+        scores = []
+        for method, group in groupby(snrs_db, partial(_irs_method, estimator)):
+            snr_db = _column(list(group))
+            y, s2 = observe(drawn.clean, drawn.noise, snr_db)
+            estimate, seconds = _timed(method, self.system.factors(drawn.training), y, s2)
+            found = self.system.channel_of(estimate.mean, drawn.training)
+            scores += _scores(
+                nmse=channel_nmse(found, drawn.cascade),
+                ser=symbol_error_rate(found, drawn.cascade, snr_db),
+                iterations=estimate.iterations,
+                seconds=torch.full_like(s2, seconds / s2.numel()),
+            )
+        return scores
+
+
+def _irs_method(estimator: str, snr_db: float) -> Estimator:
+    if estimator == "SVD" and snr_db >= SVD_PRUNES_FROM_DB:
+        return SVDKroSBL(floor=1e-4)
+    return IRS_ESTIMATORS[estimator]
+
+
+def _column(snrs_db: Sequence[float]) -> Tensor:
+    """(SNRs, 1), which broadcasts with a batch of trials."""
+    return torch.tensor(snrs_db, dtype=torch.float64).unsqueeze(-1)
+
+
+def _scores(**tables: Tensor) -> list[Scores]:
+    """Tables of (SNRs, trials) as one dictionary of lists an SNR."""
+    rows = zip(*(table.tolist() for table in tables.values()), strict=True)
+    return [dict(zip(tables, row, strict=True)) for row in rows]
 
 
 @lru_cache(KEPT_DRAWS)

@@ -19,8 +19,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-# Trials solved in one batch, and processes (None: one a core). Small kernels leave a GPU waiting for one process.
+# Trials of a shard; shards (of one estimator, at several SNRs) solved in one batch; processes (None: one a core).
+# Small kernels leave a GPU waiting for one process and for small batches.
 SHARD_TRIALS = {"cpu": 50, "cuda": 5000}
+SHARDS_TOGETHER = {"cpu": 1, "cuda": 5}
 PROCESSES = {"cpu": None, "cuda": 4}
 
 
@@ -68,7 +70,7 @@ def synthetic(
         sparsity: Nonzeros a factor, comma-separated for a sweep.
         first_rows: Values of M_1 for a sweep, comma-separated; it replaces the first of --rows.
         known_noise: Whether the estimators are told the noise variance.
-        device: cpu, or cuda to solve up to 5000 trials of a point in one batch on a GPU.
+        device: cpu, or cuda to solve up to 5000 trials of five points in one batch on a GPU.
         workers: Local processes; by default one a core, or four on a GPU. 1 stays in this process.
         scheduler: Address of a Dask scheduler to run on instead.
     """
@@ -138,7 +140,7 @@ def irs(
         pilots: Pilot symbols for each pattern.
         patterns: Patterns of the surface.
         on_grid: Whether directions lie on the grid.
-        device: cpu, or cuda to solve up to 5000 trials of a point in one batch on a GPU.
+        device: cpu, or cuda to solve up to 5000 trials of five points in one batch on a GPU.
         workers: Local processes; by default one a core, or four on a GPU. 1 stays in this process.
         scheduler: Address of a Dask scheduler to run on instead.
     """
@@ -167,13 +169,14 @@ def irs(
     _simulate(out, shards, settings, workers or PROCESSES[device], scheduler)
 
 
-def run_shard(shard: Shard) -> dict[str, list[float]]:
-    """Scores of a shard's trials, on one core."""
+def run_shards(shards: list[Shard]) -> list[dict[str, list[float]]]:
+    """Scores of the trials of shards that differ in their SNR alone, on one core."""
     import torch
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    scores = shard.experiment.run(shard.estimator, shard.point["snr_db"], shard.seed, shard.trials)
+    snrs_db, one = [shard.point["snr_db"] for shard in shards], shards[0]
+    scores: list[dict[str, list[float]]] = one.experiment.run(one.estimator, snrs_db, one.seed, one.trials)
     torch.set_num_threads(threads)
     return scores
 
@@ -202,14 +205,25 @@ def _run_all(shards: list[Shard], folder: Path, workers: int | None, scheduler: 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress, _executor(workers, scheduler) as executor:
         task = progress.add_task("shards", total=len(shards))
-        running = {executor.submit(run_shard, shard): shard for shard in shards}
+        running = {executor.submit(run_shards, batch): batch for batch in _batches(shards)}
         try:
             for future in as_completed(running):
-                write_whole(folder / running[future].name, json.dumps(future.result()))
-                progress.advance(task)
+                for shard, scores in zip(running[future], future.result(), strict=True):
+                    write_whole(folder / shard.name, json.dumps(scores))
+                    progress.advance(task)
         except BaseException:
             executor.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _batches(shards: list[Shard]) -> Iterator[list[Shard]]:
+    """Shards that are solved together: as many as the device takes, of those that differ in their SNR alone."""
+    alike: dict[Any, list[Shard]] = {}
+    for shard in shards:
+        alike.setdefault((shard.experiment, shard.estimator, shard.trials), []).append(shard)
+    for group in alike.values():
+        size = SHARDS_TOGETHER[group[0].experiment.device]
+        yield from (group[start : start + size] for start in range(0, len(group), size))
 
 
 @contextmanager

@@ -253,5 +253,5 @@ def test_a_gpu_gives_the_same(draw, estimator):
 
 def test_coupled_sweeps_that_would_diverge_are_not_taken():
     """Found among 5,000 trials of the IRS experiment: the offsets grew by 1e10 a sweep, up to infinity."""
-    scores = IRSExperiment().run("PC0.5", 16.0, seed=0, trials=range(2889, 2890))
+    [scores] = IRSExperiment().run("PC0.5", [16.0], seed=0, trials=range(2889, 2890))
     assert scores["nmse"][0] < 0.1

@@ -7,6 +7,8 @@ import pytest
 import simulate
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from sbl.experiments import IRSExperiment, SyntheticExperiment
+
 SMALL = ["--rows", "4,5", "--columns", "6,6", "--sparsity", "2", "--snr", "10,20", "--estimators", "SVD,OLS"]
 
 
@@ -127,3 +129,26 @@ def test_only_one_quantity_varies(tmp_path, capsys):
     with pytest.raises(SystemExit):
         run(tmp_path, "--trials", "1", "--sparsity", "1,2")
     assert "only one quantity" in capsys.readouterr().err
+
+
+def test_a_gpu_solves_the_snrs_of_an_estimator_in_one_batch():
+    def shards(device):
+        experiment = SyntheticExperiment(device=device)
+        return [
+            simulate.Shard(experiment, name, {"snr_db": snr_db}, 0, range(3))
+            for snr_db in (0.0, 10.0)
+            for name in ("SVD", "AM")
+        ]
+
+    assert [len(batch) for batch in simulate._batches(shards("cpu"))] == [1, 1, 1, 1]
+    together = list(simulate._batches(shards("cuda")))
+    assert [[shard.estimator for shard in batch] for batch in together] == [["SVD", "SVD"], ["AM", "AM"]]
+
+
+def test_several_snrs_in_one_batch_give_what_each_gives():
+    experiment = IRSExperiment()
+    together = experiment.run("SVD", [8.0, 20.0, 30.0], 0, range(2))
+    for snr_db, scores in zip((8.0, 20.0, 30.0), together, strict=True):
+        [alone] = experiment.run("SVD", [snr_db], 0, range(2))
+        for metric in ("nmse", "ser", "iterations"):
+            assert scores[metric] == pytest.approx(alone[metric], rel=1e-9)
