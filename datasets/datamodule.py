@@ -14,6 +14,7 @@ class SegmentationData(L.LightningDataModule):
     uninterrupted one would have; train with `reload_dataloaders_every_n_epochs=1`. The last incomplete batch
     of an epoch is left to another epoch's order, since batch norm cannot train on a single picture. Over
     several processes the training batches are dealt out evenly, and each validation picture is seen once.
+    Pictures are decoded once and kept where memory allows (`SegmentationDataset.keep`).
 
     Raises ValueError where `batch_size` exceeds the number of training pictures.
     """
@@ -37,6 +38,7 @@ class SegmentationData(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Sample]:
         world, rank, epoch = self._position()
         self.train.epoch = epoch
+        self.train.keep()
         sampler = DistributedSampler[Sample](
             self.train, num_replicas=world, rank=rank, shuffle=True, seed=self.seed
         )
@@ -47,6 +49,7 @@ class SegmentationData(L.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Sample]:
         world, rank, _ = self._position()
+        self.validation.keep()
         mine = range(rank, len(self.validation), world)
         together = 1 if self.validation.size is None else self.batch_size  # pictures of their own sizes
         return DataLoader(self.validation, together, sampler=mine, num_workers=self.workers)

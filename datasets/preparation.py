@@ -1,6 +1,7 @@
 """From pictures to samples: size, augmentation, normalisation."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # no look-up of newer releases on import
@@ -12,6 +13,8 @@ import torch
 from torch.utils.data import Dataset
 
 from datasets.picture import Picture, Sample
+
+KEPT_BYTES = 2**32  # the most that a data set's decoded pictures may take in memory
 
 
 class Pictures(Protocol):
@@ -34,6 +37,7 @@ class SegmentationDataset(Dataset[Sample]):
     Raises ValueError where `crop` is asked for without a size, or a picture is smaller than its window.
 
     The augmentation of a picture depends on (seed, epoch, index) alone; set `epoch` before each epoch.
+    `keep()` decodes every picture once and for all, where memory allows.
 
     >>> from datasets import SyntheticScenes
     >>> dataset = SegmentationDataset(SyntheticScenes("test", count=2, size=64), size=32)
@@ -56,16 +60,27 @@ class SegmentationDataset(Dataset[Sample]):
             raise ValueError("size is missing: crop needs the size of the windows")
         self.pictures, self.size, self.mean, self.std, self.seed = pictures, size, mean, std, seed
         self.epoch, self.crop = 0, crop
+        self.kept: list[Picture] = []
         self.transform = A.Compose([A.D4(p=1)] if augment else [])
 
     def __len__(self) -> int:
         return len(self.pictures)
 
+    def keep(self, limit: int = KEPT_BYTES) -> bool:
+        """Decode and resize every picture now and keep it in memory, unless they would take over `limit` bytes.
+
+        Returns whether they are kept. Raises what reading a picture raises.
+        """
+        if not self.kept:
+            first = self._sized(0)
+            if len(self) * (first.image.nbytes + first.mask.nbytes) <= limit:
+                with ThreadPoolExecutor() as threads:
+                    self.kept = list(threads.map(self._sized, range(len(self))))
+        return bool(self.kept)
+
     def __getitem__(self, index: int) -> Sample:
-        image, mask, name = self.pictures[index]
+        image, mask, name = self.kept[index] if self.kept else self._sized(index)
         seed = _seed(self.seed, self.epoch, index)
-        shape = image.shape if self.size is None or self.crop else (self.size, self.size)
-        image, mask = _resized(image, shape, cv2.INTER_LINEAR), _resized(mask, shape, cv2.INTER_NEAREST)
         if self.crop and self.size is not None:
             window = _random_window(np.random.default_rng(seed), mask, self.size, name)
             image, mask = image[window], mask[window]
@@ -75,6 +90,14 @@ class SegmentationDataset(Dataset[Sample]):
             image=normalise(prepared["image"], self.mean, self.std),
             mask=torch.from_numpy(prepared["mask"].astype(np.float32))[None],
             name=name,
+        )
+
+    def _sized(self, index: int) -> Picture:
+        """A picture before augmentation."""
+        image, mask, name = self.pictures[index]
+        shape = image.shape if self.size is None or self.crop else (self.size, self.size)
+        return Picture(
+            _resized(image, shape, cv2.INTER_LINEAR), _resized(mask, shape, cv2.INTER_NEAREST), name
         )
 
 

@@ -57,3 +57,39 @@ def test_batches_need_as_many_pictures():
     data = SegmentationDataset(SyntheticScenes("train", 4, 32), None)
     with pytest.raises(ValueError, match="batch_size must be from 1 to the 4 training pictures, got 5"):
         SegmentationData(data, data, batch_size=5)
+
+
+class Counted:
+    """Pictures that count how often they are read."""
+
+    def __init__(self, pictures):
+        self.pictures, self.reads = pictures, 0
+
+    def __len__(self):
+        return len(self.pictures)
+
+    def __getitem__(self, index):
+        self.reads += 1
+        return self.pictures[index]
+
+
+@pytest.mark.parametrize("options", [{"size": 32}, {"size": None}, {"size": 24, "crop": True}])
+def test_kept_pictures_are_read_once_and_give_the_same_samples(options):
+    pictures = Counted(SyntheticScenes("train", 3, 48))
+    plain = SegmentationDataset(pictures, augment=True, seed=1, **options)
+    expected = [plain[index] for index in range(3)]
+    kept = SegmentationDataset(pictures, augment=True, seed=1, **options)
+    pictures.reads = 0
+    assert kept.keep()
+    reads = pictures.reads
+    for _ in range(2):
+        for sample, other in zip((kept[index] for index in range(3)), expected, strict=True):
+            assert torch.equal(sample.image, other.image)
+            assert torch.equal(sample.mask, other.mask)
+    assert pictures.reads == reads
+
+
+def test_pictures_larger_than_the_limit_are_not_kept():
+    dataset = SegmentationDataset(SyntheticScenes("train", 3, 48), size=32)
+    assert not dataset.keep(limit=3 * 2 * 32 * 32 - 1)
+    assert dataset.keep(limit=3 * 2 * 32 * 32)
