@@ -10,6 +10,8 @@ from sbl.oracle_ls import OracleLS
 from sbl.pc_krosbl import PCKroSBL
 from sbl.pc_sbl import PCSBL
 from sbl.svd_krosbl import SVDKroSBL
+from sbl.unfolded import UnfoldedKroSBL
+from sbl.weights import load_estimator, save_estimator
 
 __all__ = [
     "KSBL",
@@ -22,4 +24,7 @@ __all__ = [
     "OracleLS",
     "PCKroSBL",
     "SVDKroSBL",
+    "UnfoldedKroSBL",
+    "load_estimator",
+    "save_estimator",
 ]
