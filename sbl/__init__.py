@@ -2,6 +2,7 @@
 
 from sbl.am_krosbl import AMKroSBL
 from sbl.classic_sbl import ClassicSBL
+from sbl.decomposed_sbl import DecomposedSBL
 from sbl.estimate import Estimate
 from sbl.kronecker_omp import KroneckerOMP
 from sbl.ksbl import KSBL
@@ -19,6 +20,7 @@ __all__ = [
     "PCSBL",
     "AMKroSBL",
     "ClassicSBL",
+    "DecomposedSBL",
     "Estimate",
     "KroneckerOMP",
     "OracleLS",

@@ -115,7 +115,8 @@ class EstimationTask(L.LightningModule):
     gradients of norm 1 at most. The logarithm weighs all SNRs alike; `robustness` decides what a failed trial
     weighs beside a better estimate of one that has not failed.
 
-    Logged: train/loss, train/learning_rate; val/nmse_SNR, the mean NMSE at each validation SNR, and val/nmse_db,
+    Logged: train/loss, train/learning_rate, train/left_out (1 for a step whose gradient overflowed and was not
+    taken); val/nmse_SNR, the mean NMSE at each validation SNR, and val/nmse_db,
     the mean over SNRs of 10 log10 of it. Source of the NMSE: `sbl.metrics.channel_nmse`.
     """
 
@@ -138,6 +139,14 @@ class EstimationTask(L.LightningModule):
         if not loss.isfinite():
             raise FloatingPointError(f"the loss is {loss.item()} at step {self.global_step}")
         return loss
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """A step whose gradient overflows is left out: Adam passes over parameters without gradient."""
+        gradients = [p.grad for p in self.net.parameters() if p.grad is not None]
+        overflows = not torch.stack([g.isfinite().all() for g in gradients]).all()
+        self.log("train/left_out", float(overflows))
+        if overflows:
+            optimizer.zero_grad(set_to_none=True)
 
     def on_validation_epoch_start(self) -> None:
         self.decibels: list[Tensor] = []

@@ -18,7 +18,7 @@ from sbl.state import State, initial_state
 from sbl.svd_krosbl import SVDKroSBL
 
 # Shares of the largest entry to which smaller prior variances, and second moments, are lifted.
-LEAST_VARIANCE = 1e-8
+LEAST_VARIANCE = 1e-6
 LEAST_MOMENT = 1e-30
 # The smallest value of 1 - variance / g.
 LEAST_FREEDOM = 1e-6
@@ -127,7 +127,8 @@ class UnfoldedKroSBL(nn.Module):
         moment = kron_matvec([self._coupling(k, i, g) for i, g in enumerate(state.g)], moment)
         largest = moment.amax(-1, keepdim=True)
         sharp = (self.sharpness[k] * _relative_log(moment, LEAST_MOMENT)).exp()
-        proposal = self.base.m_step(sharp, state)
+        relative = tuple(g / g.amax(-1, keepdim=True) for g in state.g)
+        proposal = self.base.m_step(sharp, state._replace(g=relative))
         scale = largest * self.scale_gain[k].exp()
         for p in proposal:
             scale = scale * p.amax(-1, keepdim=True)

@@ -7,6 +7,8 @@ import pytest
 import simulate
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from sbl import UnfoldedKroSBL, save_estimator
+
 SMALL = ["--rows", "4,5", "--columns", "6,6", "--sparsity", "2", "--snr", "10,20", "--estimators", "SVD,OLS"]
 
 
@@ -127,3 +129,15 @@ def test_only_one_quantity_varies(tmp_path, capsys):
     with pytest.raises(SystemExit):
         run(tmp_path, "--trials", "1", "--sparsity", "1,2")
     assert "only one quantity" in capsys.readouterr().err
+
+
+def test_an_unfolded_estimator_comes_from_its_file(tmp_path, capsys):
+    weights = tmp_path / "weights.safetensors"
+    save_estimator(UnfoldedKroSBL(iterations=2), weights)
+    sizes = ["--bs", "4", "--ms", "3", "--irs", "8", "--grid", "5", "--pilots", "2", "--patterns", "3"]
+    small = ["--trials", "2", "--snr", "15", *sizes]
+    run(tmp_path / "run", "--estimators", f"SVD,Unfolded:{weights}", experiment="irs", small=small)
+    assert [row["estimator"] for row in points(tmp_path / "run")] == ["SVD", f"Unfolded:{weights}"]
+    with pytest.raises(SystemExit):
+        run(tmp_path / "none", "--estimators", "Unfolded:none.safetensors", experiment="irs", small=small)
+    assert "none.safetensors: no such file" in capsys.readouterr().err
