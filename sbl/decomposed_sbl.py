@@ -21,16 +21,17 @@ LEAST_NOISE = 1e-12
 class DecomposedSBL:
     """Off-grid sparse Bayesian learning of x = x_1 kron ... kron x_I, factor by factor.
 
-    Without noise y is then the Kronecker product of y_i = A_i x_i. The best rank-one approximation of y, read as an
-    array M_1 x ... x M_I, gives lambda u_1 kron ... kron u_I with |u_i| = 1 (the leading left singular vectors of
-    its unfoldings, then `sweeps` alternating passes); each u_i, with the noise variance s2 / lambda^2, is a problem
-    of its own, which `off_grid_sbl` solves for atoms between the columns of A_i. The mean puts them on the grid by
-    trigonometric interpolation: A_i x_i is exactly the sum of the off-grid atoms.
+    Without noise y is then the Kronecker product of y_i = A_i x_i. The best rank-one approximation of y, read as
+    an array M_1 x ... x M_I, gives lambda u_1 kron ... kron u_I with |u_i| = 1 (the leading left singular vectors
+    of its unfoldings, then `sweeps` alternating passes); each u_i, with the noise variance s2 / lambda^2, is a
+    problem of its own, which `off_grid_sbl` solves for atoms between the columns of A_i. The mean puts them on
+    the grid by trigonometric interpolation: A_i x_i is exactly the sum of the off-grid atoms.
 
     It needs complex factors whose columns are a function on a uniform grid around a circle, as steering vectors
     are, and an x of rank one, as of a channel of one path each hop; an x of a higher rank leaves a residual.
-    refinement: atoms a grid step. Source: after He and Joseph, "Efficient Off-Grid Bayesian Parameter Estimation for
-    Kronecker-Structured Signals", arXiv 2412.00310, 2024.
+    refinement: atoms a grid step, each of which stays within half of its share of it.
+    Source: after He and Joseph, "Efficient Off-Grid Bayesian Parameter Estimation for Kronecker-Structured
+    Signals", arXiv 2412.00310, 2024.
 
     Takes, returns and raises what `ExpectationMaximisation.__call__` says; the variance is zero, and real factors
     raise ValueError.
@@ -45,7 +46,7 @@ class DecomposedSBL:
     """
 
     refinement: int = 2
-    iterations: int = 40
+    iterations: int = 20
     sweeps: int = 10
 
     def __call__(

@@ -10,7 +10,7 @@ from sbl.algebra import reciprocal, squared_modulus
 
 
 class OffGrid(NamedTuple):
-    """Atoms of B problems: their positions, amplitudes and prior variances (B, P), and their sum on the grid (B, N).
+    """P atoms of B problems: positions, amplitudes and prior variances (B, P), and their sum on the grid (B, N).
 
     Positions count grid steps from the first column; the grid is a circle of N steps.
     """
@@ -22,7 +22,7 @@ class OffGrid(NamedTuple):
 
 
 class Interpolation(NamedTuple):
-    """A dictionary whose columns are samples of a(c) = sum over h of spectrum_h exp(2 pi j h c / N), c = 0..N-1."""
+    """A dictionary whose columns are a(c) = sum over h of spectrum_h exp(2 pi j h c / N) at c = 0, ..., N - 1."""
 
     spectrum: Tensor  # (B, M, N)
     harmonics: Tensor  # (B, N), N consecutive whole numbers
@@ -56,14 +56,14 @@ def interpolate(A: Tensor) -> Interpolation:
     """Trigonometric interpolation between the columns of A (B, M, N), complex, around the circle.
 
     Of all bands of N consecutive harmonics it takes the one about whose middle A's energy lies closest. It is
-    exact for steering vectors of an array with at most N elements at half a wavelength's spacing, on N cosines
+    exact for steering vectors of an array with fewer than N elements at half a wavelength's spacing, on N cosines
     that are uniform over [-1, 1).
 
     >>> from sbl.systems import angular_grid, steering_vectors
     >>> A = steering_vectors(angular_grid(9), 8).mT.unsqueeze(0)
     >>> between = interpolate(A)
-    >>> found = between.columns(between.waves(torch.tensor([[2.3]], dtype=torch.float64)))
-    >>> torch.allclose(found[0, :, 0], steering_vectors(torch.tensor(-1 + 2 * 2.3 / 9), 8).to(found.dtype), atol=1e-6)
+    >>> found = between.columns(between.waves(torch.tensor([[2.3]], dtype=torch.float64)))[0, :, 0]
+    >>> torch.allclose(found, steering_vectors(torch.tensor(-1 + 2 * 2.3 / 9).double(), 8), atol=1e-6)
     True
     """
     N = A.shape[-1]
@@ -77,15 +77,18 @@ def interpolate(A: Tensor) -> Interpolation:
     return Interpolation(spectrum.gather(-1, order), harmonics.to(energy.dtype))
 
 
-def off_grid_sbl(A: Tensor, y: Tensor, s2: Tensor, refinement: int = 2, iterations: int = 40) -> OffGrid:
+def off_grid_sbl(A: Tensor, y: Tensor, s2: Tensor, refinement: int = 2, iterations: int = 20) -> OffGrid:
     """y = sum over p of z_p a(c_p) + noise, with sparse z and positions c_p that leave their grid.
 
     a(c) interpolates A's columns (`interpolate`). It begins with `refinement` N positions and alternates
 
         g_p <- g_p |a_p^H S^-1 y| / sqrt(a_p^H S^-1 a_p),   S = s2 I + sum over p of g_p a_p a_p^H
-        c_p <- c_p + Re(conj(z_p) a'_p^H (y - sum z a)) / (|z_p|^2 |a'_p|^2),   z_p = g_p a_p^H S^-1 y
+        c_p <- c_p + Re(conj(w_p) n_p) / (|w_p|^2 e_p),   w_p = a_p^H S^-1 y / a_p^H S^-1 a_p
+        n_p = a'_p^H S^-1 (y - w_p a_p),   e_p = a'_p^H S^-1 a'_p - |a'_p^H S^-1 a_p|^2 / a_p^H S^-1 a_p
 
-    the second within half a step of where the position began.
+    The second is the Newton step of atom p's least squares in noise of covariance S - g_p a_p a_p^H, of which
+    neither w_p nor the step depends on g_p; an atom stays within 1 / (2 refinement) of where it began. The
+    amplitudes are z_p = g_p a_p^H S^-1 y.
 
     A: (B, M, N), complex; y: (B, M); s2: (B,), positive.
     Source: update of g: Wipf and Nagarajan, IEEE J. Selected Topics in Signal Processing 2010; moving positions:
@@ -116,7 +119,7 @@ def off_grid_sbl(A: Tensor, y: Tensor, s2: Tensor, refinement: int = 2, iteratio
         positions = positions + _moves(inverse @ slopes, slopes, whitened, power, matched, y)
         positions = positions.clamp(start - reach, start + reach)
         g = g * matched.abs() * reciprocal(power.sqrt())
-    return OffGrid(positions, z, g, between.on_grid(waves, z))
+    return OffGrid(positions % A.shape[-1], z, g, between.on_grid(waves, z))
 
 
 def _moves(

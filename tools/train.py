@@ -1,4 +1,4 @@
-"""Train RPCANet or RPCANet++ on a data set.
+"""Train RPCANet, RPCANet++ or LowRankRPCANet on a data set.
 
     python tools/train.py --config tools/configs/sirst.yaml --network.stages 6 --data.root DIR
     python tools/train.py --config runs/train/config.yaml --resume
@@ -25,12 +25,12 @@ class Network:
     """The network to train.
 
     Args:
-        name: rpcanet or rpcanet++.
+        name: rpcanet, rpcanet++ or lowrank.
         stages: number of unfolded stages.
         channels: feature channels C of every module.
     """
 
-    name: Literal["rpcanet", "rpcanet++"] = "rpcanet++"
+    name: Literal["rpcanet", "rpcanet++", "lowrank"] = "rpcanet++"
     stages: int = 6
     channels: int = 32
 
