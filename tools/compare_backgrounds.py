@@ -2,8 +2,8 @@
 
     python tools/compare_backgrounds.py runs/a/best.safetensors runs/b/best.safetensors --dataset sirst --root DIR
 
-Prints for each network its parameters, the IoU, the effective rank of max(B_k, 0) at every stage (mean over pictures,
-the picture's own beside it) and the milliseconds a picture in the trained form. The effective rank is
+Prints for each network its parameters, the IoU, the effective rank of max(B_k, 0) at every stage (mean over
+pictures, the pictures' own before it) and the milliseconds a picture in the trained form. The effective rank is
 exp(-sum p_i log p_i) of the shares p_i of the singular values (Roy and Vetterli, 2007): 1 for a rank-one picture.
 """
 

@@ -8,7 +8,7 @@ Every step draws fresh channels, pilots, patterns, noise and SNRs. In the folder
 
     config.yaml                         the whole configuration
     best.safetensors, last.safetensors  weights for simulate.py, best by the NMSE of the validation channels
-    checkpoints/last.ckpt               all that --resume needs
+    checkpoints/best.ckpt, last.ckpt    all that --resume needs
     tensorboard/                        loss and NMSE at every validation SNR: tensorboard --logdir runs
 """
 
@@ -163,7 +163,14 @@ def train(configuration: Configuration, out: Path, resume: bool = False) -> None
         configuration.machine.workers,
         recipe.seed,
     )
-    checkpoint = ModelCheckpoint(last.parent, save_top_k=0, save_last=True, enable_version_counter=False)
+    checkpoints = ModelCheckpoint(
+        last.parent,
+        filename="best",
+        monitor="val/nmse_db",
+        mode="min",
+        save_last=True,
+        enable_version_counter=False,
+    )
     trainer = L.Trainer(
         accelerator=configuration.machine.accelerator,
         devices=1,
@@ -173,7 +180,7 @@ def train(configuration: Configuration, out: Path, resume: bool = False) -> None
         gradient_clip_val=1.0,
         log_every_n_steps=min(10, recipe.steps),
         enable_model_summary=False,
-        callbacks=[checkpoint, EstimatorFiles(out, asdict(configuration)), Progress()],
+        callbacks=[checkpoints, EstimatorFiles(out, asdict(configuration)), Progress()],
         logger=TensorBoardLogger(out, name="", version="tensorboard", default_hp_metric=False),
     )
     print(
