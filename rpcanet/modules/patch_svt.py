@@ -31,7 +31,7 @@ class PatchSVT(nn.Module):
     tensor(True)
     """
 
-    def __init__(self, patch: int = 16, step: int = 8, tau: float = 0.02) -> None:
+    def __init__(self, patch: int = 16, step: int = 12, tau: float = 0.02) -> None:
         super().__init__()
         if not 0 < step <= patch:
             raise ValueError(f"step {step} and patch {patch} must be positive, step at most patch")

@@ -36,7 +36,7 @@ def test_a_smooth_background_stays_and_a_small_object_goes():
     scene = background.clone()
     scene[20:22, 30:33] += 0.5
     found = PatchSVT(tau=0.1)(scene[None, None])[0, 0]
-    assert (found - scene)[20:22, 30:33].mean() < -0.3
+    assert (found - scene)[20:22, 30:33].mean() < -0.25  # more than half of it
     assert (found / background)[:8, :8].sub(0.9).abs().max() < 1e-3
 
 
@@ -67,10 +67,17 @@ def test_stages_follow_the_alternation():
     object_ = torch.zeros_like(restoration)
     decomposition = net(restoration, return_stages=True)
     for stage, output in zip(net.stages, decomposition.stages, strict=True):
-        background = stage.svt(restoration - object_)
+        background = stage.svt(stage.mix(torch.cat((restoration, object_), 1)))
         object_ = stage.oem(object_ + restoration - background)
         restoration = stage.irm(background + object_)
         torch.testing.assert_close(output, (background, object_, restoration))
+
+
+def test_untrained_the_background_is_that_of_picture_minus_object():
+    stage = LowRankRPCANet(stages=1, channels=4).eval().stages[0]
+    picture, object_ = torch.rand(2, 1, 1, 20, 20)
+    output, _ = stage(picture, object_, None)
+    torch.testing.assert_close(output.background, stage.svt(picture - object_))
 
 
 def test_it_is_built_stored_and_optimized_by_name(tmp_path):
