@@ -16,6 +16,7 @@ class LowRankRPCANetStage(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.mix = nn.Conv2d(2, 1, kernel_size=3, padding=1)
+        assert self.mix.bias is not None
         with torch.no_grad():
             self.mix.weight.zero_()[0, :, 1, 1] = torch.tensor([1.0, -1.0])
             self.mix.bias.zero_()
