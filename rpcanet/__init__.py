@@ -3,6 +3,7 @@
 from rpcanet.evaluation import decompose, evaluate, score
 from rpcanet.inference import optimize
 from rpcanet.losses import DecompositionLoss, decomposition_loss, soft_iou_loss
+from rpcanet.low_rank_rpcanet import LowRankRPCANet
 from rpcanet.rpcanet import RPCANet
 from rpcanet.rpcanet_plus_plus import RPCANetPlusPlus
 from rpcanet.unfolding import Decomposition, StageOutput, Unfolding
@@ -11,6 +12,7 @@ from rpcanet.weights import build, from_published, load_weights, read_training, 
 __all__ = [
     "Decomposition",
     "DecompositionLoss",
+    "LowRankRPCANet",
     "RPCANet",
     "RPCANetPlusPlus",
     "StageOutput",

@@ -10,12 +10,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from rpcanet.low_rank_rpcanet import LowRankRPCANet
 from rpcanet.rpcanet import RPCANet
 from rpcanet.rpcanet_plus_plus import RPCANetPlusPlus
 from rpcanet.unfolding import UnfoldedNetwork
 
 FORMAT = "unfoldkit"
-NETWORKS: dict[str, type[UnfoldedNetwork]] = {"rpcanet": RPCANet, "rpcanet++": RPCANetPlusPlus}
+NETWORKS: dict[str, type[UnfoldedNetwork]] = {
+    "rpcanet": RPCANet,
+    "rpcanet++": RPCANetPlusPlus,
+    "lowrank": LowRankRPCANet,
+}
 
 # Published key below `decos.{stage}.` -> key below `stages.{stage}.`, by prefix.
 PUBLISHED_PREFIXES = {
@@ -37,7 +42,7 @@ PUBLISHED_PREFIXES = {
 
 
 def build(name: str, **architecture: Any) -> UnfoldedNetwork:
-    """The network called `name` ("rpcanet" or "rpcanet++"), untrained; `architecture` are its arguments.
+    """The network called `name` ("rpcanet", "rpcanet++", "lowrank"), untrained; `architecture` are its arguments.
 
     >>> build("rpcanet++", stages=3).architecture
     {'stages': 3, 'channels': 32, 'mean': 0.0, 'std': 255.0}

@@ -2,6 +2,7 @@
 
 from sbl.am_krosbl import AMKroSBL
 from sbl.classic_sbl import ClassicSBL
+from sbl.decomposed_sbl import DecomposedSBL
 from sbl.estimate import Estimate
 from sbl.kronecker_omp import KroneckerOMP
 from sbl.ksbl import KSBL
@@ -10,6 +11,8 @@ from sbl.oracle_ls import OracleLS
 from sbl.pc_krosbl import PCKroSBL
 from sbl.pc_sbl import PCSBL
 from sbl.svd_krosbl import SVDKroSBL
+from sbl.unfolded import UnfoldedKroSBL
+from sbl.weights import load_estimator, save_estimator
 
 __all__ = [
     "KSBL",
@@ -17,9 +20,13 @@ __all__ = [
     "PCSBL",
     "AMKroSBL",
     "ClassicSBL",
+    "DecomposedSBL",
     "Estimate",
     "KroneckerOMP",
     "OracleLS",
     "PCKroSBL",
     "SVDKroSBL",
+    "UnfoldedKroSBL",
+    "load_estimator",
+    "save_estimator",
 ]

@@ -98,6 +98,11 @@ class ExpectationMaximisation(ABC):
         g = [torch.ones(B, n, dtype=real, device=problem.y.device) for n in problem.lengths]
         return normalise(g)
 
+    def start(self, problem: Problem) -> tuple[Tensor, ...]:
+        """The first g: `initial`, at the data's scale where `scaled_start`."""
+        g = self.initial(problem)
+        return (*g[:-1], g[-1] * suggested_power(problem)) if self.scaled_start else g
+
     def posterior(self, state: State) -> Posterior:
         """The E-step."""
         return kronecker_posterior(state)
@@ -110,10 +115,7 @@ class ExpectationMaximisation(ABC):
         return ratios
 
     def _run(self, problem: Problem, ratios: tuple[float, ...], history: bool) -> Run:
-        start = self.initial(problem)
-        if self.scaled_start:
-            start = (*start[:-1], start[-1] * suggested_power(problem))
-        state = initial_state(problem, start)
+        state = initial_state(problem, self.start(problem))
         lengths = tuple(g.shape[-1] for g in state.g)
         alive = torch.arange(problem.y.shape[0], device=problem.y.device)
         record = History(problem.y, self.max_iterations) if history else None

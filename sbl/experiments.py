@@ -18,6 +18,7 @@ from torch import Tensor
 
 from sbl.am_krosbl import AMKroSBL
 from sbl.classic_sbl import ClassicSBL
+from sbl.decomposed_sbl import DecomposedSBL
 from sbl.estimate import Estimate
 from sbl.kronecker_omp import KroneckerOMP
 from sbl.ksbl import KSBL
@@ -30,6 +31,7 @@ from sbl.svd_krosbl import SVDKroSBL
 from sbl.systems.irs_mimo import IRSMIMO, Training
 from sbl.systems.observation import observe
 from sbl.systems.synthetic import SyntheticProblem, draw_synthetic
+from sbl.weights import load_estimator
 
 Estimator = Callable[..., Estimate]
 Scores = dict[str, list[float]]
@@ -56,11 +58,25 @@ IRS_ESTIMATORS: dict[str, Estimator] = {
     "PCSBL": PCSBL(),
     "OMP": OMP(),
     "KOMP": KroneckerOMP(),
+    "Decomposed": DecomposedSBL(),
 }
+UNFOLDED = "Unfolded:"
 # Blocks of trials that a process keeps, for the next estimator or SNR.
 KEPT_DRAWS = 16
 # From this SNR on, SVD-KroSBL prunes in the IRS experiment.
 SVD_PRUNES_FROM_DB = 25.0
+
+
+def irs_estimator(name: str) -> Estimator:
+    """The estimator called `name` in the IRS experiment; Unfolded:PATH is the one of a weights file.
+
+    Raises ValueError where there is none of that name, and what `load_estimator` raises for the file.
+    """
+    if name.startswith(UNFOLDED):
+        return load_estimator(name.removeprefix(UNFOLDED))
+    if name not in IRS_ESTIMATORS:
+        raise ValueError(f"no estimator {name}; there are {', '.join(IRS_ESTIMATORS)} and {UNFOLDED}FILE")
+    return IRS_ESTIMATORS[name]
 
 
 def trial_generator(seed: int, *stream: int | str) -> torch.Generator:
@@ -144,7 +160,7 @@ class IRSExperiment:
 def _irs_method(estimator: str, snr_db: float) -> Estimator:
     if estimator == "SVD" and snr_db >= SVD_PRUNES_FROM_DB:
         return SVDKroSBL(floor=1e-4)
-    return IRS_ESTIMATORS[estimator]
+    return irs_estimator(estimator)
 
 
 def _column(snrs_db: Sequence[float]) -> Tensor:

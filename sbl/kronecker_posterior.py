@@ -52,6 +52,11 @@ class KroneckerPosterior(NamedTuple):
         ]
         return variance + (kron_vectors(self.state.g) - kron_vectors(seen)).clamp(min=0)
 
+    def explained(self) -> Tensor:
+        """(B, n_1 ... n_I): kron g - variance, the part of the prior variances that y takes away."""
+        shares = [_share(W, p, full) for W, p, full in zip(self.W, self.p, self.full, strict=True)]
+        return kron_matvec(shares, self.P * self.D)
+
     def cost(self) -> Tensor:
         """log det(s2 I + A G A^H) + y^H (s2 I + A G A^H)^-1 y: (B,); where s2 = 0, over the range of A G only."""
         s2 = self.state.noise_variance

@@ -84,7 +84,9 @@ def _draw(path: Path, curves: dict[str, list[Row]], axis: str, metric: str) -> N
     for (estimator, rows), marker in zip(curves.items(), MARKERS, strict=False):
         errors = [row[f"{metric}_standard_error"] for row in rows]
         values = [row[metric] for row in rows]
-        axes.errorbar([row[axis] for row in rows], values, errors, marker=marker, capsize=2, label=estimator)
+        axes.errorbar(
+            [row[axis] for row in rows], values, errors, marker=marker, capsize=2, label=Path(estimator).name
+        )
     if metric not in LINEAR and any(row[metric] > 0 for rows in curves.values() for row in rows):
         axes.set_yscale("log", nonpositive="mask")
         axes.set_ylim(bottom=max(axes.get_ylim()[0], LOWEST.get(metric, 0.0)))

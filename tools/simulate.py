@@ -39,7 +39,8 @@ class Shard:
     @property
     def name(self) -> str:
         at = "_".join(f"{key}={value:g}" for key, value in self.point.items())
-        return f"{self.estimator}_{at}_{self.trials.start}-{self.trials.stop}.json"
+        estimator = self.estimator.replace("/", "-")
+        return f"{estimator}_{at}_{self.trials.start}-{self.trials.stop}.json"
 
 
 def synthetic(
@@ -126,7 +127,8 @@ def irs(
 
     Args:
         out: Folder for the results.
-        estimators: Comma-separated, of SVD, AM, KSBL, PC0.8, PC0.5, classic, PCSBL, OMP, KOMP.
+        estimators: Comma-separated, of SVD, AM, KSBL, PC0.8, PC0.5, classic, PCSBL, OMP, KOMP, Decomposed, and
+            Unfolded:FILE with weights of tools/train_estimator.py.
         trials: Random channels at each point.
         snr: Signal-to-noise ratios in dB, comma-separated.
         seed: Every trial is drawn from a generator seeded by this and its number.
@@ -144,7 +146,7 @@ def irs(
         workers: Local processes; by default one a core, or four on a GPU. 1 stays in this process.
         scheduler: Address of a Dask scheduler to run on instead.
     """
-    from sbl.experiments import IRS_ESTIMATORS, IRSExperiment
+    from sbl.experiments import IRSExperiment, irs_estimator
     from sbl.systems import IRSMIMO
 
     _require_device(device, scheduler)
@@ -152,7 +154,9 @@ def irs(
         _array("bs", bs), _array("ms", ms), _array("irs", irs), grid, paths, spread, pilots, patterns, on_grid
     )
     experiment = IRSExperiment(system, fresh_training, device)
-    names = _chosen(estimators, list(IRS_ESTIMATORS))
+    names = estimators.split(",")
+    for name in names:
+        irs_estimator(name)
     shards = []
     for snr_db in _numbers("snr", snr, float):
         shards += _shards(experiment, names, {"snr_db": snr_db}, seed, trials)

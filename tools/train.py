@@ -1,4 +1,4 @@
-"""Train RPCANet or RPCANet++ on a data set.
+"""Train RPCANet, RPCANet++ or LowRankRPCANet on a data set.
 
     python tools/train.py --config tools/configs/sirst.yaml --network.stages 6 --data.root DIR
     python tools/train.py --config runs/train/config.yaml --resume
@@ -25,12 +25,12 @@ class Network:
     """The network to train.
 
     Args:
-        name: rpcanet or rpcanet++.
+        name: rpcanet, rpcanet++ or lowrank.
         stages: number of unfolded stages.
         channels: feature channels C of every module.
     """
 
-    name: Literal["rpcanet", "rpcanet++"] = "rpcanet++"
+    name: Literal["rpcanet", "rpcanet++", "lowrank"] = "rpcanet++"
     stages: int = 6
     channels: int = 32
 
@@ -195,19 +195,22 @@ def train(configuration: Configuration, out: Path, resume: bool = False) -> None
     trainer.fit(task, data, ckpt_path=last if resume else None, weights_only=False)
 
 
-def prepare_folder(configuration: Configuration, out: Path, last: Path, resume: bool) -> None:
-    """Keep the configuration in `out`; raises ValueError rather than lose or mix up a run that is there."""
+def prepare_folder(configuration: Any, out: Path, last: Path, resume: bool) -> None:
+    """Keep the configuration in `out`; raises ValueError rather than lose or mix up a run that is there.
+
+    configuration: a dataclass of sections, of which only `machine` may change when the run is resumed.
+    """
     import yaml
 
     stored = out / "config.yaml"
-    wanted = asdict(configuration)
+    wanted = yaml.safe_load(yaml.safe_dump(asdict(configuration)))
     if resume and not last.is_file():
         raise FileNotFoundError(f"{last}: no checkpoint to resume from")
     if last.is_file() and not resume:
         raise ValueError(f"{out}: holds a run already; add --resume to continue it, or choose another --out")
     if resume:
         before = yaml.safe_load(stored.read_text())
-        for section in ("network", "data", "recipe"):
+        for section in (name for name in wanted if name != "machine"):
             for option, value in wanted[section].items():
                 if before[section][option] != value:
                     raise ValueError(

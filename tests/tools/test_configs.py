@@ -3,8 +3,11 @@
 from pathlib import Path
 
 import pytest
+import train
+import train_estimator
 from train import configuration_from, parser
 
+import rpcanet
 from datasets import PUBLISHED
 
 CONFIGS = Path(__file__).parents[2] / "tools" / "configs"
@@ -45,4 +48,19 @@ def test_recipe_is_the_published_one(name, stages):
 
 def test_every_configuration_parses():
     for path in CONFIGS.glob("*.yaml"):
-        configuration_from(parser().parse_args([f"--config={path}"]))
+        tool = train_estimator if path.name.startswith("unfolded") else train
+        tool.configuration_from(tool.parser().parse_args([f"--config={path}"]))
+
+
+@pytest.mark.parametrize("data", ["sirst_{}_small", "scenes_{}"])
+def test_low_rank_and_plain_network_are_compared_at_equal_size_and_training(data):
+    def recipe(name):
+        options = [f"--config={CONFIGS / data.format(name)}.yaml"]
+        network, *rest = vars(configuration_from(parser().parse_args(options))).values()
+        net = rpcanet.build(**vars(network))
+        return type(net), sum(p.numel() for p in net.parameters()), rest
+
+    (kind, size, rest), (plain, plain_size, plain_rest) = recipe("lowrank"), recipe("equal")
+    assert (kind, plain) == (rpcanet.LowRankRPCANet, rpcanet.RPCANet)
+    assert abs(size - plain_size) < 0.02 * size
+    assert rest == plain_rest

@@ -7,6 +7,7 @@ import pytest
 import simulate
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from sbl import UnfoldedKroSBL, save_estimator
 from sbl.experiments import IRSExperiment, SyntheticExperiment
 
 SMALL = ["--rows", "4,5", "--columns", "6,6", "--sparsity", "2", "--snr", "10,20", "--estimators", "SVD,OLS"]
@@ -152,3 +153,15 @@ def test_several_snrs_in_one_batch_give_what_each_gives():
         [alone] = experiment.run("SVD", [snr_db], 0, range(2))
         for metric in ("nmse", "ser", "iterations"):
             assert scores[metric] == pytest.approx(alone[metric], rel=1e-9)
+
+
+def test_an_unfolded_estimator_comes_from_its_file(tmp_path, capsys):
+    weights = tmp_path / "weights.safetensors"
+    save_estimator(UnfoldedKroSBL(iterations=2), weights)
+    sizes = ["--bs", "4", "--ms", "3", "--irs", "8", "--grid", "5", "--pilots", "2", "--patterns", "3"]
+    small = ["--trials", "2", "--snr", "15", *sizes]
+    run(tmp_path / "run", "--estimators", f"SVD,Unfolded:{weights}", experiment="irs", small=small)
+    assert [row["estimator"] for row in points(tmp_path / "run")] == ["SVD", f"Unfolded:{weights}"]
+    with pytest.raises(SystemExit):
+        run(tmp_path / "none", "--estimators", "Unfolded:none.safetensors", experiment="irs", small=small)
+    assert "none.safetensors: no such file" in capsys.readouterr().err

@@ -1,0 +1,54 @@
+"""Weights of unfolded estimators in safetensors files."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from sbl.unfolded import UnfoldedKroSBL
+
+FORMAT = "unfoldkit-estimator"
+
+
+def save_estimator(net: UnfoldedKroSBL, path: str | Path, training: dict[str, Any] | None = None) -> None:
+    """Write `net` with its architecture and `training`, the configuration (JSON values) it was trained with.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "estimator.safetensors"
+    >>> save_estimator(UnfoldedKroSBL(iterations=3), path)
+    >>> load_estimator(path).architecture["iterations"]
+    3
+    """
+    metadata = {
+        "format": FORMAT,
+        "architecture": json.dumps(net.architecture),
+        "training": json.dumps(training or {}),
+    }
+    tensors = {key: tensor.contiguous() for key, tensor in net.state_dict().items()}
+    save_file(tensors, str(path), metadata=metadata)
+
+
+def load_estimator(path: str | Path) -> UnfoldedKroSBL:
+    """The estimator that `save_estimator` wrote to `path`, on the CPU, its parameters fixed.
+
+    Raises FileNotFoundError where there is no such file, ValueError where it holds anything else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; expected weights of tools/train_estimator.py")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dictionary
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a readable safetensors file ({error})") from error
+    if metadata.get("format") != FORMAT:
+        raise ValueError(f"{path}: expected weights of tools/train_estimator.py, found {metadata}")
+    net = UnfoldedKroSBL(**json.loads(metadata["architecture"]))
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"{path}: the tensors do not fit UnfoldedKroSBL: {error}") from error
+    return net.eval().requires_grad_(False)

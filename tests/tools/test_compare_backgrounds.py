@@ -1,0 +1,28 @@
+"""The rank that backgrounds are compared by."""
+
+import pytest
+import torch
+from compare_backgrounds import effective_rank, measure
+
+import rpcanet
+
+
+def test_effective_rank_counts_equal_singular_values():
+    matrices = torch.stack([torch.diag(torch.tensor([2.0] * r + [0.0] * (5 - r))) for r in (1, 3, 5)])
+    torch.testing.assert_close(effective_rank(matrices), torch.tensor([1.0, 3.0, 5.0]))
+
+
+def test_a_low_rank_network_has_backgrounds_of_lower_rank_than_the_picture(tmp_path):
+    net = rpcanet.build("lowrank", stages=2, channels=4)
+    training = {"data": {"size": 48}, "recipe": {"seed": 1}}
+    rpcanet.save_weights(net, tmp_path / "net.safetensors", training)
+    row = measure(tmp_path / "net.safetensors", "synthetic", None, count=2)
+    assert len(row.ranks) == 3
+    assert row.ranks[1] < row.ranks[0]
+    assert row.parameters == sum(p.numel() for p in net.parameters())
+    assert 0 <= row.iou <= 1
+
+
+def test_other_weights_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nothing"):
+        measure(tmp_path / "nothing.safetensors", "synthetic", None, count=2)

@@ -1,0 +1,60 @@
+"""Training an estimator from its command line's entry: what it leaves, and that it resumes to the same numbers."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from train_estimator import configuration_from, parser, train
+
+from sbl import load_estimator
+from sbl.training import EstimationTask
+
+SMALL = [
+    *("--system.bs=4", "--system.ms=3", "--system.irs=8", "--system.grid=6", "--system.pilots=2"),
+    *("--system.patterns=3", "--estimator.iterations=2", "--machine.accelerator=cpu", "--recipe.steps=2"),
+    *("--recipe.batch_size=8", "--recipe.validation_trials=10", "--recipe.validation_snr=[5,15]"),
+]
+
+
+def configured(*options):
+    return configuration_from(parser().parse_args([*SMALL, *options]))
+
+
+def test_run_leaves_weights_logs_and_configuration(tmp_path):
+    train(configured("--recipe.epochs=2", "--estimator.neighbours=1"), tmp_path)
+    for name in ("best", "last"):
+        assert load_estimator(tmp_path / f"{name}.safetensors").architecture["neighbours"] == 1
+    scalars = EventAccumulator(str(tmp_path / "tensorboard")).Reload().Tags()["scalars"]
+    expected = {"train/loss", "train/learning_rate", "val/nmse_5dB", "val/nmse_15dB", "val/nmse_db"}
+    assert expected <= set(scalars)
+    again = parser().parse_args([f"--config={tmp_path / 'config.yaml'}"])
+    assert configuration_from(again).estimator.neighbours == 1
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, monkeypatch):
+    configuration = configured("--recipe.epochs=3")
+    train(configuration, tmp_path / "whole")
+
+    def stop(task):
+        if task.current_epoch == 2:
+            raise InterruptedError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EstimationTask, "on_train_epoch_start", stop)
+        with pytest.raises(InterruptedError):
+            train(configuration, tmp_path / "parts")
+    train(configuration, tmp_path / "parts", resume=True)
+    whole, parts = (load_file(tmp_path / run / "last.safetensors") for run in ("whole", "parts"))
+    assert all(torch.equal(whole[key], parts[key]) for key in whole)
+
+
+def test_fixed_parameters_keep_their_value(tmp_path):
+    train(configured("--recipe.epochs=1", '--recipe.fixed=["sharpness"]'), tmp_path)
+    net = load_estimator(tmp_path / "last.safetensors")
+    assert torch.equal(net.sharpness, torch.ones(2))
+    assert not torch.equal(net.exponent, torch.ones(2, 3))
+
+
+def test_an_unknown_parameter_is_named(tmp_path):
+    with pytest.raises(ValueError, match="no parameter nonsense"):
+        train(configured('--recipe.fixed=["nonsense"]'), tmp_path)

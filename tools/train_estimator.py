@@ -1,0 +1,216 @@
+"""Train an unfolded KroSBL on simulated channels of the IRS-aided uplink.
+
+    python tools/train_estimator.py --config tools/configs/unfolded_irs.yaml --out runs/unfolded
+    python tools/train_estimator.py --config runs/unfolded/config.yaml --out runs/unfolded --resume
+    python tools/simulate.py irs --estimators PC0.8,Unfolded:runs/unfolded/best.safetensors --fresh_training true
+
+Every step draws fresh channels, pilots, patterns, noise and SNRs. In the folder --out the run leaves
+
+    config.yaml                         the whole configuration
+    best.safetensors, last.safetensors  weights for simulate.py, best by the NMSE of the validation channels
+    checkpoints/best.ckpt, last.ckpt    all that --resume needs
+    tensorboard/                        loss and NMSE at every validation SNR: tensorboard --logdir runs
+"""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from console import described_parser, one_line_errors
+from jsonargparse import ArgumentParser, Namespace
+from train import prepare_folder
+
+
+@dataclass
+class EstimatorOptions:
+    """The estimator to train.
+
+    Args:
+        iterations: unfolded iterations K.
+        m_step: what the untrained estimator equals, SVD-KroSBL (svd) or AM-KroSBL (am).
+        sweeps: sweeps of each of AM-KroSBL's M-steps.
+        neighbours: entries on each side that a factor's entries may be coupled with; 0 learns no coupling.
+    """
+
+    iterations: int = 10
+    m_step: Literal["svd", "am"] = "svd"
+    sweeps: int = 3
+    neighbours: int = 2
+
+
+@dataclass
+class SystemOptions:
+    """The channels to train on; see sbl.systems.IRSMIMO.
+
+    Args:
+        bs: antennas of the base station.
+        ms: antennas of the mobile station.
+        irs: elements of the surface.
+        grid: points of the angular grid.
+        paths: departure directions of each hop.
+        spread: neighbouring arrival angles of each path.
+        pilots: pilot symbols for each pattern.
+        patterns: patterns of the surface.
+        on_grid: whether directions lie on the grid.
+    """
+
+    bs: int = 16
+    ms: int = 6
+    irs: int = 256
+    grid: int = 18
+    paths: int = 1
+    spread: int = 3
+    pilots: int = 3
+    patterns: int = 6
+    on_grid: bool = True
+
+
+@dataclass
+class Recipe:
+    """How long and how fast to learn.
+
+    Args:
+        epochs: validations; each follows `steps` steps.
+        steps: steps an epoch.
+        batch_size: channels a step.
+        learning_rate: Adam's rate at the first step; it decays as (1 - step/total)^0.9.
+        robustness: the loss is the mean of log(NMSE + robustness); the larger, the more failed trials weigh.
+        snr: lowest and highest SNR of a training channel in dB.
+        validation_snr: SNRs in dB of the validation channels.
+        validation_trials: validation channels at each.
+        fixed: parameters of UnfoldedKroSBL that keep their first value, such as fixed_point or exponent.
+        seed: of everything drawn.
+    """
+
+    epochs: int = 40
+    steps: int = 50
+    batch_size: int = 256
+    learning_rate: float = 0.02
+    robustness: float = 0.03
+    snr: tuple[float, float] = (4.0, 20.0)
+    validation_snr: list[float] = field(default_factory=lambda: [4.0, 8.0, 12.0, 16.0, 20.0])
+    validation_trials: int = 500
+    fixed: list[str] = field(default_factory=list)
+    seed: int = 42
+
+
+@dataclass
+class Machine:
+    """What to compute on; see the options of lightning.Trainer.
+
+    Args:
+        accelerator: auto, cpu, gpu, ...
+        workers: processes that draw channels.
+    """
+
+    accelerator: str = "auto"
+    workers: int = 0
+
+
+SECTIONS = {"estimator": EstimatorOptions, "system": SystemOptions, "recipe": Recipe, "machine": Machine}
+
+
+@dataclass
+class Configuration:
+    """Everything that decides a run."""
+
+    estimator: EstimatorOptions
+    system: SystemOptions
+    recipe: Recipe
+    machine: Machine
+
+
+def parser() -> ArgumentParser:
+    parser = described_parser("train_estimator.py", __doc__)
+    parser.add_argument("--config", action="config", help="a YAML configuration")
+    for name, section in SECTIONS.items():
+        parser.add_class_arguments(section, name)
+    parser.add_argument(
+        "--out", type=str, default="runs/unfolded", help="folder for everything the run leaves"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="continue the run in --out from its last checkpoint"
+    )
+    return parser
+
+
+def train(configuration: Configuration, out: Path, resume: bool = False) -> None:
+    """Train as configured; what is left in `out` is listed at the top of this file."""
+    import lightning as L
+    import torch
+    from lightning.pytorch.callbacks import ModelCheckpoint
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    from rpcanet.training import Progress
+    from sbl import UnfoldedKroSBL
+    from sbl.systems import IRSMIMO
+    from sbl.training import EstimationTask, EstimatorFiles, SimulatedChannels
+
+    recipe = configuration.recipe
+    last = out / "checkpoints" / "last.ckpt"
+    prepare_folder(configuration, out, last, resume)
+    L.seed_everything(recipe.seed, workers=True, verbose=False)
+    system = IRSMIMO(**asdict(configuration.system), dtype=torch.complex64)
+    net = UnfoldedKroSBL(**asdict(configuration.estimator))
+    fix(net, recipe.fixed)
+    channels = SimulatedChannels(
+        system,
+        recipe.snr,
+        recipe.batch_size,
+        recipe.steps,
+        recipe.validation_snr,
+        recipe.validation_trials,
+        configuration.machine.workers,
+        recipe.seed,
+    )
+    checkpoints = ModelCheckpoint(
+        last.parent,
+        filename="best",
+        monitor="val/nmse_db",
+        mode="min",
+        save_last=True,
+        enable_version_counter=False,
+    )
+    trainer = L.Trainer(
+        accelerator=configuration.machine.accelerator,
+        devices=1,
+        max_epochs=recipe.epochs,
+        reload_dataloaders_every_n_epochs=1,
+        num_sanity_val_steps=0,
+        gradient_clip_val=1.0,
+        log_every_n_steps=min(10, recipe.steps),
+        enable_model_summary=False,
+        callbacks=[checkpoints, EstimatorFiles(out, asdict(configuration)), Progress()],
+        logger=TensorBoardLogger(out, name="", version="tensorboard", default_hp_metric=False),
+    )
+    print(
+        f"Training {net.architecture['iterations']} iterations "
+        f"({sum(parameter.numel() for parameter in net.parameters())} parameters), "
+        f"{recipe.epochs * recipe.steps} steps of {recipe.batch_size} fresh channels"
+    )
+    task = EstimationTask(net, system, recipe.learning_rate, recipe.robustness)
+    trainer.fit(task, channels, ckpt_path=last if resume else None, weights_only=False)
+
+
+def fix(net: Any, names: list[str]) -> None:
+    """Keep the parameters called `names` as they are."""
+    known = dict(net.named_parameters())
+    for name in names:
+        if name not in known:
+            raise ValueError(f"--recipe.fixed: no parameter {name}; there are {', '.join(known)}")
+        known[name].requires_grad_(False)
+
+
+def configuration_from(options: Namespace) -> Configuration:
+    sections: dict[str, Any] = {name: options[name].as_dict() for name in SECTIONS}
+    return Configuration(**{name: section(**sections[name]) for name, section in SECTIONS.items()})
+
+
+def main() -> None:
+    options = parser().parse_args()
+    with one_line_errors("train_estimator.py"):
+        train(configuration_from(options), Path(options.out), options.resume)
+
+
+if __name__ == "__main__":
+    main()
