@@ -11,6 +11,7 @@ from kernels._operator import operator
 from kernels.svd import inverse_above
 
 LIBRARY = 32  # order up to which the GPU library batches, and was faster on an H200
+LIBRARY_BATCH = 4096  # matrices in one of its calls, which takes 1.1 to 1.3 MB of workspace for each
 
 
 class Eigh(NamedTuple):
@@ -76,8 +77,10 @@ def _scaled(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """By the GPU library, whose results are wrong without a word for matrices far from one."""
     largest = matrix.abs().amax((-2, -1), keepdim=True)
     scale = torch.where(largest > 0, largest, 1)
-    eigenvalues, eigenvectors = torch.linalg.eigh(matrix / scale)
-    return eigenvalues * scale[..., 0], eigenvectors.contiguous()
+    scaled = (matrix / scale).reshape(-1, *matrix.shape[-2:])
+    parts = [torch.linalg.eigh(part) for part in scaled.split(LIBRARY_BATCH)]
+    eigenvalues, eigenvectors = (torch.cat(part) for part in zip(*parts, strict=True))
+    return eigenvalues.reshape(matrix.shape[:-1]) * scale[..., 0], eigenvectors.reshape(matrix.shape)
 
 
 def _fake(matrix: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,8 @@
 
 # mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
 
+import sys
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -182,3 +184,15 @@ def test_eigh_reads_the_lower_triangle(matrices):
         matrix.tril(-1) + matrix.tril(-1).mH + torch.diag_embed(matrix.diagonal(dim1=-2, dim2=-1).real)
     )
     torch.testing.assert_close(kernels.eigh(matrix).eigenvalues, kernels.eigh(hermitian).eigenvalues)
+
+
+def test_eigh_of_a_gpu_takes_a_large_batch_in_parts(matrices, monkeypatch):
+    module = sys.modules["kernels.eigh"]
+    monkeypatch.setattr(module, "LIBRARY_BATCH", 2)
+    matrix = matrices(1, "gaussian", 4, 4, torch.complex128)
+    scales = torch.tensor([1e-9, 1.0, 1e3, 0.0, 1e9]).reshape(5, *[1] * matrix.ndim)
+    hermitian = (matrix + matrix.mH) * scales
+    values, vectors = module._scaled(hermitian)
+    exact = torch.linalg.eigh(hermitian)
+    torch.testing.assert_close(values, exact.eigenvalues)
+    torch.testing.assert_close((vectors * values[..., None, :]) @ vectors.mH, hermitian)
