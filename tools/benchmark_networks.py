@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from benchmark_timing import compare, seconds_of
+from benchmark_timing import compare, seconds_of, setting
 from plain_networks import plain
 from rich.console import Console
 from rich.table import Table
@@ -58,7 +58,7 @@ def run(
     forms: list[str] | None,
     file: str | None,
 ) -> int:
-    """Measure every case in every form, print a table, and write JSON; 1 where a form failed."""
+    """Measure every case in every form, print a table, and write JSON after each; 1 where a form failed."""
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     torch.backends.cudnn.benchmark = True
     rates = {
@@ -73,10 +73,10 @@ def run(
         for row in measure(case, chosen, place, rounds, rates):
             console.print(in_one_line(row), highlight=False, soft_wrap=True)
             rows.append(row)
+            if file:
+                content = {"setting": setting(place) | {"product_flops_per_second": rates}, "rows": rows}
+                Path(file).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     console.print(table(rows, rates))
-    if file:
-        content = {"setting": setting(place, rates), "rows": rows}
-        Path(file).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return int(any("failed" in row for row in rows))
 
 
@@ -318,15 +318,3 @@ def figures(row: dict[str, Any]) -> list[str]:
         f"{100 * row['of_matrix_product']:.0f}%",
         f"{row['difference']:.1e}",
     ]
-
-
-def setting(place: str, rates: dict[str, float]) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "machine": platform.machine(),
-        "product_flops_per_second": rates,
-    }
-    if place == "cuda":
-        found["gpu"] = torch.cuda.get_device_name()
-    return found

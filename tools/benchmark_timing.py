@@ -6,16 +6,16 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timezone
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 
-def setting(device: str) -> dict[str, str | int]:
+def setting(device: str) -> dict[str, Any]:
     """What a result depends on: device, versions, date."""
     import triton
 
-    found: dict[str, str | int] = {
+    found: dict[str, Any] = {
         "date": datetime.now(timezone.utc).date().isoformat(),
         "torch": torch.__version__,
         "triton": triton.__version__,

@@ -160,12 +160,12 @@ def line(cells: Row) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def replaced(text: str, inside: str) -> str:
+def replaced(text: str, inside: str, begin: str = BEGIN, end: str = END) -> str:
     """`text` with `inside` between the two marks; raises ValueError where they are missing."""
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise ValueError(f"expected the marks {BEGIN!r} and {END!r} once each")
-    before, rest = text.split(BEGIN)
-    return f"{before}{BEGIN}\n\n{inside}\n\n{END}{rest.split(END)[1]}"
+    if text.count(begin) != 1 or text.count(end) != 1:
+        raise ValueError(f"expected the marks {begin!r} and {end!r} once each")
+    before, rest = text.split(begin)
+    return f"{before}{begin}\n\n{inside}\n\n{end}{rest.split(end)[1]}"
 
 
 def collected(folder: Path) -> str:
