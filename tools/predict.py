@@ -10,8 +10,10 @@ For each picture, at its own size:
     STEM_probability.png  probability times 255
     STEM_panel.png        input, probability, background and object side by side (with --panels)
 
-A video is split by pcp, pssv or wnnm into what stays and what moves, --block frames at a time; of it are left
-STEM_background.avi, STEM_probability.avi and STEM_mask.avi.
+Of a video STEM_background.avi, STEM_probability.avi and STEM_mask.avi are left. Weights, ipi and pstnn take it
+frame by frame; pcp, pssv and wnnm split --block frames at a time into what stays and what moves.
+
+Pictures and frames are read ahead of the computation and written behind it.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,6 +24,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from console import MethodName, described_parser, one_line_errors, report_skipped
+from streaming import AT_ONCE, ahead, behind
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from rpcanet import Decomposition
 
     Decomposer = Callable[[Tensor], Decomposition]
+    Write = Callable[..., None]
 
 
 @dataclass
@@ -43,7 +47,7 @@ class Prediction:
         size: pictures are resized to this height and width for the network and its answer back again; by default
             as trained, else 256; 0 runs the network at each picture's own size, as does a classical method.
         tile: larger pictures are cut into overlapping tiles of this size, whose answers are blended.
-        block: frames of a video that are split together.
+        block: frames of a video that pcp, pssv or wnnm split together.
         threshold: probability above which a pixel belongs to an object.
         panels: write STEM_panel.png too.
         skip_bad: leave out pictures that cannot be read, and list them; without it the first ends the run.
@@ -78,11 +82,26 @@ def predict(options: Prediction) -> list[Path]:
     Path(options.out).mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     skipped: list[str] = []
-    for path in track(paths, "Predicting"):
-        with skipping(skipped if options.skip_bad else None):
-            written += predict_one(path, decompose, options)
+    faults = skipped if options.skip_bad else None
+    with behind() as write:
+        for path, picture in track(ahead(read_all(paths, faults)), "Predicting", len(paths)):
+            with skipping(faults):
+                if picture is None:
+                    written += predict_video(path, decompose, options)
+                else:
+                    written += predict_picture(path, picture, decompose, options, write)
     report_skipped(skipped)
     return written
+
+
+def read_all(paths: list[Path], faults: list[str] | None) -> Iterator[tuple[Path, np.ndarray | None]]:
+    """Each picture's grey levels, and nothing yet of a video."""
+    from datasets import read_image
+    from datasets.video import is_video
+
+    for path in paths:
+        with skipping(faults):
+            yield path, None if is_video(path) else read_image(path)
 
 
 @contextmanager
@@ -96,22 +115,23 @@ def skipping(faults: list[str] | None) -> Iterator[None]:
         faults.append(str(error))
 
 
-def predict_one(path: Path, decompose: "Decomposer", options: Prediction) -> list[Path]:
+def predict_picture(
+    path: Path, picture: np.ndarray, decompose: "Decomposer", options: Prediction, write: "Write"
+) -> list[Path]:
     import torch
 
-    from datasets import read_image
-    from datasets.picture import stem
-    from datasets.video import is_video
-
-    out = Path(options.out) / stem(path)
-    if is_video(path):
-        return predict_video(path, out, options)
-    levels = torch.from_numpy(read_image(path))
+    levels = torch.from_numpy(picture)
     written = []
-    for kind, picture in results(levels, decompose(levels), options):
-        written.append(out.with_name(f"{out.name}_{kind}.png"))
-        write_picture(written[-1], picture)
+    for kind, result in results(levels, decompose(levels), options):
+        written.append(result_path(path, f"{kind}.png", options))
+        write(write_picture, written[-1], result)
     return written
+
+
+def result_path(path: Path, ending: str, options: Prediction) -> Path:
+    from datasets.picture import stem
+
+    return Path(options.out) / f"{stem(path)}_{ending}"
 
 
 def decomposer(options: Prediction) -> "Decomposer":
@@ -142,29 +162,44 @@ def decomposer(options: Prediction) -> "Decomposer":
     return lambda levels: rpcanet.decompose(fast, levels, size or None, options.tile)
 
 
-def predict_video(path: Path, out: Path, options: Prediction) -> list[Path]:
+def predict_video(path: Path, decompose: "Decomposer", options: Prediction) -> list[Path]:
     """Background, probability and mask of a video, block by block."""
+    from datasets.video import VideoFile, frame_rate, read_video
+    from rpcanet.classical import VIDEO_METHODS
+
+    together = options.method in VIDEO_METHODS
+    written = [result_path(path, f"{kind}.avi", options) for kind in ("background", "probability", "mask")]
+    rate = frame_rate(path)
+    with ExitStack() as stack, behind() as write:
+        files: list[VideoFile] = []
+        for block in ahead(read_video(path, options.block if together else 1), 2 if together else AT_ONCE):
+            files = files or [stack.enter_context(VideoFile(p, rate, block.shape[1:])) for p in written]
+            background, probability = split_block(block, options) if together else frame(block, decompose)
+            parts = (background, probability, (probability > options.threshold).float())
+            for file, part in zip(files, parts, strict=True):
+                write(file.write, to_levels(part.clamp(0, 1).cpu().numpy()))
+    return written
+
+
+def split_block(block: np.ndarray, options: Prediction) -> "tuple[Tensor, Tensor]":
+    """What stays, as a fraction of full brightness, and |what moves| over its largest value."""
     import torch
 
-    from datasets.video import VideoFile, frame_rate, read_video
-    from rpcanet.classical import METHODS, VIDEO_METHODS, background_foreground
+    from rpcanet.classical import METHODS, background_foreground
 
-    if options.method not in VIDEO_METHODS:
-        raise ValueError(f"{path}: a video is split by --method {', '.join(VIDEO_METHODS)}")
-    written = [out.with_name(f"{out.name}_{kind}.avi") for kind in ("background", "probability", "mask")]
-    rate = frame_rate(path)
-    with ExitStack() as stack:
-        files: list[VideoFile] = []
-        for block in read_video(path, options.block):
-            frames = torch.from_numpy(block).float().to(options.device) / 255
-            found = background_foreground(frames, METHODS[options.method])
-            size = found.object.abs()
-            probability = size / size.max().clamp_min(1e-12)
-            files = files or [stack.enter_context(VideoFile(p, rate, block.shape[1:])) for p in written]
-            parts = (found.background, probability, (probability > options.threshold).float())
-            for file, part in zip(files, parts, strict=True):
-                file.write(to_levels(part.clamp(0, 1).cpu().numpy()))
-    return written
+    assert options.method is not None
+    frames = torch.from_numpy(block).float().to(options.device) / 255
+    found = background_foreground(frames, METHODS[options.method])
+    size = found.object.abs()
+    return found.background, size / size.max().clamp_min(1e-12)
+
+
+def frame(block: np.ndarray, decompose: "Decomposer") -> "tuple[Tensor, Tensor]":
+    """The background of one frame, as a fraction of full brightness, and the probability of an object."""
+    import torch
+
+    found = decompose(torch.from_numpy(block[0]))
+    return found.background[0] / 255, found.object[0].sigmoid()
 
 
 def inputs_in(inputs: list[str]) -> list[Path]:

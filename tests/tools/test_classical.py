@@ -12,6 +12,7 @@ from evaluate import Evaluation, evaluate
 from predict import Prediction, predict
 
 import rpcanet
+from datasets.synthetic import SyntheticScenes
 from datasets.video import VideoFile, read_video
 
 
@@ -114,11 +115,20 @@ def test_video_splits_into_what_stays_and_what_moves(tmp_path):
     assert (found & truth).sum() > 0.7 * (found | truth).sum()
 
 
-def test_a_video_asks_for_a_method_that_splits_videos(tmp_path):
-    with VideoFile(tmp_path / "walk.avi", 10.0, (48, 64)) as file:
-        file.write(np.zeros((2, 48, 64), np.uint8))
-    with pytest.raises(ValueError, match=r"walk.avi: a video is split by --method pcp, pssv, wnnm"):
-        predict(Prediction([str(tmp_path / "walk.avi")], out=str(tmp_path), method="ipi"))
+def test_a_video_is_predicted_frame_by_frame_as_its_pictures_are(tmp_path):
+    scenes = SyntheticScenes("test", 3, 48)
+    frames = np.stack([scenes[k].image for k in range(3)])
+    with VideoFile(tmp_path / "walk.avi", 10.0, (48, 48)) as file:
+        file.write(frames)
+    [decoded] = read_video(tmp_path / "walk.avi")
+    for k, frame in enumerate(decoded):
+        cv2.imwrite(str(tmp_path / f"frame{k}.png"), frame)
+    pictures = [str(tmp_path / f"frame{k}.png") for k in range(3)]
+    predict(Prediction([str(tmp_path / "walk.avi"), *pictures], out=str(tmp_path), method="pstnn"))
+    [found] = read_video(tmp_path / "walk_probability.avi")
+    for k in range(3):
+        expected = cv2.imread(str(tmp_path / f"frame{k}_probability.png"), 0).astype(float)
+        assert np.abs(found[k] - expected).mean() < 3  # the video's files are compressed
 
 
 def test_trained_on_crops_is_evaluated_on_whole_pictures_by_the_vessel_protocol(tmp_path):
