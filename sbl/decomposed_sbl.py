@@ -57,7 +57,7 @@ class DecomposedSBL:
         if not y.is_complex():
             raise ValueError(f"factors and y must be complex for atoms off the grid, got {y.dtype}")
         rows = [A.shape[-2] for A in problem.factors]
-        scale, units = rank_one(problem.y.reshape(-1, *rows), self.sweeps)
+        scale, units = rank_one(problem.y.unflatten(-1, rows), self.sweeps)
         s2 = problem.noise_variance
         power = squared_modulus(problem.y).mean(-1)
         if s2 is None:
@@ -65,7 +65,7 @@ class DecomposedSBL:
         s2 = torch.maximum(s2, LEAST_NOISE * power)
         share = s2 / squared_modulus(scale)
         parts = [
-            off_grid_sbl(A.expand(len(u), -1, -1), u, share, self.refinement, self.iterations).on_grid
+            off_grid_sbl(A, u, share, self.refinement, self.iterations).on_grid
             for A, u in zip(problem.factors, units, strict=True)
         ]
         x = scale.unsqueeze(-1) * kron_vectors(parts)
@@ -93,5 +93,5 @@ def _contract(y: Tensor, units: list[Tensor], kept: int) -> Tensor:
     """y with every axis but one contracted with that axis' conjugate unit vector: (B, M_kept)."""
     part = y.movedim(kept + 1, 1)
     for u in reversed(units[:kept] + units[kept + 1 :]):
-        part = (part @ u.conj().reshape(len(u), *[1] * (part.ndim - 3), -1, 1)).squeeze(-1)
+        part = (part @ u.conj().reshape(len(u), *[1] * (part.ndim - 3), u.shape[-1], 1)).squeeze(-1)
     return part

@@ -121,6 +121,8 @@ class ExpectationMaximisation(ABC):
         record = History(problem.y, self.max_iterations) if history else None
         done: list[Run] = []
         for iteration in range(1, self.max_iterations + 1):
+            if alive.numel() == 0:
+                break
             state = prune(state, ratios, self.floor)
             if self.structured and self.tolerance is not None:
                 state = shrink(state)
@@ -133,8 +135,6 @@ class ExpectationMaximisation(ABC):
             if bool(stopped.any()):
                 done.append(Run.of(state.take(stopped), lengths, alive[stopped], iteration, True))
                 state, alive = state.take(~stopped), alive[~stopped]
-                if alive.numel() == 0:
-                    break
         done.append(Run.of(state, lengths, alive, self.max_iterations, False))
         return join(done).in_order(record)
 

@@ -90,7 +90,7 @@ def off_grid_sbl(A: Tensor, y: Tensor, s2: Tensor, refinement: int = 2, iteratio
     neither w_p nor the step depends on g_p; an atom stays within 1 / (2 refinement) of where it began. The
     amplitudes are z_p = g_p a_p^H S^-1 y.
 
-    A: (B, M, N), complex; y: (B, M); s2: (B,), positive.
+    A: (B, M, N) or (1, M, N), complex; y: (B, M); s2: (B,), positive.
     Source: update of g: Wipf and Nagarajan, IEEE J. Selected Topics in Signal Processing 2010; moving positions:
     Yang, Xie and Zhang, "Off-grid direction of arrival estimation using sparse Bayesian inference", 2013.
 

@@ -32,7 +32,7 @@ class SVDKroSBL(ExpectationMaximisation):
     def m_step(self, second_moment: Tensor, state: State) -> tuple[Tensor, ...]:
         g, rest = [], second_moment
         for length in [v.shape[-1] for v in state.g[:-1]]:
-            sigma, u, v = leading_singular_triplet(rest.reshape(len(rest), length, -1))
+            sigma, u, v = leading_singular_triplet(rest.unflatten(-1, (length, rest.shape[-1] // length)))
             g.append(u.abs())
             rest = sigma.unsqueeze(-1) * v.abs()
         return (*g, rest)

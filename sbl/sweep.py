@@ -51,11 +51,13 @@ def _pass(
     for i, v in enumerate(g):
         summed = rest
         for inverse in reversed(inverses[i + 1 :]):
-            summed = torch.bmm(summed.reshape(len(v), -1, inverse.shape[-2]), inverse)
+            n = inverse.shape[-2]
+            summed = torch.bmm(summed.reshape(len(v), summed.shape[1:].numel() // n, n), inverse)
         new.append(couple(i, summed.reshape(v.shape) * weights[i]))
         if i + 1 < len(g):
             onto = reciprocal(new[i]).unsqueeze(-2)
-            rest = torch.bmm(onto, rest.reshape(len(v), v.shape[-1], -1))
+            n = v.shape[-1]
+            rest = torch.bmm(onto, rest.reshape(len(v), n, rest.shape[1:].numel() // n))
     return tuple(new)
 
 

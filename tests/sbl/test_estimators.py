@@ -30,6 +30,13 @@ def test_shapes_and_dtypes(draw, estimator, order, dtype):
     assert (estimate.variance >= 0).all()
 
 
+def test_an_empty_batch_gives_an_empty_estimate(draw, estimator):
+    factors, _, y, _ = draw(batch=(1,))
+    estimate = estimator([A[0] for A in factors], y[:0], 0.1)
+    assert estimate.mean.shape == estimate.variance.shape == (0, 7, 8)
+    assert estimate.iterations.shape == estimate.converged.shape == (0,)
+
+
 @pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("known_noise", [True, False])
 def test_a_batch_is_its_members(draw, estimator, sizes, known_noise):

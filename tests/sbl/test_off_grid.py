@@ -86,3 +86,9 @@ def test_batch_members_do_not_mix():
 def test_real_factors_are_refused():
     with pytest.raises(ValueError, match="complex"):
         DecomposedSBL()([torch.eye(2), torch.eye(2)], torch.ones(4), 0.1)
+
+
+def test_an_empty_batch_gives_an_empty_estimate():
+    A = steering_vectors(angular_grid(9), 8).mT
+    estimate = DecomposedSBL()([A, A], torch.zeros(0, 64, dtype=torch.complex128), 0.1)
+    assert estimate.mean.shape == (0, 9, 9)

@@ -97,7 +97,6 @@ def test_real_sirst_lowers_the_loss_raises_iou_and_resumes(reference_file, tmp_p
         "--config=tools/configs/sirst_small.yaml",
         f"--data.root={reference_file('data/sirst')}",
         "--recipe.epochs=3",
-        "--recipe.validate_every=1",
         "--machine.accelerator=cpu",
     )
     resumed_equals_uninterrupted(tmp_path, monkeypatch, configuration, epoch=2)
