@@ -1,15 +1,18 @@
 """What a network does inside: every stage's planes, contrast prior and memory, and their measures."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from rpcanet.classical import Separation
 from rpcanet.measures import stage_measures
 from rpcanet.modules import Memory
 from rpcanet.unfolding import StageOutput, Unfolding
+
+SOLVER_STEPS = (1, 3, 10)
 
 
 class Interior(NamedTuple):
@@ -33,9 +36,22 @@ def look_inside(net: Unfolding, image: Tensor) -> Interior:
     >>> len(interior.stages), len(interior.responses), len(interior.memory_changes)
     (3, 3, 2)
     """
-    with _recording(net) as (responses, changes):
+    with torch.compiler.set_stance("force_eager"), _recording(net) as (responses, changes):
         stages = net(image, return_stages=True).stages
     return Interior(stages, tuple(responses), tuple(changes))
+
+
+def look_at_solver(method: Callable[..., Separation], image: Tensor) -> Interior:
+    """A classical method's parts of (batch, 1, height, width) after `SOLVER_STEPS` iterations and at its end.
+
+    There is nothing to restore: D_k = B_k + O_k.
+
+    >>> from rpcanet.classical import pcp
+    >>> len(look_at_solver(pcp, torch.rand(1, 1, 16, 20)).stages)
+    4
+    """
+    found = [method(image, max_iterations=count) for count in SOLVER_STEPS] + [method(image)]
+    return Interior(tuple(StageOutput(x.background, x.object, x.background + x.object) for x in found))
 
 
 def interior_measures(image: Tensor, interior: Interior) -> dict[str, Tensor]:
@@ -87,12 +103,12 @@ def _recording(net: Unfolding) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
 
 def _change(before: Memory, after: Memory) -> Tensor:
     """(batch,)."""
-    moved = sum(_square_norm(b - a) for a, b in zip(before, after, strict=True))
-    return torch.sqrt(moved / sum(map(_square_norm, before)))
+    moved = _norm([new - old for old, new in zip(before, after, strict=True)])
+    return moved / _norm(before)
 
 
-def _square_norm(x: Tensor) -> Tensor:
-    return x.float().square().sum((1, 2, 3))
+def _norm(parts: Iterable[Tensor]) -> Tensor:
+    return torch.linalg.vector_norm(torch.cat([part.float().flatten(1) for part in parts], 1), dim=1)
 
 
 def _contrast_prior(stage: nn.Module) -> nn.Module | None:
