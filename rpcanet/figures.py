@@ -94,7 +94,7 @@ def spectrum_figure(mean: np.ndarray, std: np.ndarray, labels: Sequence[str]) ->
     inset = axes.inset_axes((0.36, 0.55, 0.62, 0.42))
     index = np.arange(1, mean.shape[1] + 1)
     for k, (values, deviation, label) in enumerate(zip(mean, std, labels, strict=True)):
-        style = _style(k, len(labels))
+        style = line_style(k, len(labels))
         axes.plot(index, values, label=label, markevery=(3 * k, max(1, len(index) // 8)), **style)
         axes.fill_between(
             index, np.maximum(values - deviation, 1e-12), values + deviation, color=style["color"], alpha=0.08
@@ -181,14 +181,14 @@ def curves_figure(rates: Mapping[str, np.ndarray]) -> Figure:
 def _profile(axes: Axes, lines: Mapping[str, tuple[np.ndarray, np.ndarray]], labels: Sequence[str]) -> None:
     at = np.arange(len(labels))
     for k, (name, (values, deviation)) in enumerate(lines.items()):
-        axes.errorbar(at, values, deviation, capsize=3, label=name, **_style(k, len(lines)))
+        axes.errorbar(at, values, deviation, capsize=3, label=name, **line_style(k, len(lines)))
     axes.set_xticks(at, labels)
     axes.grid(alpha=0.3)
     if len(lines) > 1:
         axes.legend(fontsize=7)
 
 
-def _style(k: int, count: int) -> dict[str, Any]:
+def line_style(k: int, count: int) -> dict[str, Any]:
     """Colours from dark to light, and a marker of its own."""
     colour = colormaps["cividis"](0.9 * k / max(1, count - 1))
     return {"color": colour, "marker": MARKERS[k % len(MARKERS)], "markersize": 4, "linewidth": 1.2}
