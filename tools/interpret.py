@@ -86,7 +86,8 @@ def interpret(options: Interpretation) -> Path:
         report = Report(out, writer)
         show_measures(report, statistics, subject)
         show_pictures(report, planes, subject)
-        return report.write(f"Inside {options.weights or options.method}: {statistics.count} pictures")
+        subject_name = options.method or Path(str(options.weights)).name
+        return report.write(f"Inside {subject_name}: {statistics.count} pictures")
 
 
 def subject_of(options: Interpretation) -> Subject:

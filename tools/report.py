@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 STYLE = """
 body { font: 1rem/1.5 system-ui, sans-serif; max-width: 62rem; margin: auto; padding: 1rem; color: #111; }
-h1 { font-size: 1.4rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
+h1 { font-size: 1.4rem; overflow-wrap: anywhere; } h2 { font-size: 1.15rem; margin-top: 2rem; }
 img { display: block; max-width: 100%; height: auto; margin: auto; }
 figure { margin: 1rem 0; } figcaption { color: #444; font-size: .9rem; }
 .wide { overflow-x: auto; }

@@ -22,9 +22,9 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 
 
 def browse(profile, url, *options):
-    """What Chromium prints for the page at `url`, after ten seconds of its own time at most."""
+    """What Chromium prints for the page at `url`, after thirty seconds of its own time at most."""
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}"]
-    command += ["--virtual-time-budget=10000", *options, url]
+    command += ["--virtual-time-budget=30000", *options, url]
     return subprocess.run(command, capture_output=True, text=True, timeout=100, check=True).stdout
 
 
@@ -55,16 +55,16 @@ def tensorboard(run):
 
 
 def wait_for(url, server, seconds=60):
-    """Until the server knows a run."""
+    """Until the server has read the logs to their end, where the final metrics stand."""
     end = time.monotonic() + seconds
     while time.monotonic() < end and server.poll() is None:
         try:
-            if json.loads(urllib.request.urlopen(url, timeout=5).read()):
+            if b"final/iou" in urllib.request.urlopen(url, timeout=5).read():
                 return
         except OSError:
             pass
         time.sleep(0.2)
-    pytest.fail("TensorBoard does not answer with a run")
+    pytest.fail("TensorBoard does not answer with the run")
 
 
 def test_tensorboard_shows_the_named_charts_and_images(tensorboard, tmp_path):
