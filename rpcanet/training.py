@@ -6,7 +6,6 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import RichProgressBar
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
@@ -14,8 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from rpcanet.evaluation import answer
 from rpcanet.losses import decomposition_loss
 from rpcanet.metrics import protocol
-from rpcanet.panels import PARTS, panel
-from rpcanet.unfolding import Decomposition, UnfoldedNetwork
+from rpcanet.unfolding import UnfoldedNetwork
 from rpcanet.weights import save_weights
 
 
@@ -25,9 +23,8 @@ class SegmentationTask(L.LightningModule):
     loss = SoftIoU(sigmoid(O_K), mask) + fidelity_weight * MSE(D_K, D_0), minimised by Adam at the rate
     learning_rate * (1 - step / total steps)^0.9.
 
-    Logged: train/loss, train/soft_iou, train/fidelity, train/learning_rate; val/loss and, as val/NAME, every
-    scalar of the protocol; and as pictures the first validation batch's input, mask, probability, background
-    and object.
+    Logged: train/loss, train/soft_iou, train/fidelity, train/learning_rate; val/loss, val/soft_iou, val/fidelity
+    and, as val/NAME, every scalar of the protocol. `rpcanet.watching.Watch` shows what happens inside.
 
     Source: Wu et al., "RPCANet", WACV 2024, section 4.1.
     """
@@ -38,11 +35,10 @@ class SegmentationTask(L.LightningModule):
         learning_rate: float = 1e-4,
         fidelity_weight: float = 0.01,
         protocol_name: str = "overlap",
-        pictures: int = 4,
     ) -> None:
         super().__init__()
         self.net = net
-        self.learning_rate, self.fidelity_weight, self.pictures = learning_rate, fidelity_weight, pictures
+        self.learning_rate, self.fidelity_weight = learning_rate, fidelity_weight
         self.protocol_name, self.metrics = protocol_name, protocol(protocol_name)
 
     def training_step(self, batch: Any, batch_index: int) -> Tensor:
@@ -56,13 +52,16 @@ class SegmentationTask(L.LightningModule):
             )
         return loss.total
 
-    def validation_step(self, batch: Any, batch_index: int) -> None:
+    def on_validation_model_zero_grad(self) -> None:
+        """Keep the last step's gradients, which `rpcanet.watching.Watch` shows."""
+
+    def validation_step(self, batch: Any, batch_index: int) -> dict[str, Any]:
         decomposition = answer(self.net, batch.image, self.protocol_name)
         loss = decomposition_loss(decomposition, batch.image, batch.mask, self.fidelity_weight)
-        self.log("val/loss", loss.total, batch_size=len(batch.image), sync_dist=True)
+        for name, value in zip(("loss", "soft_iou", "fidelity"), loss, strict=True):
+            self.log(f"val/{name}", value, batch_size=len(batch.image), sync_dist=True)
         self.metrics.update(decomposition.object.sigmoid(), batch.mask)
-        if batch_index == 0:
-            self._show(batch, decomposition)
+        return decomposition._asdict()
 
     def on_validation_epoch_end(self) -> None:
         values = {name: value for name, value in self.metrics.compute().items() if value.ndim == 0}
@@ -75,15 +74,6 @@ class SegmentationTask(L.LightningModule):
         total = int(self.trainer.estimated_stepping_batches)
         decay = LambdaLR(optimizer, lambda step: (1 - min(step, total) / total) ** 0.9)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": decay, "interval": "step"}}
-
-    def _show(self, batch: Any, decomposition: Decomposition) -> None:
-        if not isinstance(self.logger, TensorBoardLogger):
-            return
-        first = slice(0, self.pictures)
-        background, object_, restoration, _ = decomposition
-        shown = Decomposition(background[first], object_[first], restoration[first])
-        picture = panel(batch.image[first], shown, batch.mask[first])
-        self.logger.experiment.add_image("val/" + "_".join(PARTS), picture, self.current_epoch)
 
 
 class Progress(RichProgressBar):

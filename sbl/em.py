@@ -13,7 +13,7 @@ from sbl.algebra import kron_distance, reciprocal, squared_modulus
 from sbl.estimate import Estimate, spread
 from sbl.kronecker_posterior import kronecker_posterior
 from sbl.problem import Problem, pose
-from sbl.run import History, Run, join
+from sbl.run import History, Run, at_full_length, join
 from sbl.state import State, initial_state, prune, shrink
 
 # Entries of the second moment that are worked on at once, so that they stay in a core's cache.
@@ -69,7 +69,7 @@ class ExpectationMaximisation(ABC):
             factors: (..., M_i, N_i) matrices, real or complex, single or double precision.
             y: (..., M_1 ... M_I), the first factor slowest, of the factors' dtype.
             noise_variance: broadcasts to the batch; None estimates it.
-            history: record the cost and the change of every iteration.
+            history: record the cost, change, noise variance and prior variances of every iteration.
             compact: return only the kept entries, with their indices in `support`.
 
         Raises:
@@ -128,7 +128,8 @@ class ExpectationMaximisation(ABC):
                 state = shrink(state)
             state, change, posterior = self._iterate(state, problem.noise_variance is None)
             if record is not None:
-                record.add(alive, posterior.cost(), change)
+                g = at_full_length(state, lengths)
+                record.add(alive, posterior.cost(), change, state.noise_variance, g)
             if self.tolerance is None:
                 continue
             stopped = change <= self.tolerance
@@ -166,6 +167,8 @@ class ExpectationMaximisation(ABC):
         def shaped(flat: Tensor | None) -> Tensor | None:
             return None if flat is None else flat.reshape(*batch, *flat.shape[1:])
 
+        cost, change, noise, g = run.path or (None, None, None, None)
+
         return Estimate(
             mean=mean.reshape(*batch, *lengths),
             variance=variance.reshape(*batch, *lengths),
@@ -173,8 +176,12 @@ class ExpectationMaximisation(ABC):
             noise_variance=run.noise_variance.reshape(batch),
             iterations=run.iterations.reshape(batch),
             converged=run.converged.reshape(batch),
-            cost=shaped(run.cost),
-            change=shaped(run.change),
+            cost=shaped(cost),
+            change=shaped(change),
+            noise_variance_path=shaped(noise),
+            hyperparameter_path=None
+            if g is None
+            else tuple(g_i.reshape(*batch, *g_i.shape[1:]) for g_i in g),
             support=tuple(i.reshape(*batch, *i.shape[1:]) for i in state.positions) if compact else None,
         )
 

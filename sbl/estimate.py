@@ -17,6 +17,8 @@ class Estimate:
     iterations: (...), whole numbers. converged: (...), booleans.
     cost, change: (..., max_iterations) if asked for: the marginal cost that each iteration began with
         and the relative change of the prior variances that it made; NaN after the last iteration.
+    noise_variance_path, hyperparameter_path: (..., max_iterations) and (..., max_iterations, N_i) each, if asked
+        for: the noise variance and the prior variances that each iteration ended with; NaN after the last.
     support: if asked for, the kept indices of each factor, (..., n_i); then mean and variance have the
         shape (..., n_1, ..., n_I). Where a batch member keeps fewer entries the surplus is zero.
     """
@@ -29,6 +31,8 @@ class Estimate:
     converged: Tensor
     cost: Tensor | None = None
     change: Tensor | None = None
+    noise_variance_path: Tensor | None = None
+    hyperparameter_path: tuple[Tensor, ...] | None = None
     support: tuple[Tensor, ...] | None = None
 
 

@@ -10,22 +10,44 @@ from sbl.estimate import spread
 from sbl.state import State
 
 
+class Path(NamedTuple):
+    """What every iteration of a flat batch of B problems did; NaN after a member has stopped.
+
+    cost, change, noise_variance: (B, iterations).  g: (B, iterations, n_i) each.
+    """
+
+    cost: Tensor
+    change: Tensor
+    noise_variance: Tensor
+    g: tuple[Tensor, ...]
+
+
 class History:
-    """Cost and change of every iteration of a flat batch; NaN for members that have stopped."""
+    """Gathers the `Path` of a flat batch."""
 
     def __init__(self, y: Tensor, iterations: int) -> None:
         self.blank = torch.full(y.shape[:1], math.nan, dtype=y.real.dtype, device=y.device)
         self.iterations = iterations
-        self.cost: list[Tensor] = []
-        self.change: list[Tensor] = []
+        self.rows: list[tuple[Tensor, ...]] = []
 
-    def add(self, members: Tensor, cost: Tensor, change: Tensor) -> None:
-        self.cost.append(self.blank.index_put((members,), cost))
-        self.change.append(self.blank.index_put((members,), change.to(self.blank.dtype)))
+    def add(
+        self, members: Tensor, cost: Tensor, change: Tensor, noise: Tensor, g: tuple[Tensor, ...]
+    ) -> None:
+        """What an iteration made of the members that have not stopped; g (b, n_i) at its full length."""
+        self.rows.append(tuple(self._placed(members, part) for part in (cost, change, noise, *g)))
 
-    def table(self, rows: list[Tensor]) -> Tensor:
-        """(B, iterations)."""
-        return torch.stack(rows + [self.blank] * (self.iterations - len(rows)), -1)
+    def path(self) -> Path:
+        cost, change, noise, *g = (self._table(list(rows)) for rows in zip(*self.rows, strict=True))
+        return Path(cost, change, noise, tuple(g))
+
+    def _placed(self, members: Tensor, values: Tensor) -> Tensor:
+        blank = self.blank.reshape(-1, *[1] * (values.ndim - 1)).expand(-1, *values.shape[1:])
+        return blank.index_put((members,), values.to(blank.dtype))
+
+    def _table(self, rows: list[Tensor]) -> Tensor:
+        """(B, iterations, ...)."""
+        blank = torch.full_like(rows[0], math.nan)
+        return torch.stack(rows + [blank] * (self.iterations - len(rows)), 1)
 
 
 class Run(NamedTuple):
@@ -36,14 +58,13 @@ class Run(NamedTuple):
     noise_variance: Tensor
     iterations: Tensor
     converged: Tensor
-    cost: Tensor | None = None
-    change: Tensor | None = None
+    path: Path | None = None
 
     @classmethod
     def of(
         cls, state: State, lengths: tuple[int, ...], members: Tensor, iterations: int, converged: bool
     ) -> "Run":
-        g = tuple(spread(v, (i,), (n,)) for v, i, n in zip(state.g, state.positions, lengths, strict=True))
+        g = at_full_length(state, lengths)
         count = torch.full_like(members, iterations)
         return cls(
             members, g, state.noise_variance, count, torch.full_like(members, converged, dtype=torch.bool)
@@ -58,7 +79,12 @@ class Run(NamedTuple):
         )
         if history is None:
             return run
-        return run._replace(cost=history.table(history.cost), change=history.table(history.change))
+        return run._replace(path=history.path())
+
+
+def at_full_length(state: State, lengths: tuple[int, ...]) -> tuple[Tensor, ...]:
+    """g with the entries that were dropped, as zeros: (B, N_i) each."""
+    return tuple(spread(v, (i,), (n,)) for v, i, n in zip(state.g, state.positions, lengths, strict=True))
 
 
 def join(runs: list[Run]) -> Run:
@@ -71,13 +97,21 @@ def join(runs: list[Run]) -> Run:
     def together(field: str) -> Tensor:
         return torch.cat([getattr(run, field) for run in runs])
 
-    recorded = first.cost is not None
     return Run(
         together("members"),
         g,
         together("noise_variance"),
         together("iterations"),
         together("converged"),
-        together("cost") if recorded else None,
-        together("change") if recorded else None,
+        None if first.path is None else join_paths([run.path for run in runs if run.path is not None]),
+    )
+
+
+def join_paths(paths: list[Path]) -> Path:
+    cost, change, noise, g = zip(*paths, strict=True)
+    return Path(
+        torch.cat(cost),
+        torch.cat(change),
+        torch.cat(noise),
+        tuple(torch.cat(parts) for parts in zip(*g, strict=True)),
     )

@@ -10,12 +10,8 @@ exp(-sum p_i log p_i) of the shares p_i of the singular values (Roy and Vetterli
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from console import DataSetName, described_parser, one_line_errors
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @dataclass
@@ -29,28 +25,13 @@ class Row:
     milliseconds: float
 
 
-def effective_rank(matrix: "Tensor") -> "Tensor":
-    """exp of the entropy of the singular values' shares: (...) of (..., m, n).
-
-    >>> import torch
-    >>> effective_rank(torch.stack((torch.eye(4), torch.ones(4, 4)))).round(decimals=3)
-    tensor([4., 1.])
-    """
-    import torch
-
-    from kernels import svdvals
-
-    values = svdvals(matrix)
-    shares = values / values.sum(-1, keepdim=True).clamp(min=1e-30)
-    return torch.special.entr(shares).sum(-1).exp()
-
-
 def measure(weights: Path, dataset: str, root: str | None, count: int) -> Row:
     """Over the test split, at the size the network was trained with."""
     import torch
 
     import rpcanet
     from datasets import SegmentationDataset, open_pictures, protocol_of
+    from rpcanet.measures import effective_rank, spectrum
     from rpcanet.metrics import protocol
 
     net = rpcanet.load_weights(weights)
@@ -68,7 +49,7 @@ def measure(weights: Path, dataset: str, root: str | None, count: int) -> Row:
             seconds += time.perf_counter() - start
         metrics.update(found.object.sigmoid(), sample.mask.unsqueeze(0))
         planes = torch.cat([image, *(stage.background for stage in found.stages)])
-        ranks.append(effective_rank(planes[:, 0].clamp(min=0)))
+        ranks.append(effective_rank(spectrum(planes[:, 0])))
     return Row(
         f"{type(net).__name__} ({weights})",
         sum(parameter.numel() for parameter in net.parameters()),

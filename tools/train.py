@@ -9,7 +9,7 @@ given on the command line, after the file, to override it. In the folder --out t
     config.yaml                         the whole configuration
     best.safetensors, last.safetensors  weights for evaluate.py and predict.py, by validation IoU
     checkpoints/best.ckpt, last.ckpt    all that --resume needs
-    tensorboard/                        losses, metrics and pictures: tensorboard --logdir runs
+    tensorboard/                        losses, metrics, curves, pictures and stages: tensorboard --logdir runs
 """
 
 from dataclasses import asdict, dataclass
@@ -150,6 +150,7 @@ def train(configuration: Configuration, out: Path, resume: bool = False) -> None
 
     import rpcanet
     from rpcanet.training import Progress, SegmentationTask, WeightsFiles
+    from rpcanet.watching import Watch
 
     recipe, machine = configuration.recipe, configuration.machine
     last = out / "checkpoints" / "last.ckpt"
@@ -183,7 +184,12 @@ def train(configuration: Configuration, out: Path, resume: bool = False) -> None
         benchmark=True,
         log_every_n_steps=min(10, len(data.train) // data.batch_size),
         enable_model_summary=False,
-        callbacks=[checkpoints, WeightsFiles(out, asdict(configuration)), Progress()],
+        callbacks=[
+            checkpoints,
+            WeightsFiles(out, asdict(configuration)),
+            Progress(),
+            Watch(asdict(configuration)),
+        ],
         logger=TensorBoardLogger(out, name="", version="tensorboard", default_hp_metric=False),
     )
     millions = sum(parameter.numel() for parameter in net.parameters()) / 1e6

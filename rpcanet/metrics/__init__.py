@@ -5,6 +5,7 @@ from torchmetrics import Metric, MetricCollection
 from rpcanet.metrics.centroid import CentroidProtocol
 from rpcanet.metrics.defect import DefectProtocol
 from rpcanet.metrics.overlap import OverlapProtocol
+from rpcanet.metrics.pixel_curves import PixelCurves
 from rpcanet.metrics.protocol import PixelProtocol, TargetProtocol
 from rpcanet.metrics.roc import TargetROC
 from rpcanet.metrics.vessel import VesselProtocol
@@ -21,6 +22,7 @@ __all__ = [
     "CentroidProtocol",
     "DefectProtocol",
     "OverlapProtocol",
+    "PixelCurves",
     "PixelProtocol",
     "TargetProtocol",
     "TargetROC",

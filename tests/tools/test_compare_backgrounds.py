@@ -1,15 +1,9 @@
-"""The rank that backgrounds are compared by."""
+"""Backgrounds compared by their rank."""
 
 import pytest
-import torch
-from compare_backgrounds import effective_rank, measure
+from compare_backgrounds import measure
 
 import rpcanet
-
-
-def test_effective_rank_counts_equal_singular_values():
-    matrices = torch.stack([torch.diag(torch.tensor([2.0] * r + [0.0] * (5 - r))) for r in (1, 3, 5)])
-    torch.testing.assert_close(effective_rank(matrices), torch.tensor([1.0, 3.0, 5.0]))
 
 
 def test_a_low_rank_network_has_backgrounds_of_lower_rank_than_the_picture(tmp_path):

@@ -72,7 +72,7 @@ def test_run_leaves_weights_logs_and_configuration(tmp_path):
         "val/iou",
     ):
         assert scalars[tag], tag
-    assert images == ["val/input_mask_probability_background_object"]
+    assert set(images) == {"val/input_mask_probability_background_object", "val/curves", "inside/spectrum"}
     again = configuration_from(parser().parse_args([f"--config={tmp_path / 'config.yaml'}"]))
     assert again == configuration
 

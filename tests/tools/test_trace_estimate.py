@@ -1,0 +1,77 @@
+"""Watching an estimate from the command line."""
+
+import json
+
+import pytest
+import torch
+import trace_estimate
+from scipy.io import loadmat
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from trace_figures import hyperparameter_figure, support_figure
+
+from sbl.experiments import IRSExperiment, SyntheticExperiment
+
+SMALL = ["--rows", "6,7", "--columns", "8,8", "--sparsity", "2", "--estimators", "SVD,classic"]
+
+
+@pytest.fixture(scope="module")
+def traced(tmp_path_factory):
+    out = tmp_path_factory.mktemp("trace")
+    trace_estimate.main(["synthetic", *SMALL, "--trial", "3", "--out", str(out)])
+    return out
+
+
+def test_the_last_iteration_is_that_trial_of_a_simulation(traced):
+    traced = json.loads((traced / "trace.json").read_text())["estimators"]
+    experiment = SyntheticExperiment((6, 7), (8, 8), 2)
+    for name, curves in traced.items():
+        [scores] = experiment.run(name, [20.0], seed=0, trials=range(3, 4))
+        assert len(curves["nmse"]) == len(curves["cost"]) == scores["iterations"][0]
+        assert curves["nmse"][-1] == pytest.approx(scores["nmse"][0], rel=1e-6, abs=1e-12)
+
+
+def test_each_estimator_is_a_run_in_tensorboard(traced):
+    for name in ("SVD", "classic"):
+        events = EventAccumulator(str(traced / "tensorboard" / name), {"scalars": 0}).Reload()
+        quantities = {f"estimate/{quantity}" for quantity in ("nmse", "cost", "change", "noise_variance")}
+        assert set(events.Tags()["scalars"]) == quantities
+        assert events.Tags()["images"] == ["estimate/hyperparameters"]
+    events = EventAccumulator(str(traced / "tensorboard" / "problem")).Reload()
+    assert {"figures/convergence", "figures/support", "figures/channel"} <= set(events.Tags()["images"])
+
+
+def test_matlab_file_and_report(traced):
+    svd = loadmat(traced / "trace.mat")["e_SVD"][0, 0]
+    assert svd["g1"].shape[1] == svd["g2"].shape[1] == 8
+    assert svd["mean"].shape == (8, 8)
+    text = (traced / "report.html").read_text()
+    assert text.count("data:image/png;base64,") == 5
+    assert "https:" not in text
+    assert "<script" not in text
+
+
+def test_a_channel_of_the_uplink(tmp_path):
+    trace_estimate.main(["irs", "--estimators", "SVD", "--snr", "20", "--trial", "1", "--out", str(tmp_path)])
+    curves = json.loads((tmp_path / "trace.json").read_text())["estimators"]["SVD"]
+    [scores] = IRSExperiment().run("SVD", [20.0], seed=0, trials=range(1, 2))
+    assert curves["nmse"][-1] == pytest.approx(scores["nmse"][0], rel=1e-6)
+    assert curves["nmse"][-1] < curves["nmse"][0]
+
+
+def test_figures_mark_the_true_support_and_name_their_axes():
+    path, support = (
+        [torch.rand(5, 4), torch.rand(5, 3)],
+        [torch.tensor([1, 0, 0, 1]).bool(), torch.ones(3).bool()],
+    )
+    first, second = hyperparameter_figure(path, support).axes[:2]
+    assert first.lines[0].get_xdata().tolist() == [0, 3]
+    assert (first.get_ylabel(), second.get_xlabel()) == ("iteration", "index in factor 2")
+    bars = support_figure({"SVD": torch.eye(4, 3)}, support).axes[0].patches
+    assert [bar.get_height() for bar in bars] == pytest.approx([1 / 3, 1 / 3, 1 / 3, 0])
+
+
+def test_estimators_that_do_not_iterate_are_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        trace_estimate.main(["synthetic", "--estimators", "SVD,OMP", "--out", str(tmp_path)])
+    assert ended.value.code == 2
+    assert "no estimator OMP that iterates; there are SVD, AM" in capsys.readouterr().err
