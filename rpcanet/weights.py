@@ -7,13 +7,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
+from kernels.files import write_whole
 from rpcanet.low_rank_rpcanet import LowRankRPCANet
 from rpcanet.rpcanet import RPCANet
 from rpcanet.rpcanet_plus_plus import RPCANetPlusPlus
-from rpcanet.unfolding import UnfoldedNetwork
+from rpcanet.unfolding import UnfoldedNetwork, Unfolding
 
 FORMAT = "unfoldkit"
 NETWORKS: dict[str, type[UnfoldedNetwork]] = {
@@ -56,7 +57,8 @@ def save_weights(net: UnfoldedNetwork, path: str | Path, training: dict[str, Any
     """Write `net` to a safetensors file that holds all that `load_weights` needs.
 
     Beside the tensors it carries the architecture, the input normalisation and `training`, the
-    configuration (JSON values) that the network was trained with.
+    configuration (JSON values) that the network was trained with. Raises OSError where it cannot be written; what
+    was there before then stays.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "net.safetensors"
@@ -64,15 +66,33 @@ def save_weights(net: UnfoldedNetwork, path: str | Path, training: dict[str, Any
     >>> load_weights(path).architecture["stages"], read_training(path)
     (2, {'epochs': 3})
     """
-    name = next(name for name, network in NETWORKS.items() if type(net) is network)
     metadata = {
         "format": FORMAT,
-        "network": name,
+        "network": name_of(net),
         "architecture": json.dumps(net.architecture),
         "training": json.dumps(training or {}),
+        **processing(net.mean, net.std),
     }
     tensors = {key: tensor.contiguous() for key, tensor in net.state_dict().items()}
-    save_file(tensors, str(path), metadata=metadata)
+    write_whole(path, save(tensors, metadata))
+
+
+def processing(mean: float, std: float) -> dict[str, str]:
+    """In words, how grey levels become a network's input, and what its outputs are: metadata for its files."""
+    return {
+        "preprocessing": f"image = (levels - {mean:g}) / {std:g}; levels: grey, 0 to 255 (colour as BT.601 luma; "
+        "16 bits divided by 257), float32 (batch, 1, height, width), any height and width",
+        "postprocessing": "object: logits, sigmoid(object) is the probability of an object, a mask is where it "
+        f"exceeds 0.5; background and restoration: grey levels are {std:g} * x + {mean:g}",
+    }
+
+
+def name_of(net: Unfolding) -> str:
+    """What `build` calls a network; raises ValueError where it builds no such one."""
+    for name, network in NETWORKS.items():
+        if type(net) is network:
+            return name
+    raise ValueError(f"net must be one of {', '.join(NETWORKS)}, got a {type(net).__name__}")
 
 
 def load_weights(path: str | Path) -> UnfoldedNetwork:

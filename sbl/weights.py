@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
+from kernels.files import write_whole
 from sbl.unfolded import UnfoldedKroSBL
 
 FORMAT = "unfoldkit-estimator"
@@ -14,6 +15,8 @@ FORMAT = "unfoldkit-estimator"
 
 def save_estimator(net: UnfoldedKroSBL, path: str | Path, training: dict[str, Any] | None = None) -> None:
     """Write `net` with its architecture and `training`, the configuration (JSON values) it was trained with.
+
+    Raises OSError where it cannot be written; what was there before then stays.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "estimator.safetensors"
@@ -27,7 +30,7 @@ def save_estimator(net: UnfoldedKroSBL, path: str | Path, training: dict[str, An
         "training": json.dumps(training or {}),
     }
     tensors = {key: tensor.contiguous() for key, tensor in net.state_dict().items()}
-    save_file(tensors, str(path), metadata=metadata)
+    write_whole(path, save(tensors, metadata))
 
 
 def load_estimator(path: str | Path) -> UnfoldedKroSBL:

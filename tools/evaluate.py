@@ -102,14 +102,13 @@ def evaluate(options: Evaluation) -> dict[str, float | None]:
 def network_of(weights: str | None) -> dict[str, Any] | None:
     """What a weights file holds: the network's name, stages and channels, and how it was trained."""
     import rpcanet
-    from rpcanet.weights import NETWORKS
+    from rpcanet.weights import name_of
 
     if weights is None:
         return None
     net = rpcanet.load_weights(weights)
-    name = next(name for name, network in NETWORKS.items() if type(net) is network)
     training = {key: rpcanet.read_training(weights).get(key, {}) for key in ("data", "recipe")}
-    return {"name": name, **net.architecture, "training": training if training["recipe"] else {}}
+    return {"name": name_of(net), **net.architecture, "training": training if training["recipe"] else {}}
 
 
 def of_weights(weights: str, options: Evaluation) -> "dict[str, Tensor]":
