@@ -114,9 +114,12 @@ def load_weights(path: str | Path) -> UnfoldedNetwork:
 
 
 def read_training(path: str | Path) -> dict[str, Any]:
-    """The training configuration kept in the weights file `path`; empty for a published `.pkl`."""
+    """The training configuration kept in the weights file `path`; empty for a published `.pkl`.
+
+    Raises ValueError where the file cannot be read.
+    """
     path = Path(path)
-    return json.loads(_metadata(path).get("training", "{}")) if _is_safetensors(path) else {}
+    return _json(_metadata(path), "training", path) if _is_safetensors(path) else {}
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -142,7 +145,24 @@ def _from_safetensors(path: Path) -> UnfoldedNetwork:
         )
     with safe_open(path, framework="pt") as file:
         state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dictionary
-    return _filled(build(metadata["network"], **json.loads(metadata["architecture"])), state, path)
+    architecture = _json(metadata, "architecture", path)
+    stages = {key.split(".")[1] for key in state if key.startswith("stages.")}
+    if architecture.get("stages") != len(stages):
+        raise ValueError(
+            f"{path}: states {architecture.get('stages')!r} stages, but holds tensors of {len(stages)}"
+        )
+    return _filled(metadata.get("network", ""), architecture, state, path)
+
+
+def _json(metadata: dict[str, str], key: str, path: Path) -> dict[str, Any]:
+    """A dictionary in a file's metadata; raises ValueError where it is none."""
+    try:
+        value = json.loads(metadata.get(key, "{}"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: its {key} is not readable JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: its {key} must be a JSON object, found a {type(value).__name__}")
+    return value
 
 
 def _from_published(path: Path) -> UnfoldedNetwork:
@@ -153,6 +173,9 @@ def _from_published(path: Path) -> UnfoldedNetwork:
         raise ValueError(f"{path}: neither safetensors nor a pickle of tensors ({reason})") from error
     if not isinstance(published, dict) or not all(isinstance(value, Tensor) for value in published.values()):
         raise ValueError(f"{path}: expected a dictionary of tensors, found {_described(published)}")
+    claimed = sum(tensor.nelement() * tensor.element_size() for tensor in published.values())
+    if claimed > path.stat().st_size:
+        raise ValueError(f"{path}: claims tensors of {claimed} bytes in a file of {path.stat().st_size}")
     return from_published(published, source=path)
 
 
@@ -173,8 +196,8 @@ def from_published(published: dict[str, Tensor], source: str | Path = "state dic
             f"found {_described(published)}"
         )
     channels = len(published[f"decos.0.{embeddings[names[0]]}"])
-    net = build(names[0], stages=len(stages), channels=channels)
-    return _filled(net, _merge_gates(_renamed(published)), source).eval()
+    architecture = {"stages": len(stages), "channels": channels}
+    return _filled(names[0], architecture, _merge_gates(_renamed(published)), source).eval()
 
 
 def _renamed(published: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -194,17 +217,25 @@ def _merge_gates(state: dict[str, Tensor]) -> dict[str, Tensor]:
         if stage == "0" and source == "h":
             continue
         order = "ioj" if stage == "0" else "fioj"
-        parts = [state[f"{prefix}conv_{source}{g}.{kind}"] for g in order]
+        parts = [state[key] for g in order if (key := f"{prefix}conv_{source}{g}.{kind}") in state]
         merged[f"{prefix}gates_{source}.{kind}"] = torch.cat(parts)
     return merged
 
 
-def _filled(net: UnfoldedNetwork, state: dict[str, Tensor], source: str | Path) -> UnfoldedNetwork:
+def _filled(
+    name: str, architecture: dict[str, Any], state: dict[str, Tensor], source: str | Path
+) -> UnfoldedNetwork:
+    """The network with the tensors of `state`; nothing is allocated before they are known to fit."""
     try:
-        net.load_state_dict(state)
+        with torch.device("meta"):
+            net = build(name, **architecture)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{source}: describes no network of this package ({error})") from error
+    try:
+        net.load_state_dict({key: tensor.detach().clone() for key, tensor in state.items()}, assign=True)
     except RuntimeError as error:
         raise ValueError(f"{source}: the tensors do not fit {type(net).__name__}: {error}") from error
-    return net
+    return net.float()
 
 
 def _described(found: object) -> str:

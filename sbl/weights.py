@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
@@ -49,9 +50,13 @@ def load_estimator(path: str | Path) -> UnfoldedKroSBL:
         raise ValueError(f"{path}: not a readable safetensors file ({error})") from error
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{path}: expected weights of tools/train_estimator.py, found {metadata}")
-    net = UnfoldedKroSBL(**json.loads(metadata["architecture"]))
     try:
-        net.load_state_dict(state)
+        with torch.device("meta"):  # nothing is allocated before the tensors are known to fit
+            net = UnfoldedKroSBL(**json.loads(metadata.get("architecture", "")))
+    except (TypeError, ValueError, RuntimeError, RecursionError) as error:
+        raise ValueError(f"{path}: describes no UnfoldedKroSBL ({error})") from error
+    try:
+        net.load_state_dict(state, assign=True)
     except RuntimeError as error:
         raise ValueError(f"{path}: the tensors do not fit UnfoldedKroSBL: {error}") from error
     return net.eval().requires_grad_(False)

@@ -174,10 +174,12 @@ def show(values: dict[str, float | None], title: str) -> None:
 
 
 def write_json(path: Path, values: dict[str, float | None], seconds: float, options: Evaluation) -> None:
+    from kernels.files import write_whole
+
     network = network_of(options.weights)
     content = {**values, "seconds": round(seconds, 3), "network": network, "settings": asdict(options)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    write_whole(path, json.dumps(content, indent=2) + "\n")
 
 
 def main() -> None:

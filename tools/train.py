@@ -8,7 +8,7 @@ given on the command line, after the file, to override it. In the folder --out t
 
     config.yaml                         the whole configuration
     best.safetensors, last.safetensors  weights for evaluate.py and predict.py, by validation IoU
-    checkpoints/best.ckpt, last.ckpt    all that --resume needs
+    checkpoints/best.ckpt, last.ckpt    all that --resume needs; SIGTERM and Ctrl-C save last.ckpt, too
     tensorboard/                        losses, metrics and pictures: tensorboard --logdir runs
 """
 
@@ -147,6 +147,7 @@ def train(configuration: Configuration, out: Path, resume: bool = False) -> None
     import torch
     from lightning.pytorch.callbacks import ModelCheckpoint
     from lightning.pytorch.loggers import TensorBoardLogger
+    from runs import Checkpoints, Provenance, StopSignals, placement
 
     import rpcanet
     from rpcanet.training import Progress, SegmentationTask, WeightsFiles
@@ -171,9 +172,10 @@ def train(configuration: Configuration, out: Path, resume: bool = False) -> None
         save_last=True,
         enable_version_counter=False,
     )
+    faults = [Provenance(asdict(configuration)), StopSignals(last)]
     trainer = L.Trainer(
         accelerator=machine.accelerator,
-        devices=machine.devices,
+        **placement(machine.devices),
         precision=machine.precision,  # type: ignore[arg-type]
         max_epochs=recipe.epochs,
         check_val_every_n_epoch=recipe.validate_every,
@@ -183,7 +185,8 @@ def train(configuration: Configuration, out: Path, resume: bool = False) -> None
         benchmark=True,
         log_every_n_steps=min(10, len(data.train) // data.batch_size),
         enable_model_summary=False,
-        callbacks=[checkpoints, WeightsFiles(out, asdict(configuration)), Progress()],
+        callbacks=[checkpoints, WeightsFiles(out, asdict(configuration)), Progress(), *faults],
+        plugins=[Checkpoints()],
         logger=TensorBoardLogger(out, name="", version="tensorboard", default_hp_metric=False),
     )
     millions = sum(parameter.numel() for parameter in net.parameters()) / 1e6
@@ -192,7 +195,7 @@ def train(configuration: Configuration, out: Path, resume: bool = False) -> None
         f"on {len(data.train)} pictures, validating on {len(data.validation)}"
     )
     task = SegmentationTask(net, recipe.learning_rate, recipe.fidelity_weight, recipe.protocol)
-    trainer.fit(task, data, ckpt_path=last if resume else None, weights_only=False)
+    trainer.fit(task, data, ckpt_path=last if last.is_file() else None, weights_only=True)
 
 
 def prepare_folder(configuration: Any, out: Path, last: Path, resume: bool) -> None:
@@ -202,23 +205,39 @@ def prepare_folder(configuration: Any, out: Path, last: Path, resume: bool) -> N
     """
     import yaml
 
+    from kernels.files import write_whole
+
     stored = out / "config.yaml"
     wanted = yaml.safe_load(yaml.safe_dump(asdict(configuration)))
-    if resume and not last.is_file():
+    if resume and not stored.is_file():
         raise FileNotFoundError(f"{last}: no checkpoint to resume from")
     if last.is_file() and not resume:
         raise ValueError(f"{out}: holds a run already; add --resume to continue it, or choose another --out")
     if resume:
-        before = yaml.safe_load(stored.read_text())
+        before = read_configuration(stored)
         for section in (name for name in wanted if name != "machine"):
             for option, value in wanted[section].items():
-                if before[section][option] != value:
+                if before.get(section, {}).get(option) != value:
                     raise ValueError(
-                        f"--{section}.{option} is {value}, but the run in {out} has {before[section][option]}; "
+                        f"--{section}.{option} is {value}, but the run in {out} has "
+                        f"{before.get(section, {}).get(option)}; "
                         f"resume it with --config {stored}"
                     )
     out.mkdir(parents=True, exist_ok=True)
-    stored.write_text(yaml.safe_dump(wanted, sort_keys=False))
+    write_whole(stored, yaml.safe_dump(wanted, sort_keys=False))
+
+
+def read_configuration(path: Path) -> dict[str, Any]:
+    """The sections of a stored configuration; raises ValueError where the file holds anything else."""
+    import yaml
+
+    try:
+        stored = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not a readable configuration ({error})") from error
+    if not isinstance(stored, dict) or not all(isinstance(section, dict) for section in stored.values()):
+        raise ValueError(f"{path}: expected sections of options, found {type(stored).__name__}")
+    return stored
 
 
 def open_data(options: Data, seed: int) -> Any:
