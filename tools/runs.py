@@ -85,11 +85,12 @@ class StopSignals(L.Callback):
             iter(trainer.fit_loop._data_fetcher)
 
     def on_train_batch_end(self, trainer: L.Trainer, task: L.LightningModule, *_: Any) -> None:
-        if not self.received or trainer.is_last_batch:  # the validation after the last batch belongs to it
+        received = trainer.strategy.reduce_boolean_decision(self.received > 0, all=False)  # by any process
+        if not received or trainer.is_last_batch:  # the validation after the last batch belongs to it
             return
         if self.checkpoint is not None:
             trainer.save_checkpoint(self.checkpoint)
-        raise SystemExit(128 + self.received)
+        raise SystemExit(128 + (self.received or signal.SIGTERM))
 
     def teardown(self, trainer: L.Trainer, task: L.LightningModule, stage: str) -> None:
         self._restore()

@@ -2,6 +2,7 @@
 
     python tools/train.py --config tools/configs/sirst.yaml --network.stages 6 --data.root DIR
     python tools/train.py --config runs/train/config.yaml --resume
+    torchrun --nproc-per-node 2 tools/train.py --config tools/configs/sirst.yaml --data.root DIR
 
 A configuration file is a recipe, tools/configs/ has one for each data set; every option of it can also be
 given on the command line, after the file, to override it. In the folder --out the run leaves
@@ -100,7 +101,7 @@ class Machine:
 
     Args:
         accelerator: auto, cpu, gpu, ...
-        devices: how many, or auto.
+        devices: how many, or auto; torchrun decides it for the processes that it starts.
         precision: 32-true, bf16-mixed, 16-mixed, ...
         compile: fuse elementwise steps with torch.compile; the first steps then take a minute or two.
         checkpointing: keep what passes between stages alone and compute each stage twice; memory then grows
@@ -150,6 +151,7 @@ def train(configuration: Configuration, out: Path, resume: bool = False) -> None
     from runs import Checkpoints, Provenance, StopSignals, placement
 
     import rpcanet
+    from rpcanet.distributed import over_processes
     from rpcanet.training import Progress, SegmentationTask, WeightsFiles
 
     recipe, machine = configuration.recipe, configuration.machine
@@ -189,6 +191,8 @@ def train(configuration: Configuration, out: Path, resume: bool = False) -> None
         plugins=[Checkpoints()],
         logger=TensorBoardLogger(out, name="", version="tensorboard", default_hp_metric=False),
     )
+    if trainer.world_size > 1:
+        over_processes(net)
     millions = sum(parameter.numel() for parameter in net.parameters()) / 1e6
     print(
         f"Training {configuration.network.name} of {len(net.stages)} stages ({millions:.3f} M parameters) "
@@ -204,6 +208,7 @@ def prepare_folder(configuration: Any, out: Path, last: Path, resume: bool) -> N
     configuration: a dataclass of sections, of which only `machine` may change when the run is resumed.
     """
     import yaml
+    from lightning.pytorch.utilities import rank_zero_only
 
     from kernels.files import write_whole
 
@@ -224,7 +229,8 @@ def prepare_folder(configuration: Any, out: Path, last: Path, resume: bool) -> N
                         f"resume it with --config {stored}"
                     )
     out.mkdir(parents=True, exist_ok=True)
-    write_whole(stored, yaml.safe_dump(wanted, sort_keys=False))
+    if rank_zero_only.rank == 0:
+        write_whole(stored, yaml.safe_dump(wanted, sort_keys=False))
 
 
 def read_configuration(path: Path) -> dict[str, Any]:
