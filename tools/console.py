@@ -29,7 +29,7 @@ DataSetName = Literal[
 ]
 ProtocolName = Literal["overlap", "centroid", "vessel", "defect"]
 MethodName = Literal["pcp", "pssv", "wnnm", "ipi", "pstnn"]
-PACKAGES = ("rpcanet", "datasets")
+PACKAGES = ("rpcanet", "sbl", "kernels", "datasets")
 
 
 class HelpAsWritten(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
