@@ -41,7 +41,8 @@ def test_wheel_and_sdist_install_into_an_empty_environment(tmp_path):
     )
     (wheel,), (sdist,) = ((tmp_path / "dist").glob(kind) for kind in ("*.whl", "*.tar.gz"))
     assert not any(name.startswith(("tests", "tools")) for name in zipfile.ZipFile(wheel).namelist())
-    held = {name.split("/")[1] for name in tarfile.open(sdist).getnames() if "/" in name}
+    with tarfile.open(sdist) as file:
+        held = {name.split("/")[1] for name in file.getnames() if "/" in name}
     assert {"rpcanet", "sbl", "kernels", "datasets", "tools", "tests", "pyproject.toml", "LICENSE"} <= held
     for number, archive in enumerate((wheel, sdist)):
         home = tmp_path / f"environment {number}"
@@ -79,7 +80,7 @@ def test_another_package_called_kernels_is_explained(tmp_path, package):
 
 
 def test_help_of_every_tool_comes_before_any_heavy_import():
-    """One process asks all tools, so that the slowest import would show in each that follows."""
+    assert "train.py" in TOOLS
     code = f"""
 import contextlib, io, runpy, sys
 for tool in {TOOLS}:
