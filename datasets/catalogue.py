@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from datasets.files import Pair, PictureFiles
+from datasets.files import Pair, PictureFiles, outside
 from datasets.layouts import (
     CHASE_DB1,
     DRIVE,
@@ -153,7 +153,16 @@ def find_pairs(name: str, split: str, root: str | Path | None) -> list[Pair]:
         raise ValueError(f"root is missing: the data set {name!r} is read from a folder")
     if not Path(root).is_dir():
         raise FileNotFoundError(f"{root}: no such folder; expected the root of the data set {name!r}")
-    return layout_of(name, Path(root)).pairs(Path(root), split)
+    pairs = layout_of(name, Path(root)).pairs(Path(root), split)
+    return [_within(Path(root), pair) for pair in pairs]
+
+
+def _within(root: Path, pair: Pair) -> Pair:
+    """The pair, with a fault where one of its files is a link that leads out of the data set."""
+    leaving = [path for path in (pair.image, pair.mask) if outside(path, root)]
+    if pair.fault or not leaving:
+        return pair
+    return pair._replace(fault=f"{leaving[0]}: a link out of {root}; expected the file itself")
 
 
 def layout_of(name: str, root: Path) -> Layout:

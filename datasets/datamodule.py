@@ -1,10 +1,26 @@
 """Training and validation batches for Lightning, the same whether a run is resumed or not."""
 
+from collections.abc import Callable, Iterator
+from itertools import islice
+
 import lightning as L
-from torch.utils.data import DataLoader, DistributedSampler
+from torch.utils.data import DataLoader, DistributedSampler, Sampler
 
 from datasets.picture import Sample
 from datasets.preparation import SegmentationDataset
+
+
+class Rest(Sampler[int]):
+    """What `sampler` gives after its first `skipped()` indices; as long as the whole, which counts an epoch."""
+
+    def __init__(self, sampler: DistributedSampler[Sample], skipped: Callable[[], int]) -> None:
+        self.sampler, self.skipped = sampler, skipped
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[int]:
+        return islice(iter(self.sampler), self.skipped(), None)
 
 
 class SegmentationData(L.LightningDataModule):
@@ -13,10 +29,11 @@ class SegmentationData(L.LightningDataModule):
     The order and augmentation of an epoch depend on (seed, epoch) alone, so that a resumed run sees what an
     uninterrupted one would have; train with `reload_dataloaders_every_n_epochs=1`. The last incomplete batch
     of an epoch is left to another epoch's order, since batch norm cannot train on a single picture. Over
-    several processes the training batches are dealt out evenly, and each validation picture is seen once.
+    several processes the training batches are dealt out evenly, none twice, and each validation picture is seen
+    once. A run resumed within an epoch goes on with the batch after its last.
     Pictures are decoded once and kept where memory allows (`SegmentationDataset.keep`).
 
-    Raises ValueError where `batch_size` exceeds the number of training pictures.
+    Raises ValueError where `batch_size`, over all processes, exceeds the number of training pictures.
     """
 
     def __init__(
@@ -37,15 +54,20 @@ class SegmentationData(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Sample]:
         world, rank, epoch = self._position()
+        if world * self.batch_size > len(self.train):
+            raise ValueError(
+                f"batch_size must be at most {len(self.train)} training pictures / {world} processes, "
+                f"got {self.batch_size}"
+            )
         self.train.epoch = epoch
         self.train.keep()
         sampler = DistributedSampler[Sample](
-            self.train, num_replicas=world, rank=rank, shuffle=True, seed=self.seed
+            self.train, num_replicas=world, rank=rank, shuffle=True, seed=self.seed, drop_last=True
         )
         sampler.set_epoch(epoch)
-        return DataLoader(
-            self.train, self.batch_size, sampler=sampler, num_workers=self.workers, drop_last=True
-        )
+        batches = len(sampler) // self.batch_size
+        rest = Rest(sampler, lambda: self._batches_done() % batches * self.batch_size)
+        return DataLoader(self.train, self.batch_size, sampler=rest, num_workers=self.workers, drop_last=True)
 
     def val_dataloader(self) -> DataLoader[Sample]:
         world, rank, _ = self._position()
@@ -53,6 +75,10 @@ class SegmentationData(L.LightningDataModule):
         mine = range(rank, len(self.validation), world)
         together = 1 if self.validation.size is None else self.batch_size  # pictures of their own sizes
         return DataLoader(self.validation, together, sampler=mine, num_workers=self.workers)
+
+    def _batches_done(self) -> int:
+        """Batches of this epoch that the run took before it was resumed, or of the epoch that has ended."""
+        return 0 if self.trainer is None else self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
 
     def _position(self) -> tuple[int, int, int]:
         """Number of processes, which one this is, and the epoch."""

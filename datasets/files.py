@@ -63,6 +63,11 @@ class PictureFiles:
         return ""
 
 
+def outside(path: Path, root: Path) -> bool:
+    """Whether `path` in `root` is a link, or below one, that leads out of it."""
+    return not path.resolve().is_relative_to(root.resolve())
+
+
 def matched(images: Path, masks: Path, key: Callable[[str], str] = str) -> list[Pair]:
     """The pairs of two folders whose `key` of the stem is equal, by key.
 
@@ -106,7 +111,11 @@ def read_names(path: Path) -> list[str]:
     """The names in a split file, one a line; raises where it is missing, empty, or names one twice."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such split file; expected one name a line")
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: expected names in UTF-8, one a line ({error})") from None
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     names = [stem(Path(line)) if is_picture(Path(line)) else line for line in lines]
     if not names:
         raise ValueError(f"{path}: the split is empty; expected one name a line")

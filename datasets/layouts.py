@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from datasets.files import Pair, by_stem, matched, pictures_by_stem, read_names
+from datasets.files import Pair, by_stem, matched, outside, pictures_by_stem, read_names
 
 SPLIT_FILES = Path(__file__).parent / "splits"
 # What stands for a split where it has no folder or list of its own name.
@@ -48,6 +48,8 @@ def find_list(root: Path, split: str) -> Path | None:
         ]
         if len(found) > 1:
             raise ValueError(f"{found[1]}: a second list of the split {split!r} beside {found[0]}; keep one")
+        if found and outside(found[0], root):
+            raise ValueError(f"{found[0]}: a link out of {root}; expected the list itself")
         if found:
             return found[0]
     return None

@@ -11,6 +11,7 @@ from torch import Tensor
 
 cv2.utils.logging.setLogLevel(0)  # what cannot be read is said in an error, once
 
+MOST_BYTES = 2**30  # of a picture file, before and after decompression
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
 
 
@@ -96,10 +97,14 @@ def _decode(path: Path, flags: int) -> np.ndarray:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; expected a picture")
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise ValueError(f"{path}: more than {MOST_BYTES} bytes, too large for a picture")
         levels = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
-    except (cv2.error, EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(f"{path}: not a readable picture ({error})") from error
+    except (cv2.error, EOFError, gzip.BadGzipFile, zlib.error, MemoryError) as error:
+        reason = "too many pixels" if "CV_IO_MAX_IMAGE" in str(error) else error
+        raise ValueError(f"{path}: not a readable picture ({reason})") from error
     if levels is None:
         raise ValueError(f"{path}: not a readable picture; expected one of {', '.join(ENDINGS)}")
     return levels

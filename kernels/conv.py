@@ -51,7 +51,8 @@ def large_kernel_conv2d(
             tiles, and a gradient reaches `weight` as if it had been computed from it.
 
     float32 and float64 take either way; float16, bfloat16, anything under autocast (where the result has
-    autocast's type, as with `F.conv2d`) and anything inside a `torch.func` transform go direct. Tiles are
+    autocast's type, as with `F.conv2d`), anything inside a `torch.func` transform and anything that
+    `torch.export` traces (whose graph then holds no operator of this package) go direct. Tiles are
     transformed in strips, so that the extra memory stays near that of input and output plus the spectrum.
     On a GPU the direct way is taken, in the precision that `torch.backends.cudnn` allows (TF32 by default, a
     relative error near 3e-4).
@@ -72,8 +73,7 @@ def large_kernel_conv2d(
     """
     margin = _margins(input, weight, bias, padding, spectrum)
     images = input.reshape(-1, *input.shape[-3:])
-    size = _tile_size(images, weight, margin) if spectrum is None else spectrum.shape[0]
-    if _only_direct(input) or size == 0:
+    if _only_direct(input) or (size := _tile_size(images, weight, margin, spectrum)) == 0:
         out = F.conv2d(images, weight, bias, padding=margin)
     else:
         out = _tiled_conv2d(images, weight, spectrum, size, *margin)
@@ -161,11 +161,18 @@ def _out_size(input: Tensor, weight: Tensor, margin: tuple[int, int]) -> tuple[i
 
 def _only_direct(input: Tensor) -> bool:
     half = input.dtype not in (torch.float32, torch.float64)
-    return half or under_functorch() or torch.is_autocast_enabled(input.device.type)
+    return (
+        half
+        or torch.compiler.is_exporting()
+        or under_functorch()
+        or torch.is_autocast_enabled(input.device.type)
+    )
 
 
-def _tile_size(images: Tensor, weight: Tensor, margin: tuple[int, int]) -> int:
-    """The size of the fastest tiles, 0 where the direct method is faster."""
+def _tile_size(images: Tensor, weight: Tensor, margin: tuple[int, int], spectrum: Tensor | None) -> int:
+    """The size of the spectrum's tiles, else of the fastest, 0 where the direct method is faster."""
+    if spectrum is not None:
+        return spectrum.shape[0]
     height, width = _out_size(images, weight, margin)
     direct = len(images) * height * width * weight.numel() * (DIRECT_ON_GPU if images.is_cuda else DIRECT)
     cost, size = _cheapest_tiles(len(images), height, width, weight.shape)

@@ -1,5 +1,13 @@
 """Unfolded robust-PCA networks that split a picture into a low-rank background and sparse objects."""
 
+try:
+    from kernels import large_kernel_conv2d as _  # noqa: F401 - another package called kernels has none
+except ImportError as error:
+    raise ImportError(
+        f"rpcanet needs unfoldkit's package 'kernels', but {error}: another package of that name is in its place; "
+        "install unfoldkit into an environment of its own"
+    ) from error
+
 from rpcanet.evaluation import decompose, evaluate, score
 from rpcanet.inference import optimize
 from rpcanet.losses import DecompositionLoss, decomposition_loss, soft_iou_loss

@@ -48,7 +48,8 @@ class SegmentationTask(L.LightningModule):
         self.log("train/learning_rate", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
         if not loss.total.isfinite():
             raise FloatingPointError(
-                f"the loss is {loss.total.item()} at step {self.global_step}, pictures: {', '.join(batch.name)}"
+                f"the loss is {loss.total.item()} at step {self.global_step}, batch {batch_index} of epoch "
+                f"{self.current_epoch}, pictures: {', '.join(batch.name)}"
             )
         return loss.total
 

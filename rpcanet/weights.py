@@ -7,13 +7,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
+from kernels.files import write_whole
 from rpcanet.low_rank_rpcanet import LowRankRPCANet
 from rpcanet.rpcanet import RPCANet
 from rpcanet.rpcanet_plus_plus import RPCANetPlusPlus
-from rpcanet.unfolding import UnfoldedNetwork
+from rpcanet.unfolding import UnfoldedNetwork, Unfolding
 
 FORMAT = "unfoldkit"
 NETWORKS: dict[str, type[UnfoldedNetwork]] = {
@@ -56,7 +57,8 @@ def save_weights(net: UnfoldedNetwork, path: str | Path, training: dict[str, Any
     """Write `net` to a safetensors file that holds all that `load_weights` needs.
 
     Beside the tensors it carries the architecture, the input normalisation and `training`, the
-    configuration (JSON values) that the network was trained with.
+    configuration (JSON values) that the network was trained with. Raises OSError where it cannot be written; what
+    was there before then stays.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "net.safetensors"
@@ -64,15 +66,33 @@ def save_weights(net: UnfoldedNetwork, path: str | Path, training: dict[str, Any
     >>> load_weights(path).architecture["stages"], read_training(path)
     (2, {'epochs': 3})
     """
-    name = next(name for name, network in NETWORKS.items() if type(net) is network)
     metadata = {
         "format": FORMAT,
-        "network": name,
+        "network": name_of(net),
         "architecture": json.dumps(net.architecture),
         "training": json.dumps(training or {}),
+        **processing(net.mean, net.std),
     }
     tensors = {key: tensor.contiguous() for key, tensor in net.state_dict().items()}
-    save_file(tensors, str(path), metadata=metadata)
+    write_whole(path, save(tensors, metadata))
+
+
+def processing(mean: float, std: float) -> dict[str, str]:
+    """In words, how grey levels become a network's input, and what its outputs are: metadata for its files."""
+    return {
+        "preprocessing": f"image = (levels - {mean:g}) / {std:g}; levels: grey, 0 to 255 (colour as BT.601 luma; "
+        "16 bits divided by 257), float32 (batch, 1, height, width), any height and width",
+        "postprocessing": "object: logits, sigmoid(object) is the probability of an object, a mask is where it "
+        f"exceeds 0.5; background and restoration: grey levels are {std:g} * x + {mean:g}",
+    }
+
+
+def name_of(net: Unfolding) -> str:
+    """What `build` calls a network; raises ValueError where it builds no such one."""
+    for name, network in NETWORKS.items():
+        if type(net) is network:
+            return name
+    raise ValueError(f"net must be one of {', '.join(NETWORKS)}, got a {type(net).__name__}")
 
 
 def load_weights(path: str | Path) -> UnfoldedNetwork:
@@ -94,9 +114,12 @@ def load_weights(path: str | Path) -> UnfoldedNetwork:
 
 
 def read_training(path: str | Path) -> dict[str, Any]:
-    """The training configuration kept in the weights file `path`; empty for a published `.pkl`."""
+    """The training configuration kept in the weights file `path`; empty for a published `.pkl`.
+
+    Raises ValueError where the file cannot be read.
+    """
     path = Path(path)
-    return json.loads(_metadata(path).get("training", "{}")) if _is_safetensors(path) else {}
+    return _json(_metadata(path), "training", path) if _is_safetensors(path) else {}
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -122,7 +145,24 @@ def _from_safetensors(path: Path) -> UnfoldedNetwork:
         )
     with safe_open(path, framework="pt") as file:
         state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dictionary
-    return _filled(build(metadata["network"], **json.loads(metadata["architecture"])), state, path)
+    architecture = _json(metadata, "architecture", path)
+    stages = {key.split(".")[1] for key in state if key.startswith("stages.")}
+    if architecture.get("stages") != len(stages):
+        raise ValueError(
+            f"{path}: states {architecture.get('stages')!r} stages, but holds tensors of {len(stages)}"
+        )
+    return _filled(metadata.get("network", ""), architecture, state, path)
+
+
+def _json(metadata: dict[str, str], key: str, path: Path) -> dict[str, Any]:
+    """A dictionary in a file's metadata; raises ValueError where it is none."""
+    try:
+        value = json.loads(metadata.get(key, "{}"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: its {key} is not readable JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: its {key} must be a JSON object, found a {type(value).__name__}")
+    return value
 
 
 def _from_published(path: Path) -> UnfoldedNetwork:
@@ -133,6 +173,9 @@ def _from_published(path: Path) -> UnfoldedNetwork:
         raise ValueError(f"{path}: neither safetensors nor a pickle of tensors ({reason})") from error
     if not isinstance(published, dict) or not all(isinstance(value, Tensor) for value in published.values()):
         raise ValueError(f"{path}: expected a dictionary of tensors, found {_described(published)}")
+    claimed = sum(tensor.nelement() * tensor.element_size() for tensor in published.values())
+    if claimed > path.stat().st_size:
+        raise ValueError(f"{path}: claims tensors of {claimed} bytes in a file of {path.stat().st_size}")
     return from_published(published, source=path)
 
 
@@ -153,8 +196,8 @@ def from_published(published: dict[str, Tensor], source: str | Path = "state dic
             f"found {_described(published)}"
         )
     channels = len(published[f"decos.0.{embeddings[names[0]]}"])
-    net = build(names[0], stages=len(stages), channels=channels)
-    return _filled(net, _merge_gates(_renamed(published)), source).eval()
+    architecture = {"stages": len(stages), "channels": channels}
+    return _filled(names[0], architecture, _merge_gates(_renamed(published)), source).eval()
 
 
 def _renamed(published: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -174,17 +217,25 @@ def _merge_gates(state: dict[str, Tensor]) -> dict[str, Tensor]:
         if stage == "0" and source == "h":
             continue
         order = "ioj" if stage == "0" else "fioj"
-        parts = [state[f"{prefix}conv_{source}{g}.{kind}"] for g in order]
+        parts = [state[key] for g in order if (key := f"{prefix}conv_{source}{g}.{kind}") in state]
         merged[f"{prefix}gates_{source}.{kind}"] = torch.cat(parts)
     return merged
 
 
-def _filled(net: UnfoldedNetwork, state: dict[str, Tensor], source: str | Path) -> UnfoldedNetwork:
+def _filled(
+    name: str, architecture: dict[str, Any], state: dict[str, Tensor], source: str | Path
+) -> UnfoldedNetwork:
+    """The network with the tensors of `state`; nothing is allocated before they are known to fit."""
     try:
-        net.load_state_dict(state)
+        with torch.device("meta"):
+            net = build(name, **architecture)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{source}: describes no network of this package ({error})") from error
+    try:
+        net.load_state_dict({key: tensor.detach().clone() for key, tensor in state.items()}, assign=True)
     except RuntimeError as error:
         raise ValueError(f"{source}: the tensors do not fit {type(net).__name__}: {error}") from error
-    return net
+    return net.float()
 
 
 def _described(found: object) -> str:

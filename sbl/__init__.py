@@ -1,5 +1,13 @@
 """Kronecker-structured sparse Bayesian learning and channel estimation."""
 
+try:
+    from kernels import large_kernel_conv2d as _  # noqa: F401 - another package called kernels has none
+except ImportError as error:
+    raise ImportError(
+        f"sbl needs unfoldkit's package 'kernels', but {error}: another package of that name is in its place; "
+        "install unfoldkit into an environment of its own"
+    ) from error
+
 from sbl.am_krosbl import AMKroSBL
 from sbl.classic_sbl import ClassicSBL
 from sbl.decomposed_sbl import DecomposedSBL

@@ -137,7 +137,10 @@ class EstimationTask(L.LightningModule):
         rate = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
         self.log("train/learning_rate", rate, batch_size=size)
         if not loss.isfinite():
-            raise FloatingPointError(f"the loss is {loss.item()} at step {self.global_step}")
+            raise FloatingPointError(
+                f"the loss is {loss.item()} at step {self.global_step}, batch {batch_index} of epoch "
+                f"{self.current_epoch}"
+            )
         return loss
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:

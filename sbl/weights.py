@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
+from kernels.files import write_whole
 from sbl.unfolded import UnfoldedKroSBL
 
 FORMAT = "unfoldkit-estimator"
@@ -14,6 +16,8 @@ FORMAT = "unfoldkit-estimator"
 
 def save_estimator(net: UnfoldedKroSBL, path: str | Path, training: dict[str, Any] | None = None) -> None:
     """Write `net` with its architecture and `training`, the configuration (JSON values) it was trained with.
+
+    Raises OSError where it cannot be written; what was there before then stays.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "estimator.safetensors"
@@ -27,7 +31,7 @@ def save_estimator(net: UnfoldedKroSBL, path: str | Path, training: dict[str, An
         "training": json.dumps(training or {}),
     }
     tensors = {key: tensor.contiguous() for key, tensor in net.state_dict().items()}
-    save_file(tensors, str(path), metadata=metadata)
+    write_whole(path, save(tensors, metadata))
 
 
 def load_estimator(path: str | Path) -> UnfoldedKroSBL:
@@ -46,9 +50,13 @@ def load_estimator(path: str | Path) -> UnfoldedKroSBL:
         raise ValueError(f"{path}: not a readable safetensors file ({error})") from error
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{path}: expected weights of tools/train_estimator.py, found {metadata}")
-    net = UnfoldedKroSBL(**json.loads(metadata["architecture"]))
     try:
-        net.load_state_dict(state)
+        with torch.device("meta"):  # nothing is allocated before the tensors are known to fit
+            net = UnfoldedKroSBL(**json.loads(metadata.get("architecture", "")))
+    except (TypeError, ValueError, RuntimeError, RecursionError) as error:
+        raise ValueError(f"{path}: describes no UnfoldedKroSBL ({error})") from error
+    try:
+        net.load_state_dict(state, assign=True)
     except RuntimeError as error:
         raise ValueError(f"{path}: the tensors do not fit UnfoldedKroSBL: {error}") from error
     return net.eval().requires_grad_(False)

@@ -2,12 +2,12 @@
 
 import json
 from functools import partial
-from pathlib import Path
 
 import torch
 from benchmark_timing import compare, setting
 from torch import Tensor
 
+from kernels.files import write_whole
 from rpcanet.classical import Separation, pcp
 
 
@@ -45,5 +45,5 @@ def run(device: str, rounds: int, path: str | None) -> int:
     }
     print("\n".join(f"{name:24} {value}" for name, value in result.items()))
     if path is not None:
-        Path(path).write_text(json.dumps({"setting": setting(device), "result": result}, indent=2) + "\n")
+        write_whole(path, json.dumps({"setting": setting(device), "result": result}, indent=2) + "\n")
     return 0

@@ -48,7 +48,9 @@ def run(only: list[str] | None, rounds: int, json_path: str | None, device: str 
     if json_path:
         rows = [m._asdict() for m in measured]
         text = json.dumps({"setting": setting(device), "rows": rows}, indent=2)
-        Path(json_path).write_text(text + "\n", encoding="utf-8")
+        from kernels.files import write_whole
+
+        write_whole(json_path, text + "\n")
     return 0
 
 

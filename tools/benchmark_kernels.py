@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Iterator
 from functools import partial, reduce
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +14,7 @@ from rich.table import Table
 from torch import Tensor
 
 import kernels
+from kernels.files import write_whole
 from kernels.low_rank import sparse_dual_update
 
 
@@ -228,7 +228,7 @@ def run(device: str | None, rounds: int, only: list[str] | None, file: str | Non
     if file:
         place = device or found[-1]
         about = setting(place) | {"copy_bytes_per_second": bandwidth[place]}
-        Path(file).write_text(json.dumps({"setting": about, "rows": rows}, indent=2) + "\n", encoding="utf-8")
+        write_whole(file, json.dumps({"setting": about, "rows": rows}, indent=2) + "\n")
     return 0
 
 

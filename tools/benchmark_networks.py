@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import rpcanet
+from kernels.files import write_whole
 from rpcanet import Decomposition, decomposition_loss
 
 NETWORKS = {
@@ -75,7 +76,7 @@ def run(
             rows.append(row)
             if file:
                 content = {"setting": setting(place) | {"product_flops_per_second": rates}, "rows": rows}
-                Path(file).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+                write_whole(file, json.dumps(content, indent=2) + "\n")
     console.print(table(rows, rates))
     return int(any("failed" in row for row in rows))
 

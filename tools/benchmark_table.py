@@ -118,11 +118,13 @@ def main() -> None:
         if options.write is None:
             print("\n\n".join(inside.values()))
             return
+        from kernels.files import write_whole
+
         path = Path(options.write)
         text = path.read_text(encoding="utf-8")
         for subject, found in inside.items():
             text = replaced(text, found, *marks(subject))
-        path.write_text(text, encoding="utf-8")
+        write_whole(path, text)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,15 @@
 
 import argparse
 import logging
+import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from types import FrameType
+from typing import Literal, NoReturn
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
@@ -27,7 +29,7 @@ DataSetName = Literal[
 ]
 ProtocolName = Literal["overlap", "centroid", "vessel", "defect"]
 MethodName = Literal["pcp", "pssv", "wnnm", "ipi", "pstnn"]
-PACKAGES = ("rpcanet", "datasets")
+PACKAGES = ("rpcanet", "sbl", "kernels", "datasets")
 
 
 class HelpAsWritten(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -41,15 +43,28 @@ def described_parser(program: str, description: str | None) -> ArgumentParser:
 
 @contextmanager
 def one_line_errors(program: str) -> Iterator[None]:
-    """Ends the program with status 2 and one clear line where its input is at fault."""
+    """Ends the program with status 2 and one clear line where its input is at fault, or a file cannot be written.
+
+    Ctrl-C ends it with status 130, SIGTERM with 143.
+    """
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="lightning|torchmetrics")
+    before = signal.signal(signal.SIGTERM, _terminated)
     try:
         check_packages()
         yield
-    except (FileNotFoundError, NotADirectoryError, PermissionError, ValueError) as error:
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+    except (OSError, ValueError, FloatingPointError) as error:
         print(f"{program}: error: {' '.join(without_traceback(str(error)).split())}", file=sys.stderr)
         sys.exit(2)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminated(number: int, frame: FrameType | None) -> NoReturn:
+    sys.exit(128 + number)
 
 
 def without_traceback(message: str) -> str:

@@ -1,11 +1,14 @@
 """Tables and curves of Monte-Carlo results."""
 
 import csv
+import io
 import json
 import math
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
+
+from kernels.files import write_whole
 
 Row = dict[str, Any]
 
@@ -35,11 +38,12 @@ def write_results(
         for metric, values in shard.items():
             trials[metric] += values
     table = [_row(estimator, dict(point), trials) for (estimator, point), trials in gathered.items()]
-    with (out / "results.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, table[0])
-        writer.writeheader()
-        writer.writerows(table)
-    (out / "results.json").write_text(json.dumps({"settings": settings, "points": table}, indent=2))
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, table[0])
+    writer.writeheader()
+    writer.writerows(table)
+    write_whole(out / "results.csv", text.getvalue())
+    write_whole(out / "results.json", json.dumps({"settings": settings, "points": table}, indent=2))
     return table
 
 
@@ -93,5 +97,7 @@ def _draw(path: Path, curves: dict[str, list[Row]], axis: str, metric: str) -> N
     axes.set(xlabel=AXES[axis], ylabel=METRICS[metric])
     axes.grid(alpha=0.3, which="both")
     axes.legend()
-    figure.savefig(path, dpi=100)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=100)
+    write_whole(path, drawn.getvalue())
     plt.close(figure)

@@ -7,7 +7,7 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
-from console import one_line_errors
+from console import described_parser, one_line_errors
 from evaluate import Evaluation, evaluate, show
 from predict import Prediction, predict, write_picture
 from train import Configuration, configuration_from, parser, train
@@ -63,5 +63,6 @@ def save_scenes(folder: Path, size: int, seed: int, count: int = 4) -> Path:
 
 
 if __name__ == "__main__":
+    described_parser("demo.py", __doc__).parse_args()
     with one_line_errors("demo.py"):
         main()

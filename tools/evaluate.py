@@ -102,14 +102,13 @@ def evaluate(options: Evaluation) -> dict[str, float | None]:
 def network_of(weights: str | None) -> dict[str, Any] | None:
     """What a weights file holds: the network's name, stages and channels, and how it was trained."""
     import rpcanet
-    from rpcanet.weights import NETWORKS
+    from rpcanet.weights import name_of
 
     if weights is None:
         return None
     net = rpcanet.load_weights(weights)
-    name = next(name for name, network in NETWORKS.items() if type(net) is network)
     training = {key: rpcanet.read_training(weights).get(key, {}) for key in ("data", "recipe")}
-    return {"name": name, **net.architecture, "training": training if training["recipe"] else {}}
+    return {"name": name_of(net), **net.architecture, "training": training if training["recipe"] else {}}
 
 
 def of_weights(weights: str, options: Evaluation) -> "dict[str, Tensor]":
@@ -175,10 +174,12 @@ def show(values: dict[str, float | None], title: str) -> None:
 
 
 def write_json(path: Path, values: dict[str, float | None], seconds: float, options: Evaluation) -> None:
+    from kernels.files import write_whole
+
     network = network_of(options.weights)
     content = {**values, "seconds": round(seconds, 3), "network": network, "settings": asdict(options)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    write_whole(path, json.dumps(content, indent=2) + "\n")
 
 
 def main() -> None:

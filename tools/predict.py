@@ -204,7 +204,7 @@ def frame(block: np.ndarray, decompose: "Decomposer") -> "tuple[Tensor, Tensor]"
 
 def inputs_in(inputs: list[str]) -> list[Path]:
     """All pictures and videos of `inputs`; raises where one is missing or two would write the same result."""
-    from datasets.files import pictures_by_stem
+    from datasets.files import outside, pictures_by_stem
     from datasets.picture import stem
 
     found: dict[str, Path] = {}
@@ -212,6 +212,8 @@ def inputs_in(inputs: list[str]) -> list[Path]:
         if not path.exists():
             raise FileNotFoundError(f"{path}: no such file or folder; expected pictures")
         for picture in pictures_by_stem(path).values() if path.is_dir() else [path]:
+            if path.is_dir() and outside(picture, path):
+                raise ValueError(f"{picture}: a link out of {path}; expected the file itself")
             name = stem(picture)
             if name in found:
                 raise ValueError(f"{picture}: its results would overwrite those of {found[name]}")
@@ -240,10 +242,12 @@ def to_levels(fraction: np.ndarray) -> np.ndarray:
 def write_picture(path: Path, picture: np.ndarray) -> None:
     import cv2
 
+    from kernels.files import write_whole
+
     written, content = cv2.imencode(".png", picture)
     if not written:
         raise ValueError(f"{path}: the picture of shape {picture.shape} could not be encoded")
-    path.write_bytes(content.tobytes())
+    write_whole(path, content.tobytes())
 
 
 def main() -> None:

@@ -185,8 +185,10 @@ def main() -> None:
         if options.write is None:
             print(inside)
         else:
+            from kernels.files import write_whole
+
             path = Path(options.write)
-            path.write_text(replaced(path.read_text(encoding="utf-8"), inside), encoding="utf-8")
+            write_whole(path, replaced(path.read_text(encoding="utf-8"), inside))
 
 
 if __name__ == "__main__":

@@ -196,15 +196,15 @@ def _simulate(
     missing = [shard for shard in shards if not (folder / shard.name).exists()]
     if missing:
         _run_all(missing, folder, workers, scheduler)
-    scores = [
-        (shard.estimator, shard.point, json.loads((folder / shard.name).read_text())) for shard in shards
-    ]
+    scores = [(shard.estimator, shard.point, _stored(folder / shard.name)) for shard in shards]
     table = write_results(out, settings, scores)
     write_curves(out, table)
 
 
 def _run_all(shards: list[Shard], folder: Path, workers: int | None, scheduler: str | None) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from kernels.files import write_whole
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress, _executor(workers, scheduler) as executor:
@@ -239,8 +239,13 @@ def _executor(workers: int | None, scheduler: str | None) -> Iterator[Executor]:
     if scheduler is None:
         import multiprocessing
 
-        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as executor:
-            yield executor
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _end_with_parent) as executor:
+            try:
+                yield executor
+            except BaseException:
+                for process in multiprocessing.active_children():
+                    process.terminate()
+                raise
         return
     try:
         from distributed import Client
@@ -255,6 +260,23 @@ def _executor(workers: int | None, scheduler: str | None) -> Iterator[Executor]:
         yield client.get_executor()
 
 
+def _end_with_parent() -> None:
+    """A worker leaves Ctrl-C to its parent, and ends where that was killed."""
+    import multiprocessing
+    import signal
+    import threading
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def wait() -> None:
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def _shards(
     experiment: Any, names: list[str], point: dict[str, float], seed: int, trials: int
 ) -> list[Shard]:
@@ -267,18 +289,21 @@ def _shards(
 
 def _claim(out: Path, settings: dict[str, Any]) -> None:
     """Keep shards of different settings apart."""
+    from kernels.files import write_whole
+
     path = out / "settings.json"
-    if path.exists() and json.loads(path.read_text()) != settings:
+    if path.exists() and _stored(path) != settings:
         raise ValueError(f"{out} holds a run with other settings ({path}); choose another --out")
     out.mkdir(parents=True, exist_ok=True)
     write_whole(path, json.dumps(settings, indent=2))
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file that is there whole or not at all."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(text)
-    draft.replace(path)
+def _stored(path: Path) -> Any:
+    """What a file of this run holds; raises ValueError where that is no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not readable JSON ({error}); remove it and run again") from None
 
 
 def _require_device(device: str, scheduler: str | None) -> None:

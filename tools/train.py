@@ -2,13 +2,14 @@
 
     python tools/train.py --config tools/configs/sirst.yaml --network.stages 6 --data.root DIR
     python tools/train.py --config runs/train/config.yaml --resume
+    torchrun --nproc-per-node 2 tools/train.py --config tools/configs/sirst.yaml --data.root DIR
 
 A configuration file is a recipe, tools/configs/ has one for each data set; every option of it can also be
 given on the command line, after the file, to override it. In the folder --out the run leaves
 
     config.yaml                         the whole configuration
     best.safetensors, last.safetensors  weights for evaluate.py and predict.py, by validation IoU
-    checkpoints/best.ckpt, last.ckpt    all that --resume needs
+    checkpoints/best.ckpt, last.ckpt    all that --resume needs; SIGTERM and Ctrl-C save last.ckpt, too
     tensorboard/                        losses, metrics, curves, pictures and stages: tensorboard --logdir runs
 """
 
@@ -100,7 +101,7 @@ class Machine:
 
     Args:
         accelerator: auto, cpu, gpu, ...
-        devices: how many, or auto.
+        devices: how many, or auto; torchrun decides it for the processes that it starts.
         precision: 32-true, bf16-mixed, 16-mixed, ...
         compile: fuse elementwise steps with torch.compile; the first steps then take a minute or two.
         checkpointing: keep what passes between stages alone and compute each stage twice; memory then grows
@@ -149,8 +150,10 @@ def train(configuration: Configuration, out: Path, resume: bool = False) -> None
     from lightning.pytorch.loggers import TensorBoardLogger
 
     import rpcanet
+    from rpcanet.distributed import over_processes
     from rpcanet.training import Progress, SegmentationTask, WeightsFiles
     from rpcanet.watching import Watch
+    from runs import Checkpoints, Provenance, StopSignals, placement
 
     recipe, machine = configuration.recipe, configuration.machine
     last = out / "checkpoints" / "last.ckpt"
@@ -172,9 +175,10 @@ def train(configuration: Configuration, out: Path, resume: bool = False) -> None
         save_last=True,
         enable_version_counter=False,
     )
+    faults = [Provenance(asdict(configuration)), StopSignals(last)]
     trainer = L.Trainer(
         accelerator=machine.accelerator,
-        devices=machine.devices,
+        **placement(machine.devices),
         precision=machine.precision,  # type: ignore[arg-type]
         max_epochs=recipe.epochs,
         check_val_every_n_epoch=recipe.validate_every,
@@ -189,16 +193,20 @@ def train(configuration: Configuration, out: Path, resume: bool = False) -> None
             WeightsFiles(out, asdict(configuration)),
             Progress(),
             Watch(asdict(configuration)),
+            *faults,
         ],
+        plugins=[Checkpoints()],
         logger=TensorBoardLogger(out, name="", version="tensorboard", default_hp_metric=False),
     )
+    if trainer.world_size > 1:
+        over_processes(net)
     millions = sum(parameter.numel() for parameter in net.parameters()) / 1e6
     print(
         f"Training {configuration.network.name} of {len(net.stages)} stages ({millions:.3f} M parameters) "
         f"on {len(data.train)} pictures, validating on {len(data.validation)}"
     )
     task = SegmentationTask(net, recipe.learning_rate, recipe.fidelity_weight, recipe.protocol)
-    trainer.fit(task, data, ckpt_path=last if resume else None, weights_only=False)
+    trainer.fit(task, data, ckpt_path=last if last.is_file() else None, weights_only=True)
 
 
 def prepare_folder(configuration: Any, out: Path, last: Path, resume: bool) -> None:
@@ -207,24 +215,42 @@ def prepare_folder(configuration: Any, out: Path, last: Path, resume: bool) -> N
     configuration: a dataclass of sections, of which only `machine` may change when the run is resumed.
     """
     import yaml
+    from lightning.pytorch.utilities import rank_zero_only
+
+    from kernels.files import write_whole
 
     stored = out / "config.yaml"
     wanted = yaml.safe_load(yaml.safe_dump(asdict(configuration)))
-    if resume and not last.is_file():
+    if resume and not stored.is_file():
         raise FileNotFoundError(f"{last}: no checkpoint to resume from")
     if last.is_file() and not resume:
         raise ValueError(f"{out}: holds a run already; add --resume to continue it, or choose another --out")
     if resume:
-        before = yaml.safe_load(stored.read_text())
+        before = read_configuration(stored)
         for section in (name for name in wanted if name != "machine"):
             for option, value in wanted[section].items():
-                if before[section][option] != value:
+                if before.get(section, {}).get(option) != value:
                     raise ValueError(
-                        f"--{section}.{option} is {value}, but the run in {out} has {before[section][option]}; "
+                        f"--{section}.{option} is {value}, but the run in {out} has "
+                        f"{before.get(section, {}).get(option)}; "
                         f"resume it with --config {stored}"
                     )
     out.mkdir(parents=True, exist_ok=True)
-    stored.write_text(yaml.safe_dump(wanted, sort_keys=False))
+    if rank_zero_only.rank == 0:
+        write_whole(stored, yaml.safe_dump(wanted, sort_keys=False))
+
+
+def read_configuration(path: Path) -> dict[str, Any]:
+    """The sections of a stored configuration; raises ValueError where the file holds anything else."""
+    import yaml
+
+    try:
+        stored = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not a readable configuration ({error})") from error
+    if not isinstance(stored, dict) or not all(isinstance(section, dict) for section in stored.values()):
+        raise ValueError(f"{path}: expected sections of options, found {type(stored).__name__}")
+    return stored
 
 
 def open_data(options: Data, seed: int) -> Any:

@@ -142,6 +142,7 @@ def train(configuration: Configuration, out: Path, resume: bool = False) -> None
     from lightning.pytorch.loggers import TensorBoardLogger
 
     from rpcanet.training import Progress
+    from runs import Checkpoints, Provenance, StopSignals
     from sbl import UnfoldedKroSBL
     from sbl.systems import IRSMIMO
     from sbl.training import EstimationTask, EstimatorFiles, SimulatedChannels
@@ -171,6 +172,7 @@ def train(configuration: Configuration, out: Path, resume: bool = False) -> None
         save_last=True,
         enable_version_counter=False,
     )
+    faults = [Provenance(asdict(configuration)), StopSignals(None)]  # an epoch is short: it begins anew
     trainer = L.Trainer(
         accelerator=configuration.machine.accelerator,
         devices=1,
@@ -180,7 +182,8 @@ def train(configuration: Configuration, out: Path, resume: bool = False) -> None
         gradient_clip_val=1.0,
         log_every_n_steps=min(10, recipe.steps),
         enable_model_summary=False,
-        callbacks=[checkpoints, EstimatorFiles(out, asdict(configuration)), Progress()],
+        callbacks=[checkpoints, EstimatorFiles(out, asdict(configuration)), Progress(), *faults],
+        plugins=[Checkpoints()],
         logger=TensorBoardLogger(out, name="", version="tensorboard", default_hp_metric=False),
     )
     print(
@@ -189,7 +192,7 @@ def train(configuration: Configuration, out: Path, resume: bool = False) -> None
         f"{recipe.epochs * recipe.steps} steps of {recipe.batch_size} fresh channels"
     )
     task = EstimationTask(net, system, recipe.learning_rate, recipe.robustness)
-    trainer.fit(task, channels, ckpt_path=last if resume else None, weights_only=False)
+    trainer.fit(task, channels, ckpt_path=last if last.is_file() else None, weights_only=True)
 
 
 def fix(net: Any, names: list[str]) -> None:

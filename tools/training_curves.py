@@ -6,6 +6,7 @@ The left axes show the training loss, a running mean over an epoch; the right ax
 epoch, with what papers state as dashed lines if --published gives it: --published "RPCANet++ S6=0.8032".
 """
 
+import io
 from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
@@ -48,6 +49,8 @@ def draw(runs: dict[str, Curves], metric: str, published: dict[str, float], out:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
+    from kernels.files import write_whole
+
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
     for (name, curves), marker in zip(runs.items(), "os^vDPX", strict=False):
         for axes, values in ((left, curves.loss), (right, curves.metric)):
@@ -59,7 +62,9 @@ def draw(runs: dict[str, Curves], metric: str, published: dict[str, float], out:
     for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
-    figure.savefig(out, dpi=100)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=100)
+    write_whole(out, drawn.getvalue())
     plt.close(figure)
 
 

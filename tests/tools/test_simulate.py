@@ -7,6 +7,7 @@ import pytest
 import simulate
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from kernels.files import write_whole
 from sbl import UnfoldedKroSBL, save_estimator
 from sbl.experiments import IRSExperiment, SyntheticExperiment
 
@@ -48,7 +49,7 @@ def test_writes_tables_curves_and_settings(tmp_path):
 def test_an_interrupted_run_continues(tmp_path, monkeypatch):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     run(whole, "--trials", "2")
-    write, written = simulate.write_whole, []
+    write, written = write_whole, []
 
     def fail_after_two(path, text):
         if path.parent.name == "shards" and len(written) == 2:
@@ -57,9 +58,10 @@ def test_an_interrupted_run_continues(tmp_path, monkeypatch):
         if path.parent.name == "shards":
             written.append(path)
 
-    monkeypatch.setattr(simulate, "write_whole", fail_after_two)
-    with pytest.raises(KeyboardInterrupt):
+    monkeypatch.setattr("kernels.files.write_whole", fail_after_two)
+    with pytest.raises(SystemExit) as ended:
         run(broken, "--trials", "2")
+    assert ended.value.code == 130
     assert sorted((broken / "shards").iterdir()) == sorted(written)
     kept = {path: path.stat().st_mtime_ns for path in written}
     monkeypatch.undo()

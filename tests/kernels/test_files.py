@@ -1,0 +1,73 @@
+"""A written file is there whole or not at all, whatever goes wrong."""
+
+# mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
+
+import errno
+import os
+import resource
+
+import pytest
+
+from kernels.files import write_whole
+
+
+@pytest.mark.parametrize("name", ["plain", "with space", "with\nnewline", "größe-数据"])
+@pytest.mark.parametrize("content", ["text é", b"\x00bytes", b""])
+def test_writes_and_replaces(tmp_path, name, content):
+    path = tmp_path / name
+    for _ in range(2):
+        write_whole(path, content)
+        assert path.read_bytes() == (content.encode() if isinstance(content, str) else content)
+        assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_leaves_the_file_as_it_was(tmp_path):
+    """The system's limit on the size of a file stands for the disk's."""
+    path = tmp_path / "weights"
+    write_whole(path, b"before")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"cannot be written .*weights"):
+            write_whole(path, bytes(100_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_failure_on_the_way_leaves_the_file_as_it_was(tmp_path, monkeypatch, call):
+    path = tmp_path / "weights"
+    write_whole(path, b"before")
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(OSError, match=r"No space left on device.*weights") as raised:
+        write_whole(path, b"after")
+    assert raised.value.errno == errno.ENOSPC
+    assert path.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_is_none_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotADirectoryError, match="file/weights"):
+        write_whole(tmp_path / "file" / "weights", b"")
+    with pytest.raises(FileNotFoundError, match="none/weights"):
+        write_whole(tmp_path / "none" / "weights", b"")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="no folder is read-only to root")
+def test_a_read_only_folder_is_named(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(PermissionError, match="weights"):
+        write_whole(tmp_path / "weights", b"")
+
+
+def test_the_draft_of_a_killed_process_is_overwritten(tmp_path):
+    (tmp_path / ".weights.part").write_bytes(b"half of what was")
+    write_whole(tmp_path / "weights", b"all")
+    assert [path.name for path in tmp_path.iterdir()] == ["weights"]

@@ -1,0 +1,100 @@
+"""Exports: the same function as the source network at every size, described in their metadata."""
+
+import json
+import sys
+
+import onnx
+import pytest
+import torch
+from export import Export, export, main
+
+import rpcanet
+from rpcanet.export import OPSET, exported, largest_difference
+
+FORMATS = ("onnx", "torch-export", "safetensors")
+SIZES = ((1, 1, 1, 1), (3, 1, 17, 50))
+TRAINING = {"recipe": {"epochs": 3}}
+
+
+@pytest.fixture(scope="module", params=["rpcanet", "rpcanet++"])
+def weights(request, tmp_path_factory):
+    """A network with running statistics of its own."""
+    torch.manual_seed(0)
+    net = rpcanet.build(request.param, stages=2, channels=4, mean=80.0, std=60.0)
+    with torch.no_grad():
+        for _ in range(3):
+            net(torch.randn(4, 1, 24, 24))
+    path = tmp_path_factory.mktemp("weights") / "net.safetensors"
+    rpcanet.save_weights(net, path, TRAINING)
+    return path
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_agrees_with_its_source_at_every_size(weights, format, tmp_path):
+    out, largest = export(Export(str(weights), format, str(tmp_path / "out")))
+    assert largest < 1e-4
+    net, run = rpcanet.load_weights(weights), exported(out, format)
+    for size in SIZES:
+        assert largest_difference(net, run, torch.randn(size)) < 1e-4
+
+
+def test_onnx_states_opset_sizes_and_processing(weights, tmp_path):
+    out, _ = export(Export(str(weights), "onnx", str(tmp_path / "net.onnx")))
+    model = onnx.load(out)
+    onnx.checker.check_model(model)
+    assert {entry.domain: entry.version for entry in model.opset_import}[""] == OPSET
+    assert {node.domain for node in model.graph.node} == {""}
+    for plane in (*model.graph.input, *model.graph.output):
+        assert [bool(d.dim_param) for d in plane.type.tensor_type.shape.dim] == [True, False, True, True]
+    stated = {entry.key: entry.value for entry in model.metadata_props}
+    assert "(levels - 80) / 60" in stated["preprocessing"]
+    assert "sigmoid(object)" in stated["postprocessing"]
+    assert json.loads(stated["architecture"])["stages"] == 2
+    assert json.loads(stated["training"]) == TRAINING
+    assert stated["opset"] == str(OPSET)
+
+
+def test_a_program_holds_only_operators_of_torch(weights, tmp_path):
+    out, _ = export(Export(str(weights), "torch-export", str(tmp_path / "net.pt2")))
+    extra = {"metadata.json": ""}
+    program = torch.export.load(str(out), extra_files=extra)
+    targets = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
+    assert not any("unfoldkit" in target for target in targets)
+    assert "(levels - 80) / 60" in json.loads(extra["metadata.json"])["preprocessing"]
+
+
+def test_a_low_rank_network_goes_to_safetensors_alone(tmp_path):
+    source = tmp_path / "net.safetensors"
+    rpcanet.save_weights(rpcanet.build("lowrank", stages=1, channels=4), source)
+    with pytest.raises(
+        ValueError, match="LowRankRPCANet: its singular value decompositions cannot be exported"
+    ):
+        export(Export(str(source), "onnx", str(tmp_path / "net.onnx")))
+    assert export(Export(str(source), "safetensors", str(tmp_path / "copy.safetensors")))[1] == 0
+
+
+def test_weights_are_not_overwritten(weights):
+    with pytest.raises(ValueError, match="holds the weights to export"):
+        export(Export(str(weights), "safetensors", str(weights)))
+
+
+def test_an_export_that_differs_is_removed(weights, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("rpcanet.export.largest_difference", lambda *_: float("nan"))
+    monkeypatch.setattr(sys, "argv", ["export.py", f"--weights={weights}", f"--out={tmp_path / 'x.onnx'}"])
+    monkeypatch.setattr("rpcanet.export._traced", lambda net: None)
+    monkeypatch.setattr("rpcanet.export._onnx", lambda *_: b"")
+    monkeypatch.setattr("rpcanet.export.exported", lambda *_: None)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "x.onnx: differs from" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.reference
+def test_published_weights_on_real_pictures(reference_file, tmp_path):
+    weights = reference_file("weights/rpcanet_sirst_official.pkl")
+    pictures = [str(reference_file(f"data/sirst/images/Misc_{n}.png")) for n in (70, 111)]
+    for format in FORMATS:
+        assert export(Export(str(weights), format, str(tmp_path / format), pictures))[1] < 1e-4

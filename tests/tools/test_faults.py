@@ -1,0 +1,261 @@
+"""Long runs outlast what ends them: a killed run goes on, and ends in the same numbers."""
+
+# mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
+
+import errno
+import json
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import simulate
+import torch
+from safetensors.torch import load_file
+from train import configuration_from, parser, train
+
+from rpcanet import load_weights
+from rpcanet.training import SegmentationTask
+
+ROOT = Path(__file__).parents[2]
+TRAINING = [
+    *("--network.stages=1", "--network.channels=4", "--data.workers=0", "--machine.accelerator=cpu"),
+    *("--data.size=32", "--data.train_count=12", "--data.validation_count=3", "--data.batch_size=2"),
+    *("--recipe.epochs=3", "--recipe.learning_rate=0.005"),
+]
+SIMULATION = [
+    "synthetic",
+    "--rows",
+    "4,5",
+    "--columns",
+    "6,6",
+    "--sparsity",
+    "2",
+    "--estimators",
+    "SVD,AM,OLS",
+]
+SIMULATION += ["--snr", "5,10,15,20", "--trials", "100", "--workers", "1"]
+PRELOADED = (
+    "train",
+    "simulate",
+    "runs",
+    "curves",
+    "rpcanet.training",
+    "datasets.datamodule",
+    "sbl.experiments",
+)
+PRELOADED += ("torch.utils.tensorboard", "matplotlib.pyplot", "rich.progress", "torch._dynamo")
+
+
+def configured(*options):
+    return configuration_from(parser().parse_args([*TRAINING, *options]))
+
+
+class Training:
+    """A tiny training, to be started again and again."""
+
+    target = staticmethod(train)
+
+    def arguments(self, out):
+        return configured(), out, (out / "config.yaml").exists()
+
+    def check(self, out):
+        """Whatever has its name is whole."""
+        for path in out.glob("*.safetensors"):
+            load_weights(path)
+        for path in out.glob("checkpoints/*.ckpt"):
+            assert torch.load(path, weights_only=True)["state_dict"]
+
+    def result(self, out):
+        assert not list(out.rglob(".*.part"))
+        files = {name: load_file(out / f"{name}.safetensors") for name in ("best", "last")}
+        return {f"{name} {key}": x.tolist() for name, tensors in files.items() for key, x in tensors.items()}
+
+
+class Simulation:
+    """A tiny simulation, to be started again and again."""
+
+    target = staticmethod(simulate.main)
+
+    def arguments(self, out):
+        return ([*SIMULATION, "--out", str(out)],)
+
+    def check(self, out):
+        for path in [*out.glob("*.json"), *out.glob("shards/[!.]*.json")]:
+            json.loads(path.read_text())
+
+    def result(self, out):
+        assert not list(out.rglob(".*.part"))
+        rows = json.loads((out / "results.json").read_text())["points"]
+        return [{key: x for key, x in row.items() if not key.startswith("seconds")} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """Processes that begin with everything imported, so that a run is mostly the run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join((str(ROOT), str(ROOT / "tools"))))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(list(PRELOADED))
+        first = context.Process(target=time.time)
+        first.start()
+        first.join()
+        yield context
+
+
+def killed(processes, run, out, seconds):
+    """Whether a run had to be killed after so many seconds; else it has ended well."""
+    process = processes.Process(target=run.target, args=run.arguments(out))
+    process.start()
+    process.join(seconds)
+    if process.exitcode is None:
+        process.kill()
+        process.join()
+        return True
+    assert process.exitcode == 0
+    return False
+
+
+def outlasts_kills(processes, run, folder, kills):
+    start = time.monotonic()
+    assert not killed(processes, run, folder / "whole", None)
+    duration, moments = time.monotonic() - start, random.Random(0)
+    expected, done, runs = run.result(folder / "whole"), 0, 0
+    while done < kills:
+        out, runs = folder / f"killed {runs}", runs + 1
+        while killed(processes, run, out, moments.uniform(0.05, 0.9) * duration):
+            done += 1
+            run.check(out)
+            if done == kills:
+                assert not killed(processes, run, out, None)
+                break
+        assert run.result(out) == expected
+    assert runs <= kills
+
+
+@pytest.mark.parametrize("run", [Training(), Simulation()], ids=["training", "simulation"])
+def test_a_run_outlasts_two_kills(processes, run, tmp_path):
+    outlasts_kills(processes, run, tmp_path, kills=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("run", [Training(), Simulation()], ids=["training", "simulation"])
+def test_a_run_outlasts_twenty_kills(processes, run, tmp_path):
+    outlasts_kills(processes, run, tmp_path, kills=20)
+
+
+def stopped_and_resumed(tmp_path, monkeypatch, step, *options):
+    """A run that a signal stops after `step` steps, and that is resumed; its exit status."""
+
+    def signalled(task, *_):
+        if task.global_step == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SegmentationTask, "on_before_zero_grad", signalled)
+        with pytest.raises(SystemExit) as ended:
+            train(configured(*options), tmp_path / "stopped")
+    train(configured(*options), tmp_path / "stopped", resume=True)
+    return ended.value.code
+
+
+@pytest.mark.parametrize("step", [2, 8, 12], ids=["first epoch", "amid an epoch", "last step of an epoch"])
+def test_a_signal_saves_within_the_epoch_and_loses_no_step(tmp_path, monkeypatch, step):
+    train(configured("--recipe.epochs=3"), tmp_path / "whole")
+    taken = []
+    step_taken = SegmentationTask.training_step
+
+    def counted(task, batch, index):
+        taken.append((task.current_epoch, *batch.name))
+        return step_taken(task, batch, index)
+
+    monkeypatch.setattr(SegmentationTask, "training_step", counted)
+    assert stopped_and_resumed(tmp_path, monkeypatch, step, "--recipe.epochs=3") == 143
+    assert len(taken) == len(set(taken)) == 3 * 6
+    assert Training().result(tmp_path / "stopped") == Training().result(tmp_path / "whole")
+
+
+def test_a_full_disk_ends_a_run_with_its_last_checkpoint(tmp_path, monkeypatch):
+    train(configured(), tmp_path / "whole")
+    replace, calls = os.replace, []
+
+    def fail_later(source, target, **_):
+        calls.append(target)
+        if len(calls) > 7:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", fail_later)
+        with pytest.raises(OSError, match=r"cannot be written \(No space left on device\)") as raised:
+            train(configured(), tmp_path / "full")
+    assert str(tmp_path / "full") in str(raised.value)
+    Training().check(tmp_path / "full")
+    train(configured(), tmp_path / "full", resume=True)
+    assert Training().result(tmp_path / "full") == Training().result(tmp_path / "whole")
+
+
+def test_a_checkpoint_holds_all_that_a_run_needs(tmp_path):
+    train(configured("--recipe.epochs=1"), tmp_path)
+    stored = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert {
+        "state_dict",
+        "optimizer_states",
+        "lr_schedulers",
+        "loops",
+        "epoch",
+        "global_step",
+    } <= stored.keys()
+    provenance = stored["callbacks"]["Provenance"]
+    assert {"configuration", "version", "torch", "numpy", "python"} == provenance.keys()
+    assert provenance["configuration"]["recipe"]["epochs"] == 1
+
+
+def within_seconds(seconds, condition):
+    for _ in range(10 * seconds):
+        if condition():
+            return True
+        time.sleep(0.1)
+    return condition()
+
+
+def group_lives(group):
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_simulation_leaves_with_the_conventional_status(tmp_path, number, status):
+    arguments = [*SIMULATION, "--trials", "100000", "--out", str(tmp_path), "--workers", "2"]
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "tools" / "simulate.py"), *arguments],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    while not list(tmp_path.glob("shards/[!.]*.json")):
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(number)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == status
+    assert "Traceback" not in said
+    Simulation().check(tmp_path)
+    assert within_seconds(10, lambda: not group_lives(process.pid)), "a worker stays behind"
+
+
+def test_nan_in_training_names_step_batch_and_pictures(tmp_path, monkeypatch):
+    monkeypatch.setattr("rpcanet.losses.soft_iou_loss", lambda logits, mask: logits.sum() * float("nan"))
+    pattern = r"the loss is nan at step 0, batch 0 of epoch 0, pictures: train_\d{4}, train_\d{4}"
+    with pytest.raises(FloatingPointError, match=pattern):
+        train(configured(), tmp_path)

@@ -1,0 +1,96 @@
+"""Several processes give the numbers of one: training under torchrun, simulation on a Dask cluster."""
+
+# mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import simulate
+import torch
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+ROOT = Path(__file__).parents[2]
+TRAINING = [
+    *("--network.stages=2", "--network.channels=4", "--data.workers=0", "--machine.accelerator=cpu"),
+    # Neither the pictures to train on nor those to validate on divide evenly among batches of two processes.
+    *("--data.size=32", "--data.train_count=11", "--data.validation_count=5", "--recipe.epochs=2"),
+]
+SIMULATION = ["synthetic", "--rows", "4,5", "--columns", "6,6", "--sparsity", "2", "--estimators", "SVD,AM"]
+SIMULATION += ["--snr", "5,10,15,20", "--trials", "600"]
+
+
+def environment():
+    path = os.pathsep.join((str(ROOT), str(ROOT / "tools")))
+    return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+
+
+def start(launcher, out, *options):
+    command = [sys.executable, *launcher, str(ROOT / "tools/train.py"), *TRAINING, *options, f"--out={out}"]
+    return subprocess.Popen(
+        command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def logged(out):
+    events = EventAccumulator(str(out / "tensorboard"), size_guidance={"scalars": 0}).Reload()
+    return {
+        tag: [e.value for e in events.Scalars(tag)] for tag in events.Tags()["scalars"] if tag[:4] == "val/"
+    }
+
+
+def test_two_processes_train_and_validate_as_one(tmp_path):
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    runs = [
+        start(launcher, tmp_path / "two", "--data.batch_size=2"),
+        start((), tmp_path / "one", "--data.batch_size=4"),
+    ]
+    for run in runs:
+        said = run.communicate(timeout=300)[0]
+        assert run.returncode == 0, said
+    one, two = logged(tmp_path / "one"), logged(tmp_path / "two")
+    assert one.keys() == two.keys() >= {"val/iou", "val/loss", "val/pd", "val/fa", "val/auc"}
+    for name, values in one.items():
+        assert two[name] == pytest.approx(values, rel=1e-3, abs=1e-4, nan_ok=True), name
+    first, second = (load_file(tmp_path / run / "last.safetensors") for run in ("one", "two"))
+    assert first["stages.0.irm.layers.1.num_batches_tracked"] == 2 * (11 // 4)
+    for key, tensor in first.items():
+        torch.testing.assert_close(second[key], tensor, rtol=1e-2, atol=1e-3, msg=key)
+
+
+def points(out):
+    table = json.loads((out / "results.json").read_text())["points"]
+    return [{key: value for key, value in row.items() if not key.startswith("seconds")} for row in table]
+
+
+@pytest.mark.parametrize("victims", [0, 1], ids=["both workers live", "one is killed"])
+def test_two_dask_workers_give_the_numbers_of_one_process(tmp_path, monkeypatch, victims):
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
+    monkeypatch.setitem(simulate.SHARD_TRIALS, "cpu", 50)
+    simulate.main([*SIMULATION, "--workers", "1", "--out", str(tmp_path / "one")])
+    shards = tmp_path / "two" / "shards"
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        pids = [nanny.pid for nanny in cluster.workers.values()]
+        killed = []
+
+        def kill():
+            while len(list(shards.glob("[!.]*.json"))) < 3:
+                time.sleep(0.01)
+            for pid in pids[:victims]:
+                os.kill(pid, 9)
+                killed.append(len(list(shards.glob("[!.]*.json"))))
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        simulate.main([*SIMULATION, "--scheduler", cluster.scheduler_address, "--out", str(tmp_path / "two")])
+        killer.join()
+    assert len(killed) == victims
+    assert all(done < 96 for done in killed)
+    assert points(tmp_path / "two") == points(tmp_path / "one")
