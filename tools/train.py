@@ -236,8 +236,7 @@ def prepare_folder(configuration: Any, out: Path, last: Path, resume: bool) -> N
                         f"resume it with --config {stored}"
                     )
     out.mkdir(parents=True, exist_ok=True)
-    if rank_zero_only.rank == 0:
-        write_whole(stored, yaml.safe_dump(wanted, sort_keys=False))
+    rank_zero_only(write_whole)(stored, yaml.safe_dump(wanted, sort_keys=False))
 
 
 def read_configuration(path: Path) -> dict[str, Any]:
