@@ -121,9 +121,18 @@ def table_rows(
     rows |= {label: (mean[name], std[name]) for name, label in names.items() if name in mean}
     return {
         name: [""] * (stages + 1 - len(values))
-        + [f"{m:.4g} ± {s:.2g}" for m, s in zip(values, deviations, strict=True)]
+        + [f"{short(m)} ± {short(s)}" for m, s in zip(values, deviations, strict=True)]
         for name, (values, deviations) in rows.items()
     }
+
+
+def short(value: float) -> str:
+    """Three digits, or all of a whole number.
+
+    >>> short(2837.4), short(0.07232)
+    ('2837', '0.0723')
+    """
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def show_pictures(report: Report, pictures: "dict[str, dict[str, np.ndarray]]", subject: Subject) -> None:

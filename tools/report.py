@@ -12,14 +12,15 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 STYLE = """
-body { font: 1rem/1.5 system-ui, sans-serif; max-width: 62rem; margin: auto; padding: 1rem; color: #111; }
+body { font: 1rem/1.5 system-ui, sans-serif; max-width: 62rem; margin: auto; padding: 1rem; }
+body { color: #111; background: #fff; }
 h1 { font-size: 1.4rem; overflow-wrap: anywhere; } h2 { font-size: 1.15rem; margin-top: 2rem; }
 img { display: block; max-width: 100%; height: auto; margin: auto; }
 figure { margin: 1rem 0; } figcaption { color: #444; font-size: .9rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { border-bottom: 1px solid #bbb; padding: .25rem .6rem; text-align: right; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
+th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: #fff; }
 """
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
