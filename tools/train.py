@@ -13,6 +13,7 @@ given on the command line, after the file, to override it. In the folder --out t
     tensorboard/                        losses, metrics and pictures: tensorboard --logdir runs
 """
 
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -148,11 +149,11 @@ def train(configuration: Configuration, out: Path, resume: bool = False) -> None
     import torch
     from lightning.pytorch.callbacks import ModelCheckpoint
     from lightning.pytorch.loggers import TensorBoardLogger
-    from runs import Checkpoints, Provenance, StopSignals, placement
 
     import rpcanet
     from rpcanet.distributed import over_processes
     from rpcanet.training import Progress, SegmentationTask, WeightsFiles
+    from runs import Checkpoints, Provenance, StopSignals, placement
 
     recipe, machine = configuration.recipe, configuration.machine
     last = out / "checkpoints" / "last.ckpt"
@@ -208,7 +209,6 @@ def prepare_folder(configuration: Any, out: Path, last: Path, resume: bool) -> N
     configuration: a dataclass of sections, of which only `machine` may change when the run is resumed.
     """
     import yaml
-    from lightning.pytorch.utilities import rank_zero_only
 
     from kernels.files import write_whole
 
@@ -229,7 +229,7 @@ def prepare_folder(configuration: Any, out: Path, last: Path, resume: bool) -> N
                         f"resume it with --config {stored}"
                     )
     out.mkdir(parents=True, exist_ok=True)
-    if rank_zero_only.rank == 0:
+    if int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0:
         write_whole(stored, yaml.safe_dump(wanted, sort_keys=False))
 
 
