@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from itertools import islice
+from typing import Any
 
 import lightning as L
 from torch.utils.data import DataLoader, DistributedSampler, Sampler
@@ -13,7 +14,7 @@ from datasets.preparation import SegmentationDataset
 class Rest(Sampler[int]):
     """What `sampler` gives after its first `skipped()` indices; as long as the whole, which counts an epoch."""
 
-    def __init__(self, sampler: DistributedSampler[int], skipped: Callable[[], int]) -> None:
+    def __init__(self, sampler: DistributedSampler[Any], skipped: Callable[[], int]) -> None:
         self.sampler, self.skipped = sampler, skipped
 
     def __len__(self) -> int:
@@ -61,7 +62,7 @@ class SegmentationData(L.LightningDataModule):
             )
         self.train.epoch = epoch
         self.train.keep()
-        sampler = DistributedSampler[int](
+        sampler = DistributedSampler[Any](
             self.train, num_replicas=world, rank=rank, shuffle=True, seed=self.seed, drop_last=True
         )
         sampler.set_epoch(epoch)

@@ -20,7 +20,7 @@ from console import described_parser, one_line_errors
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rpcanet import Unfolding
+    from rpcanet.unfolding import UnfoldedNetwork
 
 ENDINGS = {"onnx": ".onnx", "torch-export": ".pt2", "safetensors": ".safetensors"}
 TOLERANCE = 1e-4
@@ -69,7 +69,7 @@ def export(options: Export) -> tuple[Path, float]:
     return out, largest
 
 
-def check_images(net: "Unfolding", pictures: list[str]) -> "list[Tensor]":
+def check_images(net: "UnfoldedNetwork", pictures: list[str]) -> "list[Tensor]":
     """Random pictures, a generated scene and the pictures given, normalised as the network expects."""
     import torch
     from predict import inputs_in

@@ -51,13 +51,13 @@ class Provenance(L.Callback):
         self.configuration = configuration
 
     def state_dict(self) -> dict[str, Any]:
-        name, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002 - the state of what others may use
-        assert isinstance(keys, np.ndarray)
+        numpy = np.random.get_state(legacy=False)  # noqa: NPY002 - the state of what others may use
+        numpy["state"]["key"] = numpy["state"]["key"].tolist()
         return {
             "configuration": self.configuration,
             "version": own_version(),
             "torch": torch.get_rng_state(),
-            "numpy": (name, keys.tolist(), *rest),
+            "numpy": numpy,
             "python": random.getstate(),
         }
 
@@ -83,9 +83,8 @@ class StopSignals(L.Callback):
             self.before[number] = signal.signal(number, self._note)
         if trainer.current_epoch == 0 and trainer.fit_loop.epoch_loop.batch_progress.current.ready:
             # Lightning began to load before it knew where in the first epoch the run had stopped.
-            fetcher = trainer.fit_loop._data_fetcher
-            assert fetcher is not None
-            iter(fetcher)
+            assert trainer.fit_loop._data_fetcher is not None
+            iter(trainer.fit_loop._data_fetcher)
 
     def on_train_batch_end(self, trainer: L.Trainer, task: L.LightningModule, *_: Any) -> None:
         received = trainer.strategy.reduce_boolean_decision(self.received > 0, all=False)  # by any process

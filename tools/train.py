@@ -10,9 +10,10 @@ given on the command line, after the file, to override it. In the folder --out t
     config.yaml                         the whole configuration
     best.safetensors, last.safetensors  weights for evaluate.py and predict.py, by validation IoU
     checkpoints/best.ckpt, last.ckpt    all that --resume needs; SIGTERM and Ctrl-C save last.ckpt, too
-    tensorboard/                        losses, metrics, curves, pictures and stages: tensorboard --logdir runs
+    tensorboard/                        losses, metrics and pictures: tensorboard --logdir runs
 """
 
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -152,7 +153,6 @@ def train(configuration: Configuration, out: Path, resume: bool = False) -> None
     import rpcanet
     from rpcanet.distributed import over_processes
     from rpcanet.training import Progress, SegmentationTask, WeightsFiles
-    from rpcanet.watching import Watch
     from runs import Checkpoints, Provenance, StopSignals, placement
 
     recipe, machine = configuration.recipe, configuration.machine
@@ -188,13 +188,7 @@ def train(configuration: Configuration, out: Path, resume: bool = False) -> None
         benchmark=True,
         log_every_n_steps=min(10, len(data.train) // data.batch_size),
         enable_model_summary=False,
-        callbacks=[
-            checkpoints,
-            WeightsFiles(out, asdict(configuration)),
-            Progress(),
-            Watch(asdict(configuration)),
-            *faults,
-        ],
+        callbacks=[checkpoints, WeightsFiles(out, asdict(configuration)), Progress(), *faults],
         plugins=[Checkpoints()],
         logger=TensorBoardLogger(out, name="", version="tensorboard", default_hp_metric=False),
     )
@@ -215,7 +209,6 @@ def prepare_folder(configuration: Any, out: Path, last: Path, resume: bool) -> N
     configuration: a dataclass of sections, of which only `machine` may change when the run is resumed.
     """
     import yaml
-    from lightning.pytorch.utilities import rank_zero_only
 
     from kernels.files import write_whole
 
@@ -236,7 +229,8 @@ def prepare_folder(configuration: Any, out: Path, last: Path, resume: bool) -> N
                         f"resume it with --config {stored}"
                     )
     out.mkdir(parents=True, exist_ok=True)
-    rank_zero_only(write_whole)(stored, yaml.safe_dump(wanted, sort_keys=False))
+    if int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0:
+        write_whole(stored, yaml.safe_dump(wanted, sort_keys=False))
 
 
 def read_configuration(path: Path) -> dict[str, Any]:
