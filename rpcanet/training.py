@@ -10,6 +10,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import MeanMetric
 
 from rpcanet.evaluation import answer
 from rpcanet.losses import decomposition_loss
@@ -44,6 +45,7 @@ class SegmentationTask(L.LightningModule):
         self.net = net
         self.learning_rate, self.fidelity_weight, self.pictures = learning_rate, fidelity_weight, pictures
         self.protocol_name, self.metrics = protocol_name, protocol(protocol_name)
+        self.validation_loss = MeanMetric()  # over pictures; processes may have more or fewer of them
 
     def training_step(self, batch: Any, batch_index: int) -> Tensor:
         loss = decomposition_loss(self.net(batch.image), batch.image, batch.mask, self.fidelity_weight)
@@ -60,13 +62,15 @@ class SegmentationTask(L.LightningModule):
     def validation_step(self, batch: Any, batch_index: int) -> None:
         decomposition = answer(self.net, batch.image, self.protocol_name)
         loss = decomposition_loss(decomposition, batch.image, batch.mask, self.fidelity_weight)
-        self.log("val/loss", loss.total, batch_size=len(batch.image), sync_dist=True)
+        self.validation_loss.update(loss.total, len(batch.image))
         self.metrics.update(decomposition.object.sigmoid(), batch.mask)
         if batch_index == 0:
             self._show(batch, decomposition)
 
     def on_validation_epoch_end(self) -> None:
         values = {name: value for name, value in self.metrics.compute().items() if value.ndim == 0}
+        self.log("val/loss", self.validation_loss.compute())
+        self.validation_loss.reset()
         for name, value in values.items():
             self.log(f"val/{name}", value.float(), prog_bar=name in ("iou", "pd"))
         self.metrics.reset()
