@@ -7,14 +7,17 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import MeanMetric
 
 from rpcanet.evaluation import answer
 from rpcanet.losses import decomposition_loss
 from rpcanet.metrics import protocol
 from rpcanet.unfolding import UnfoldedNetwork
 from rpcanet.weights import save_weights
+
+LOSSES = ("loss", "soft_iou", "fidelity")
 
 
 class SegmentationTask(L.LightningModule):
@@ -40,10 +43,12 @@ class SegmentationTask(L.LightningModule):
         self.net = net
         self.learning_rate, self.fidelity_weight = learning_rate, fidelity_weight
         self.protocol_name, self.metrics = protocol_name, protocol(protocol_name)
+        # means over pictures, of which processes may have more or fewer
+        self.validation_losses = nn.ModuleDict({name: MeanMetric() for name in LOSSES})
 
     def training_step(self, batch: Any, batch_index: int) -> Tensor:
         loss = decomposition_loss(self.net(batch.image), batch.image, batch.mask, self.fidelity_weight)
-        for name, value in zip(("loss", "soft_iou", "fidelity"), loss, strict=True):
+        for name, value in zip(LOSSES, loss, strict=True):
             self.log(f"train/{name}", value.detach(), prog_bar=name == "loss")
         self.log("train/learning_rate", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
         if not loss.total.isfinite():
@@ -59,13 +64,16 @@ class SegmentationTask(L.LightningModule):
     def validation_step(self, batch: Any, batch_index: int) -> dict[str, Any]:
         decomposition = answer(self.net, batch.image, self.protocol_name)
         loss = decomposition_loss(decomposition, batch.image, batch.mask, self.fidelity_weight)
-        for name, value in zip(("loss", "soft_iou", "fidelity"), loss, strict=True):
-            self.log(f"val/{name}", value, batch_size=len(batch.image), sync_dist=True)
+        for name, value in zip(LOSSES, loss, strict=True):
+            self.validation_losses[name].update(value, len(batch.image))
         self.metrics.update(decomposition.object.sigmoid(), batch.mask)
         return decomposition._asdict()
 
     def on_validation_epoch_end(self) -> None:
         values = {name: value for name, value in self.metrics.compute().items() if value.ndim == 0}
+        for name, mean in self.validation_losses.items():
+            self.log(f"val/{name}", mean.compute())
+            mean.reset()
         for name, value in values.items():
             self.log(f"val/{name}", value.float(), prog_bar=name in ("iou", "pd"))
         self.metrics.reset()

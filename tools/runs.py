@@ -12,6 +12,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
 
 from kernels.files import write_whole
@@ -38,6 +39,13 @@ class Checkpoints(TorchCheckpointIO):
         except Exception as error:  # torch names no common base for what a damaged or hostile file raises
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise ValueError(f"{path}: not a checkpoint of tensors and plain values ({reason})") from error
+
+
+def best_and_last(folder: Path, monitor: str, mode: str) -> list[ModelCheckpoint]:
+    """Keep `folder`/best.ckpt by a metric ("min" or "max"), and last.ckpt of every epoch, better or not."""
+    best = ModelCheckpoint(folder, "best", monitor, mode=mode, enable_version_counter=False)
+    last = ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
+    return [best, last]
 
 
 class Provenance(L.Callback):

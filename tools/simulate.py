@@ -11,6 +11,7 @@ same command continues an interrupted run, and a finished run can be given more 
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -248,6 +249,7 @@ def _executor(workers: int | None, scheduler: str | None) -> Iterator[Executor]:
                 raise
         return
     try:
+        import cloudpickle
         from distributed import Client
     except ImportError:
         raise ValueError("--scheduler needs Dask: pip install 'unfoldkit[cluster]'") from None
@@ -256,7 +258,7 @@ def _executor(workers: int | None, scheduler: str | None) -> Iterator[Executor]:
     except OSError as error:
         raise ValueError(f"no Dask scheduler answers at {scheduler}: {error}") from None
     with client:
-        client.upload_file(__file__)
+        cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the workers need not have this file
         yield client.get_executor()
 
 

@@ -147,13 +147,12 @@ def train(configuration: Configuration, out: Path, resume: bool = False) -> None
     """Train as configured; what is left in `out` is listed at the top of this file."""
     import lightning as L
     import torch
-    from lightning.pytorch.callbacks import ModelCheckpoint
     from lightning.pytorch.loggers import TensorBoardLogger
 
     import rpcanet
     from rpcanet.distributed import over_processes
     from rpcanet.training import Progress, SegmentationTask, WeightsFiles
-    from runs import Checkpoints, Provenance, StopSignals, placement
+    from runs import Checkpoints, Provenance, StopSignals, best_and_last, placement
 
     recipe, machine = configuration.recipe, configuration.machine
     last = out / "checkpoints" / "last.ckpt"
@@ -167,14 +166,7 @@ def train(configuration: Configuration, out: Path, resume: bool = False) -> None
     net.checkpointing = machine.checkpointing
     if machine.compile:
         net.compile_stages()
-    checkpoints = ModelCheckpoint(
-        last.parent,
-        filename="best",
-        monitor="val/iou",
-        mode="max",
-        save_last=True,
-        enable_version_counter=False,
-    )
+    checkpoints = best_and_last(last.parent, "val/iou", "max")
     faults = [Provenance(asdict(configuration)), StopSignals(last)]
     trainer = L.Trainer(
         accelerator=machine.accelerator,
@@ -188,7 +180,7 @@ def train(configuration: Configuration, out: Path, resume: bool = False) -> None
         benchmark=True,
         log_every_n_steps=min(10, len(data.train) // data.batch_size),
         enable_model_summary=False,
-        callbacks=[checkpoints, WeightsFiles(out, asdict(configuration)), Progress(), *faults],
+        callbacks=[*checkpoints, WeightsFiles(out, asdict(configuration)), Progress(), *faults],
         plugins=[Checkpoints()],
         logger=TensorBoardLogger(out, name="", version="tensorboard", default_hp_metric=False),
     )

@@ -138,11 +138,10 @@ def train(configuration: Configuration, out: Path, resume: bool = False) -> None
     """Train as configured; what is left in `out` is listed at the top of this file."""
     import lightning as L
     import torch
-    from lightning.pytorch.callbacks import ModelCheckpoint
     from lightning.pytorch.loggers import TensorBoardLogger
 
     from rpcanet.training import Progress
-    from runs import Checkpoints, Provenance, StopSignals
+    from runs import Checkpoints, Provenance, StopSignals, best_and_last
     from sbl import UnfoldedKroSBL
     from sbl.systems import IRSMIMO
     from sbl.training import EstimationTask, EstimatorFiles, SimulatedChannels
@@ -164,14 +163,7 @@ def train(configuration: Configuration, out: Path, resume: bool = False) -> None
         configuration.machine.workers,
         recipe.seed,
     )
-    checkpoints = ModelCheckpoint(
-        last.parent,
-        filename="best",
-        monitor="val/nmse_db",
-        mode="min",
-        save_last=True,
-        enable_version_counter=False,
-    )
+    checkpoints = best_and_last(last.parent, "val/nmse_db", "min")
     faults = [Provenance(asdict(configuration)), StopSignals(None)]  # an epoch is short: it begins anew
     trainer = L.Trainer(
         accelerator=configuration.machine.accelerator,
@@ -182,7 +174,7 @@ def train(configuration: Configuration, out: Path, resume: bool = False) -> None
         gradient_clip_val=1.0,
         log_every_n_steps=min(10, recipe.steps),
         enable_model_summary=False,
-        callbacks=[checkpoints, EstimatorFiles(out, asdict(configuration)), Progress(), *faults],
+        callbacks=[*checkpoints, EstimatorFiles(out, asdict(configuration)), Progress(), *faults],
         plugins=[Checkpoints()],
         logger=TensorBoardLogger(out, name="", version="tensorboard", default_hp_metric=False),
     )

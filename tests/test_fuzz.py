@@ -1,0 +1,245 @@
+"""Whatever goes in, a result or an error of a documented type comes out, and the error says what was wrong."""
+
+# mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
+
+import inspect
+import math
+import re
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import datasets
+import kernels
+import rpcanet
+import sbl
+from rpcanet import classical, metrics
+from sbl.metrics import nmse, support_recovery_rate
+
+FEW, MANY = 8, 100  # cases a function
+DTYPES = [torch.float32, torch.float64, torch.complex128, torch.float16, torch.int64, torch.bool]
+SIZES = st.integers(0, 5)
+NUMBERS = st.one_of(st.floats(-3, 3), st.sampled_from([0.0, -1.0, math.nan, math.inf, 1e30]))
+
+
+@st.composite
+def tensors(draw, min_dims=0, max_dims=4):
+    """Tensors of any small shape and type, one in a few with a value that is no number."""
+    shape = draw(st.lists(SIZES, min_size=min_dims, max_size=max_dims))
+    dtype = draw(st.sampled_from([*DTYPES[:3], *DTYPES[:2], *DTYPES]))
+    values = torch.randn(shape, generator=torch.Generator().manual_seed(draw(st.integers(0, 99))))
+    if values.numel() and draw(st.integers(0, 4)) == 0:
+        values.view(-1)[0] = draw(st.sampled_from([math.nan, math.inf, 1e30]))
+    if not (dtype.is_floating_point or dtype.is_complex):
+        values = values.nan_to_num(0, 9, -9).clamp(-9, 9)
+    return values.to(dtype)
+
+
+MATRICES = st.one_of(tensors(2, 3), tensors())
+LISTS = st.lists(MATRICES, max_size=3)
+ANY_NUMBER = st.one_of(NUMBERS, st.integers(-2, 4))
+SHAPE_ERRORS = (ValueError, torch.linalg.LinAlgError)
+
+KERNELS = {
+    "svd": (MATRICES,),
+    "svdvals": (MATRICES,),
+    "eigh": (MATRICES,),
+    "leading_singular_triplet": (MATRICES,),
+    "soft_threshold": (tensors(), st.one_of(NUMBERS, tensors())),
+    "hard_threshold": (tensors(), st.one_of(NUMBERS, tensors())),
+    "group_soft_threshold": (tensors(), st.one_of(NUMBERS, tensors()), st.integers(-4, 4)),
+    "singular_value_threshold": (MATRICES, st.one_of(NUMBERS, tensors(max_dims=2))),
+    "lowrank_sparse_step": (MATRICES, MATRICES, MATRICES, NUMBERS, NUMBERS),
+    "mode_product": (tensors(), MATRICES, st.integers(-4, 4)),
+    "kron_matvec": (LISTS, tensors()),
+    "nonnegative_least_squares": (MATRICES, tensors()),
+    "large_kernel_conv2d": (tensors(), tensors()),
+    "conv_spectrum": (tensors(),),
+    "conv2d_relu": (tensors(4, 4), tensors(4, 4), tensors(1, 1)),
+}
+ESTIMATORS = {name: getattr(sbl, name) for name in sbl.__all__ if name not in ("Estimate", "load_estimator")}
+ESTIMATORS = {
+    k: v for k, v in ESTIMATORS.items() if inspect.isclass(v) and k not in ("OracleLS", "UnfoldedKroSBL")
+}
+FITTING = st.builds(
+    lambda seed, rows, columns, bad: _problem(seed, rows, columns, bad),
+    st.integers(0, 99),
+    st.lists(st.integers(1, 4), min_size=1, max_size=3),
+    st.lists(st.integers(1, 4), min_size=3, max_size=3),
+    st.sampled_from([0.0, 0.0, 0.0, math.nan, math.inf]),
+)
+
+
+def _problem(seed, rows, columns, bad):
+    random = torch.Generator().manual_seed(seed)
+    factors = [torch.randn(m, n, generator=random) for m, n in zip(rows, columns, strict=False)]
+    y = torch.randn(math.prod(rows), generator=random)
+    y[0] += bad
+    return factors, y
+
+
+PLANES = st.one_of(tensors(4, 4), tensors())
+NETWORKS = {
+    "rpcanet": rpcanet.RPCANet(stages=1, channels=4).eval(),
+    "rpcanet++": rpcanet.RPCANetPlusPlus(stages=2, channels=4).eval(),
+    "lowrank": rpcanet.LowRankRPCANet(stages=1, channels=4).eval(),
+}
+VISION = {
+    **{f"{name} forward": (net, (PLANES,), ()) for name, net in NETWORKS.items()},
+    "decompose": (
+        lambda levels, size: rpcanet.decompose(NETWORKS["rpcanet++"], levels, size),
+        (tensors(), SIZES),
+        (),
+    ),
+    "soft_iou_loss": (rpcanet.soft_iou_loss, (PLANES, PLANES), ()),
+    "build": (
+        rpcanet.build,
+        (st.one_of(st.sampled_from(["rpcanet", "rpcanet++", "lowrank"]), st.text(max_size=3)),),
+        (("stages", st.integers(-1, 2)), ("channels", st.integers(-1, 5)), ("std", NUMBERS)),
+    ),
+    **{f"classical {name}": (method, (tensors(),), ()) for name, method in classical.METHODS.items()},
+    "SyntheticScenes": (
+        lambda *a: datasets.SyntheticScenes(*a)[0],
+        (st.sampled_from(["train", "val", "x"]), st.integers(-1, 2), st.integers(-1, 70), st.integers(-1, 5)),
+        (),
+    ),
+    "normalise": (
+        lambda x, mean, std: datasets.normalise(x.real.to(torch.float64).numpy(), mean, std),
+        (tensors(), NUMBERS, NUMBERS),
+        (),
+    ),
+    "nmse": (lambda a, b: nmse(a, b, 1), (tensors(1), tensors(1)), ()),
+    "support_recovery_rate": (lambda a, b: support_recovery_rate(a, b, 1), (tensors(1), tensors(1)), ()),
+    **{
+        f"protocol {name}": (
+            lambda p, m, name=name: metrics.protocol(name).update(p, m),
+            (PLANES, PLANES),
+            (),
+        )
+        for name in ("overlap", "centroid", "vessel", "defect")
+    },
+}
+
+
+def result_or_documented_error(function, arguments, keywords=None, errors=SHAPE_ERRORS):
+    try:
+        function(*arguments, **(keywords or {}))
+    except errors as error:
+        assert re.search(r"[a-z]{3}", str(error))  # noqa: PT017 - a result is right, too
+
+
+def cases(count):
+    return settings(max_examples=count, derandomize=True, deadline=None)
+
+
+def fuzz(count, *, function, strategies, keywords=(), errors=SHAPE_ERRORS):
+    @cases(count)
+    @given(st.data())
+    def run(data):
+        arguments = [data.draw(strategy) for strategy in strategies]
+        named = {name: data.draw(strategy) for name, strategy in keywords}
+        result_or_documented_error(function, arguments, named, errors)
+
+    run()
+
+
+def sets(test):
+    return pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])(test)
+
+
+@sets
+@pytest.mark.parametrize("name", KERNELS)
+def test_kernels(name, count):
+    errors = (*SHAPE_ERRORS, RuntimeError) if name == "conv2d_relu" else SHAPE_ERRORS
+    fuzz(count, function=getattr(kernels, name), strategies=KERNELS[name], errors=errors)
+
+
+@sets
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_estimators(name, count):
+    estimator = ESTIMATORS[name]()
+    noise = st.one_of(st.none(), NUMBERS, tensors(max_dims=2))
+    problems = st.one_of(FITTING, FITTING, st.tuples(LISTS, tensors()))
+    fuzz(count, function=lambda p, s: estimator(*p, s), strategies=(problems, noise))
+
+
+@sets
+@pytest.mark.parametrize("name", VISION)
+def test_vision_and_data(name, count):
+    function, strategies, keywords = VISION[name]
+    fuzz(count, function=function, strategies=strategies, keywords=keywords)
+
+
+def damaged(content, position, length, value, cut):
+    """Bytes overwritten somewhere, or the end cut off."""
+    position = int(position * len(content))
+    return (
+        content[:position]
+        if cut
+        else content[:position] + bytes([value]) * length + content[position + length :]
+    )
+
+
+DAMAGE = (st.floats(0, 1), st.integers(0, 40), st.integers(0, 255), st.booleans())
+
+
+def named_or_read(load, path):
+    try:
+        assert load(path) is not None
+    except ValueError as error:
+        assert path.name in str(error)  # noqa: PT017 - a result is right, too
+
+
+@sets
+@pytest.mark.parametrize("ending", [".png", ".jpg", ".bmp", ".tiff", ".ppm", ".gif"])
+def test_damaged_pictures(tmp_path, ending, count):
+    levels = np.random.default_rng(0).integers(0, 255, (9, 11, 3), dtype=np.uint8)
+    whole, path = cv2.imencode(ending, levels)[1].tobytes(), tmp_path / f"picture{ending}"
+
+    def read(*damage):
+        path.write_bytes(damaged(whole, *damage))
+        named_or_read(datasets.read_image, path)
+        named_or_read(datasets.read_mask, path)
+
+    fuzz(count, function=read, strategies=DAMAGE, errors=())
+
+
+@sets
+@pytest.mark.parametrize("kind", ["network", "published", "estimator", "checkpoint", "configuration"])
+def test_damaged_files_of_the_tools(tmp_path, kind, count):
+    from train import read_configuration
+
+    from runs import Checkpoints
+
+    path = tmp_path / "file.any"
+    torch.manual_seed(0)
+    if kind == "network":
+        rpcanet.save_weights(rpcanet.build("rpcanet", stages=1, channels=2), path)
+    elif kind == "estimator":
+        sbl.save_estimator(sbl.UnfoldedKroSBL(iterations=2), path)
+    elif kind == "configuration":
+        path.write_text("network:\n  name: rpcanet\n  stages: 3\ndata:\n  root: null\n")
+    else:
+        torch.save({"decos.0.lowrank.convs.0.weight": torch.ones(4, 1, 3, 3), "a": torch.ones(2)}, path)
+    loaders = {
+        "network": rpcanet.load_weights,
+        "published": rpcanet.load_weights,
+        "estimator": sbl.load_estimator,
+    }
+    loaders |= {"checkpoint": Checkpoints().load_checkpoint, "configuration": read_configuration}
+    whole = path.read_bytes()
+
+    def load(*damage):
+        path.write_bytes(damaged(whole, *damage))
+        named_or_read(loaders[kind], path)
+
+    fuzz(count, function=load, strategies=DAMAGE, errors=())
+
+
+def test_the_slow_set_has_two_thousand_cases():
+    functions = len(KERNELS) + len(ESTIMATORS) + len(VISION) + 6 + 5
+    assert functions * MANY >= 2000
