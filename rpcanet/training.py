@@ -44,7 +44,7 @@ class SegmentationTask(L.LightningModule):
         self.learning_rate, self.fidelity_weight = learning_rate, fidelity_weight
         self.protocol_name, self.metrics = protocol_name, protocol(protocol_name)
         # means over pictures, of which processes may have more or fewer
-        self.validation_losses = nn.ModuleDict({name: MeanMetric() for name in LOSSES})
+        self.validation_losses: Any = nn.ModuleDict({name: MeanMetric() for name in LOSSES})
 
     def training_step(self, batch: Any, batch_index: int) -> Tensor:
         loss = decomposition_loss(self.net(batch.image), batch.image, batch.mask, self.fidelity_weight)
