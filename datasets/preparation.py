@@ -102,7 +102,14 @@ class SegmentationDataset(Dataset[Sample]):
 
 
 def normalise(image: np.ndarray, mean: float, std: float) -> torch.Tensor:
-    """(level - mean) / std of grey levels (height, width), as float32 of shape (1, height, width)."""
+    """(level - mean) / std of grey levels (height, width), as float32 of shape (1, height, width).
+
+    Raises ValueError where `image` is not two-dimensional or `std` not positive.
+    """
+    if image.ndim != 2:
+        raise ValueError(f"image must be (height, width), got shape {image.shape}")
+    if not std > 0:
+        raise ValueError(f"std must be positive, got {std}")
     return torch.from_numpy((image.astype(np.float32) - np.float32(mean)) / np.float32(std))[None]
 
 

@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kernels._checks import require_matrix
+
 FULL_EXCHANGES = 3
 
 
@@ -17,10 +19,19 @@ def nonnegative_least_squares(C: Tensor, b: Tensor, guess: Tensor | None = None)
     The set of positive entries comes from block principal pivoting (Portugal, Judice and Vicente, Mathematics
     of Computation 1994); on it g solves the normal equations, and there the gradient is taken.
 
+    Raises ValueError where shapes or dtypes do not fit.
+
     >>> C = torch.tensor([[1.0, 0.8], [0.8, 1.0]])
     >>> nonnegative_least_squares(C, torch.tensor([1.0, 0.0]))
     tensor([0.6098, 0.0000])
     """
+    require_matrix("C", C, square=True)
+    if C.is_complex() or b.is_complex() or not b.is_floating_point():
+        raise ValueError(f"C and b must be real floating point, got {C.dtype} and {b.dtype}")
+    if b.ndim < 1 or b.shape[-1] != C.shape[-1] or b.shape[-1] == 0:
+        raise ValueError(f"b {tuple(b.shape)} must have one entry for each column of C {tuple(C.shape)}")
+    if not _broadcast(C.shape[:-2], b.shape[:-1]):
+        raise ValueError(f"the batches of C {tuple(C.shape)} and b {tuple(b.shape)} do not broadcast")
     exact = C.double()
     H = exact.mT @ exact
     q = (exact.mT @ b.double().unsqueeze(-1)).squeeze(-1)
@@ -29,6 +40,10 @@ def nonnegative_least_squares(C: Tensor, b: Tensor, guess: Tensor | None = None)
     if H.requires_grad or q.requires_grad or torch._C._are_functorch_transforms_active():
         solution = _restricted_solve(H, q, positive)
     return solution.clamp(min=0).to(b.dtype)
+
+
+def _broadcast(one: torch.Size, other: torch.Size) -> bool:
+    return all(m == n or 1 in (m, n) for m, n in zip(reversed(one), reversed(other), strict=False))
 
 
 def _restricted_solve(H: Tensor, q: Tensor, positive: Tensor) -> Tensor:

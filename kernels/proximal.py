@@ -60,7 +60,8 @@ def hard_threshold(x: Tensor, threshold: Tensor | float) -> Tensor:
         >>> hard_threshold(torch.tensor([3.0, -0.5, -2.0]), 1.0)
         tensor([ 3.,  0., -2.])
     """
-    return torch.where(x.abs() > _threshold(x, threshold), x, 0)
+    level = _threshold(x, threshold)
+    return torch.where(x.abs() > level, x, 0)
 
 
 def group_soft_threshold(x: Tensor, threshold: Tensor | float, dim: int | tuple[int, ...]) -> Tensor:
@@ -84,7 +85,10 @@ def group_soft_threshold(x: Tensor, threshold: Tensor | float, dim: int | tuple[
         tensor([[2.4000, 3.2000],
                 [0.0000, 0.0000]])
     """
-    axes = {axis % x.ndim for axis in ((dim,) if isinstance(dim, int) else dim)}
+    given = (dim,) if isinstance(dim, int) else dim
+    if not all(-x.ndim <= axis < x.ndim for axis in given):
+        raise ValueError(f"dim must name axes of x {tuple(x.shape)}, got {dim}")
+    axes = {axis % x.ndim for axis in given}
     norms = torch.Size(1 if axis in axes else size for axis, size in enumerate(x.shape))
     level = _threshold(x, threshold)
     require_broadcast("threshold", level.shape, "the norms of x", norms)
@@ -103,7 +107,7 @@ def _threshold(x: Tensor, threshold: Tensor | float) -> Tensor:
     require_one_device(x=x, threshold=threshold)
     if isinstance(threshold, Tensor):
         require_broadcast("threshold", threshold.shape, "x", x.shape)
-    elif threshold < 0:
+    elif not threshold >= 0:
         raise ValueError(f"threshold must not be negative, got {threshold}")
     return torch.as_tensor(threshold, dtype=x.real.dtype, device=x.device)
 

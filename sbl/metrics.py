@@ -12,11 +12,28 @@ from sbl.algebra import squared_modulus
 def nmse(estimate: Tensor, truth: Tensor, dims: int = 1) -> Tensor:
     """||estimate - truth||^2 / ||truth||^2 over the last `dims` axes: (...).
 
+    Raises ValueError where these are missing, empty or of other sizes, or the batches do not broadcast.
+
     >>> nmse(torch.tensor([1.0, 0.0]), torch.tensor([2.0, 0.0]))
     tensor(0.2500)
     """
-    axes = tuple(range(-dims, 0))
+    axes = _axes(estimate, truth, dims)
     return squared_modulus(estimate - truth).sum(axes) / squared_modulus(truth).sum(axes)
+
+
+def _axes(estimate: Tensor, truth: Tensor, dims: int) -> tuple[int, ...]:
+    """The last `dims` axes, once both tensors are known to have them."""
+    for name, x in (("estimate", estimate), ("truth", truth)):
+        if not (x.is_floating_point() or x.is_complex()):
+            raise ValueError(f"{name} must be floating point or complex, got {x.dtype}")
+    last, true = estimate.shape[-dims:], truth.shape[-dims:]
+    pairs = zip(reversed(estimate.shape), reversed(truth.shape), strict=False)
+    fits = dims >= 1 and len(last) == dims and last == true and 0 not in last
+    if not fits or not all(m == n or 1 in (m, n) for m, n in pairs):
+        raise ValueError(
+            f"estimate {tuple(estimate.shape)} and truth {tuple(truth.shape)} must agree in their last {dims} axes"
+        )
+    return tuple(range(-dims, 0))
 
 
 def channel_nmse(estimate: Tensor, truth: Tensor) -> Tensor:
@@ -33,13 +50,13 @@ def channel_nmse(estimate: Tensor, truth: Tensor) -> Tensor:
 def support_recovery_rate(estimate: Tensor, truth: Tensor, dims: int = 1, threshold: float = 1e-3) -> Tensor:
     """|S^ and S| / |S^ or S| over the last `dims` axes, S^ the entries above `threshold` of the largest: (...).
 
-    Two empty supports agree: 1.
+    Two empty supports agree: 1. Raises ValueError as `nmse` does.
     Source: He and Joseph, IEEE Trans. Signal Processing 2024, section V.
 
     >>> support_recovery_rate(torch.tensor([1.0, 1.0, 1e-6]), torch.tensor([1.0, 0.0, 0.0]))
     tensor(0.5000)
     """
-    axes = tuple(range(-dims, 0))
+    axes = _axes(estimate, truth, dims)
     size = estimate.abs()
     found = size > threshold * size.amax(axes, keepdim=True)
     true = truth != 0

@@ -20,7 +20,7 @@ import sbl
 from rpcanet import classical, metrics
 from sbl.metrics import nmse, support_recovery_rate
 
-FEW, MANY = 8, 100  # cases a function
+FEW, MANY = 4, 100  # cases a function
 DTYPES = [torch.float32, torch.float64, torch.complex128, torch.float16, torch.int64, torch.bool]
 SIZES = st.integers(0, 5)
 NUMBERS = st.one_of(st.floats(-3, 3), st.sampled_from([0.0, -1.0, math.nan, math.inf, 1e30]))

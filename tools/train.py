@@ -10,7 +10,7 @@ given on the command line, after the file, to override it. In the folder --out t
     config.yaml                         the whole configuration
     best.safetensors, last.safetensors  weights for evaluate.py and predict.py, by validation IoU
     checkpoints/best.ckpt, last.ckpt    all that --resume needs; SIGTERM and Ctrl-C save last.ckpt, too
-    tensorboard/                        losses, metrics and pictures: tensorboard --logdir runs
+    tensorboard/                        losses, metrics, curves, pictures and stages: tensorboard --logdir runs
 """
 
 import os
@@ -152,6 +152,7 @@ def train(configuration: Configuration, out: Path, resume: bool = False) -> None
     import rpcanet
     from rpcanet.distributed import over_processes
     from rpcanet.training import Progress, SegmentationTask, WeightsFiles
+    from rpcanet.watching import Watch
     from runs import Checkpoints, Provenance, StopSignals, best_and_last, placement
 
     recipe, machine = configuration.recipe, configuration.machine
@@ -180,7 +181,13 @@ def train(configuration: Configuration, out: Path, resume: bool = False) -> None
         benchmark=True,
         log_every_n_steps=min(10, len(data.train) // data.batch_size),
         enable_model_summary=False,
-        callbacks=[*checkpoints, WeightsFiles(out, asdict(configuration)), Progress(), *faults],
+        callbacks=[
+            *checkpoints,
+            WeightsFiles(out, asdict(configuration)),
+            Progress(),
+            Watch(asdict(configuration)),
+            *faults,
+        ],
         plugins=[Checkpoints()],
         logger=TensorBoardLogger(out, name="", version="tensorboard", default_hp_metric=False),
     )

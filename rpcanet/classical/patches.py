@@ -9,12 +9,15 @@ from torch import Tensor
 def as_pictures(picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(..., height, width) as one batch of levels from 0 to 1, with the lowest level and the span of each.
 
-    Raises ValueError where `picture` is no real picture.
+    Raises ValueError where `picture` is no real picture or empty, LinAlgError where it
+    holds NaN or infinity.
     """
-    if picture.ndim < 2 or not picture.is_floating_point() or 0 in picture.shape[-2:]:
+    if picture.ndim < 2 or not picture.is_floating_point() or 0 in picture.shape:
         raise ValueError(
             f"picture must be real (..., height, width), got {picture.dtype} of shape {tuple(picture.shape)}"
         )
+    if not bool(picture.isfinite().all()):
+        raise torch.linalg.LinAlgError("picture holds NaN or infinity")
     pictures = picture.reshape(-1, *picture.shape[-2:])
     low, high = pictures.amin((1, 2), keepdim=True), pictures.amax((1, 2), keepdim=True)
     span = torch.where(high > low, high - low, 1)

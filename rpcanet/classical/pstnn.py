@@ -74,6 +74,8 @@ def pstnn(
             f"{max_iterations} must be positive"
         )
     pictures, low, span = as_pictures(picture)
+    if min(pictures.shape[1:]) < 2:
+        raise ValueError(f"picture must be at least 2x2 for its gradients, got shape {tuple(picture.shape)}")
     shape = (pictures.shape[1], pictures.shape[2])
     side = min(patch, *shape)
     stride = min(step, side)

@@ -59,13 +59,14 @@ def test_every_truncation_is_refused_by_name_or_lacks_no_pixel(tmp_path, ending)
     content, path = encoded(ending), tmp_path / f"cut{ending}"
     path.write_bytes(content)
     whole, refused = read_image(path), 0
-    for length in range(len(content)):
+    lengths = range(0, len(content), 3)
+    for length in lengths:
         path.write_bytes(content[:length])
         try:
             assert np.array_equal(read_image(path), whole)
         except ValueError as error:
             refused += f"cut{ending}: not a readable picture" in str(error)
-    assert refused >= len(content) - 4  # the last bytes of a TIFF file are padding
+    assert refused >= len(lengths) - 2  # the last bytes of a TIFF file are padding
 
 
 def test_an_empty_file_is_named(tmp_path):

@@ -16,7 +16,7 @@ SIZES = ((1, 1, 1, 1), (3, 1, 17, 50))
 TRAINING = {"recipe": {"epochs": 3}}
 
 
-@pytest.fixture(scope="module", params=["rpcanet", "rpcanet++"])
+@pytest.fixture(scope="module", params=[pytest.param("rpcanet", marks=pytest.mark.slow), "rpcanet++"])
 def weights(request, tmp_path_factory):
     """A network with running statistics of its own."""
     torch.manual_seed(0)

@@ -165,7 +165,14 @@ def stopped_and_resumed(tmp_path, monkeypatch, step, *options):
     return ended.value.code
 
 
-@pytest.mark.parametrize("step", [2, 8, 12], ids=["first epoch", "amid an epoch", "last step of an epoch"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param(2, id="first epoch", marks=pytest.mark.slow),
+        pytest.param(8, id="amid an epoch"),
+        pytest.param(12, id="last step of an epoch", marks=pytest.mark.slow),
+    ],
+)
 def test_a_signal_saves_within_the_epoch_and_loses_no_step(tmp_path, monkeypatch, step):
     train(configured("--recipe.epochs=3"), tmp_path / "whole")
     taken = []
