@@ -7,9 +7,9 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
-from torchmetrics import MeanMetric
+from torchmetrics import MeanMetric, MetricCollection
 
 from rpcanet.evaluation import answer
 from rpcanet.losses import decomposition_loss
@@ -44,7 +44,9 @@ class SegmentationTask(L.LightningModule):
         self.learning_rate, self.fidelity_weight = learning_rate, fidelity_weight
         self.protocol_name, self.metrics = protocol_name, protocol(protocol_name)
         # means over pictures, of which processes may have more or fewer
-        self.validation_losses: Any = nn.ModuleDict({name: MeanMetric() for name in LOSSES})
+        self.validation_losses = MetricCollection(
+            {name: MeanMetric() for name in LOSSES}, compute_groups=False
+        )
 
     def training_step(self, batch: Any, batch_index: int) -> Tensor:
         loss = decomposition_loss(self.net(batch.image), batch.image, batch.mask, self.fidelity_weight)
@@ -71,9 +73,9 @@ class SegmentationTask(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         values = {name: value for name, value in self.metrics.compute().items() if value.ndim == 0}
-        for name, mean in self.validation_losses.items():
-            self.log(f"val/{name}", mean.compute())
-            mean.reset()
+        for name, value in self.validation_losses.compute().items():
+            self.log(f"val/{name}", value)
+        self.validation_losses.reset()
         for name, value in values.items():
             self.log(f"val/{name}", value.float(), prog_bar=name in ("iou", "pd"))
         self.metrics.reset()
