@@ -111,7 +111,7 @@ def conv_spectrum(weight: Tensor, image_size: tuple[int, int] = (256, 256)) -> T
 
 
 def _require_weight(weight: Tensor) -> None:
-    if weight.ndim != 4 or weight.shape[-1] % 2 == 0 or weight.shape[-2] % 2 == 0:
+    if weight.ndim != 4 or weight.shape[-1] % 2 == 0 or weight.shape[-2] % 2 == 0 or 0 in weight.shape:
         raise ValueError(f"weight must be (O, C, h, w) with h and w odd, got shape {tuple(weight.shape)}")
 
 
@@ -127,6 +127,8 @@ def _margins(
     shapes = f"input {tuple(input.shape)} and weight {tuple(weight.shape)}"
     if input.ndim < 3 or input.shape[-3] != weight.shape[1]:
         raise ValueError(f"{shapes} do not fit: input must be (..., C, H, W), weight (O, C, h, w)")
+    if not (weight.is_floating_point() or weight.is_complex()):
+        raise ValueError(f"{shapes} must be floating point or complex, got {weight.dtype}")
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ValueError(
             f"bias {tuple(bias.shape)} must have one entry for each output of weight {tuple(weight.shape)}"

@@ -36,7 +36,7 @@ def soft_threshold(x: Tensor, threshold: Tensor | float) -> Tensor:
     level = _threshold(x, threshold)
     if x.is_complex():
         return _shrink(x, x.abs(), level)
-    if not isinstance(threshold, Tensor):
+    if not isinstance(threshold, Tensor) and threshold <= torch.finfo(x.dtype).max:
         return F.softshrink(x, threshold)
     return x - torch.clamp(x, -level, level)
 

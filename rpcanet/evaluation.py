@@ -71,14 +71,18 @@ def decompose(net: Unfolding, levels: Tensor, size: int | None = None, tile: int
 
     The parts come as (1, 1, height, width): background and restoration in grey levels, the object as logits.
 
-    Raises ValueError where levels is not two-dimensional.
+    Raises ValueError where levels is not two-dimensional, real and there, or size negative.
 
     >>> from rpcanet import RPCANet
     >>> decompose(RPCANet(stages=1).eval(), torch.full((30, 41), 128), size=64).object.shape
     torch.Size([1, 1, 30, 41])
     """
-    if levels.ndim != 2:
-        raise ValueError(f"levels must be (height, width), got shape {tuple(levels.shape)}")
+    if levels.ndim != 2 or levels.numel() == 0 or levels.is_complex():
+        raise ValueError(
+            f"levels must be real (height, width), not empty, got {levels.dtype} of shape {tuple(levels.shape)}"
+        )
+    if size is not None and size < 0:
+        raise ValueError(f"size must not be negative, got {size}")
     device = next(net.parameters()).device
     image = ((levels.float() - net.mean) / net.std)[None, None].to(device)
     background, object_, restoration, _ = tiled(net, _resized(image, (size, size)) if size else image, tile)

@@ -24,7 +24,7 @@ def soft_iou_loss(logits: Tensor, mask: Tensor) -> Tensor:
 
     Shapes: logits and mask are (batch, 1, height, width); the mask holds 0 and 1.
 
-    Raises ValueError where the shapes differ.
+    Raises ValueError where the shapes differ or are others, or the dtypes not real.
 
     Source: Wu et al., "RPCANet", WACV 2024, section 3.5.
 
@@ -35,6 +35,11 @@ def soft_iou_loss(logits: Tensor, mask: Tensor) -> Tensor:
     """
     if logits.shape != mask.shape:
         raise ValueError(f"logits {tuple(logits.shape)} and mask {tuple(mask.shape)} differ in shape")
+    if logits.ndim != 4 or not logits.is_floating_point() or mask.is_complex():
+        raise ValueError(
+            f"logits and mask must be real (batch, 1, height, width), got {logits.dtype} and {mask.dtype} "
+            f"of shape {tuple(logits.shape)}"
+        )
     probability = logits.sigmoid()
     dims = (1, 2, 3)
     intersection = (probability * mask).sum(dims)

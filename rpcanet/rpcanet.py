@@ -42,4 +42,6 @@ class RPCANet(UnfoldedNetwork):
     """
 
     def __init__(self, stages: int = 6, channels: int = 32, mean: float = 0.0, std: float = 255.0) -> None:
+        if channels < 1:
+            raise ValueError(f"channels must be at least 1, got {channels}")
         super().__init__([RPCANetStage(channels) for _ in range(stages)], channels, mean, std)

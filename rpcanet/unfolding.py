@@ -61,11 +61,12 @@ class Unfolding(nn.Module):
     def forward(self, image: Tensor, return_stages: bool = False) -> Decomposition:
         """Split `image`, (batch, 1, height, width) of any height and width, into a `Decomposition`.
 
-        Raises ValueError where `image` has another shape or is not floating point.
+        Raises ValueError where `image` has another shape, is empty or not floating point, RuntimeError
+        (PyTorch's, with both types) where its dtype is not the network's.
         """
-        if image.ndim != 4 or image.shape[1] != 1 or not image.is_floating_point():
+        if image.ndim != 4 or image.shape[1] != 1 or image.numel() == 0 or not image.is_floating_point():
             raise ValueError(
-                "image must be a floating-point tensor of shape (batch, 1, height, width), "
+                "image must be a floating-point tensor of shape (batch, 1, height, width), not empty, "
                 f"got {image.dtype} of shape {tuple(image.shape)}"
             )
         restoration, object_, memory = image, torch.zeros_like(image), None

@@ -39,6 +39,8 @@ def write_measures(out: Path, statistics: "Statistics", subject: Subject, settin
     """measures.json and measures.mat."""
     from scipy.io import savemat
 
+    from kernels.files import write_whole
+
     std = statistics.std
     content: dict[str, Any] = {
         "pictures": statistics.count,
@@ -49,7 +51,7 @@ def write_measures(out: Path, statistics: "Statistics", subject: Subject, settin
         },
         "settings": settings,
     }
-    (out / "measures.json").write_text(json.dumps(content, indent=1) + "\n")
+    write_whole(out / "measures.json", json.dumps(content, indent=1) + "\n")
     arrays = {f"{name}_mean": mean.cpu().numpy() for name, mean in statistics.mean.items()}
     arrays |= {f"{name}_std": values.cpu().numpy() for name, values in std.items()}
     savemat(

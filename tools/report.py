@@ -46,13 +46,14 @@ class Report:
         """As figures/NAME.png, as TensorBoard image figures/NAME and, with its caption, in the page."""
         import cv2
 
+        from kernels.files import write_whole
         from rpcanet.figures import rendered
 
         pixels = rendered(figure, dpi=120)
         content = cv2.imencode(".png", pixels[..., ::-1])[1].tobytes()
         path = self.folder / "figures" / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        write_whole(path, content)
         self.writer.add_image(f"figures/{name}", pixels, dataformats="HWC")
         source = base64.b64encode(content).decode()
         self.parts.append(
@@ -66,14 +67,17 @@ class Report:
 
     def write(self, title: str) -> Path:
         """report.html: everything inline, and no leave to load anything else."""
+        from kernels.files import write_whole
+
         path = self.folder / "report.html"
-        path.write_text(
+        write_whole(
+            path,
             f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
             f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
             f"<style>{STYLE}</style></head>\n<body><h1>{html.escape(title)}</h1>\n"
             + "\n".join(self.parts)
-            + "\n</body></html>\n"
+            + "\n</body></html>\n",
         )
         return path
 

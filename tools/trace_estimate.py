@@ -190,8 +190,11 @@ def write_files(out: Path, traces: "dict[str, Trace]", errors: "dict[str, Tensor
     """trace.json: the curves.  trace.mat: the curves, prior variances and last means, a struct an estimator."""
     from scipy.io import savemat
 
+    from kernels.files import write_whole
+
     curves = {name: curves_of(kept, errors[name]) for name, kept in traces.items()}
-    (out / "trace.json").write_text(json.dumps({"settings": settings, "estimators": curves}, indent=1) + "\n")
+    content = {"settings": settings, "estimators": curves}
+    write_whole(out / "trace.json", json.dumps(content, indent=1) + "\n")
     structs = {}
     for name, kept in traces.items():
         g = {f"g{i}": path.numpy() for i, path in enumerate(kept.hyperparameters, start=1)}

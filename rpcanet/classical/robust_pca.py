@@ -118,7 +118,7 @@ def wnnm(
         >>> torch.allclose(separation.background, torch.ones(30, 40), atol=1e-4)
         True
     """
-    C = 2**0.5 * max(matrix.shape[-2:]) if strength is None else strength
+    C = 2**0.5 * max(matrix.shape[-2:], default=0) if strength is None else strength
     return _alternate(matrix, _step_with(partial(_reweighted, C)), 1.0, tolerance, max_iterations)
 
 
@@ -148,9 +148,9 @@ def _alternate(
     matrix: Tensor, step: Step, lambda_: float | None, tolerance: float | None, max_iterations: int
 ) -> Separation:
     """The inexact augmented Lagrangian loop around `step`."""
-    if matrix.ndim < 2 or not matrix.is_floating_point():
+    if matrix.ndim < 2 or not matrix.is_floating_point() or matrix.numel() == 0:
         raise ValueError(
-            f"matrix must be real (..., m, n), got {matrix.dtype} of shape {tuple(matrix.shape)}"
+            f"matrix must be real (..., m, n), not empty, got {matrix.dtype} of shape {tuple(matrix.shape)}"
         )
     weight = max(matrix.shape[-2:]) ** -0.5 if lambda_ is None else lambda_
     enough = (1e-7 if matrix.dtype == torch.float64 else 1e-6) if tolerance is None else tolerance

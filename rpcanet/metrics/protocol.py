@@ -99,13 +99,18 @@ class TargetProtocol(PixelProtocol):
 def pictures(probability: Tensor, mask: Tensor) -> list[tuple[np.ndarray, np.ndarray]]:
     """The pictures of a batch as (height, width) arrays: probability, and mask as booleans.
 
-    Raises ValueError where the shapes differ or are not (batch, 1, height, width), or where a probability is
-    NaN.
+    Raises ValueError where the shapes differ or are not (batch, 1, height, width), where these are empty or not
+    real, or where a probability is NaN.
     """
     if probability.shape != mask.shape or probability.ndim != 4 or probability.shape[1] != 1:
         raise ValueError(
             "probability and mask must both be (batch, 1, height, width), "
             f"got {tuple(probability.shape)} and {tuple(mask.shape)}"
+        )
+    if probability.numel() == 0 or probability.is_complex() or mask.is_complex():
+        raise ValueError(
+            f"probability and mask must be real and not empty, got {probability.dtype}, {mask.dtype} "
+            f"of shape {tuple(probability.shape)}"
         )
     if probability.isnan().any():
         raise ValueError("probability holds NaN")
