@@ -216,8 +216,7 @@ def test_damaged_pictures(tmp_path, ending, count):
 @pytest.mark.parametrize("kind", ["network", "published", "estimator", "checkpoint", "configuration"])
 def test_damaged_files_of_the_tools(tmp_path, kind, count):
     from train import read_configuration
-
-    from runs import Checkpoints
+    from training_runs import Checkpoints
 
     path = tmp_path / "file.any"
     torch.manual_seed(0)

@@ -148,12 +148,12 @@ def train(configuration: Configuration, out: Path, resume: bool = False) -> None
     import lightning as L
     import torch
     from lightning.pytorch.loggers import TensorBoardLogger
+    from training_runs import Checkpoints, Provenance, StopSignals, best_and_last, placement
 
     import rpcanet
     from rpcanet.distributed import over_processes
     from rpcanet.training import Progress, SegmentationTask, WeightsFiles
     from rpcanet.watching import Watch
-    from runs import Checkpoints, Provenance, StopSignals, best_and_last, placement
 
     recipe, machine = configuration.recipe, configuration.machine
     last = out / "checkpoints" / "last.ckpt"

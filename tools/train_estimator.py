@@ -139,9 +139,9 @@ def train(configuration: Configuration, out: Path, resume: bool = False) -> None
     import lightning as L
     import torch
     from lightning.pytorch.loggers import TensorBoardLogger
+    from training_runs import Checkpoints, Provenance, StopSignals, best_and_last
 
     from rpcanet.training import Progress
-    from runs import Checkpoints, Provenance, StopSignals, best_and_last
     from sbl import UnfoldedKroSBL
     from sbl.systems import IRSMIMO
     from sbl.training import EstimationTask, EstimatorFiles, SimulatedChannels

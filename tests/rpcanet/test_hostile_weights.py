@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from train import parser, read_configuration
+from training_runs import Checkpoints
 
 import rpcanet
-from runs import Checkpoints
 from sbl import UnfoldedKroSBL, load_estimator, save_estimator
 
 
