@@ -9,6 +9,7 @@ seed), one PNG for each metric, and the same curves for TensorBoard. Finished sh
 same command continues an interrupted run, and a finished run can be given more trials, points or estimators.
 """
 
+import hashlib
 import json
 import os
 import sys
@@ -16,6 +17,7 @@ from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -40,8 +42,14 @@ class Shard:
     @property
     def name(self) -> str:
         at = "_".join(f"{key}={value:g}" for key, value in self.point.items())
-        estimator = self.estimator.replace("/", "-")
-        return f"{estimator}_{at}_{self.trials.start}-{self.trials.stop}.json"
+        return f"{label(self.estimator)}_{at}_{self.trials.start}-{self.trials.stop}.json"
+
+
+@lru_cache
+def label(estimator: str) -> str:
+    """The estimator in a file's name; weights from a file by their content, which may change."""
+    kind, _, path = estimator.partition(":")
+    return f"{kind}-{hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]}" if path else kind
 
 
 def synthetic(

@@ -164,6 +164,11 @@ def test_an_unfolded_estimator_comes_from_its_file(tmp_path, capsys):
     small = ["--trials", "2", "--snr", "15", *sizes]
     run(tmp_path / "run", "--estimators", f"SVD,Unfolded:{weights}", experiment="irs", small=small)
     assert [row["estimator"] for row in points(tmp_path / "run")] == ["SVD", f"Unfolded:{weights}"]
+    shards = len(list((tmp_path / "run" / "shards").iterdir()))
+    save_estimator(UnfoldedKroSBL(iterations=3), weights)
+    simulate.label.cache_clear()  # as in a new process
+    run(tmp_path / "run", "--estimators", f"SVD,Unfolded:{weights}", experiment="irs", small=small)
+    assert len(list((tmp_path / "run" / "shards").iterdir())) == shards + 1  # other weights, another shard
     with pytest.raises(SystemExit):
         run(tmp_path / "none", "--estimators", "Unfolded:none.safetensors", experiment="irs", small=small)
     assert "none.safetensors: no such file" in capsys.readouterr().err
