@@ -77,10 +77,10 @@ def decompose(net: Unfolding, levels: Tensor, size: int | None = None, tile: int
     >>> decompose(RPCANet(stages=1).eval(), torch.full((30, 41), 128), size=64).object.shape
     torch.Size([1, 1, 30, 41])
     """
-    if levels.ndim != 2 or levels.numel() == 0 or levels.is_complex():
-        raise ValueError(
-            f"levels must be real (height, width), not empty, got {levels.dtype} of shape {tuple(levels.shape)}"
-        )
+    if levels.ndim != 2 or levels.numel() == 0:
+        raise ValueError(f"levels must be (height, width), got shape {tuple(levels.shape)}")
+    if levels.is_complex():
+        raise ValueError(f"levels must be real, got {levels.dtype}")
     if size is not None and size < 0:
         raise ValueError(f"size must not be negative, got {size}")
     device = next(net.parameters()).device
