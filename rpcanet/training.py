@@ -1,6 +1,5 @@
 """Training with Lightning: the published recipe, its metrics and its pictures."""
 
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -8,14 +7,13 @@ import torch
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import PolynomialLR
 from torchmetrics import MeanMetric, MetricCollection
 
 from rpcanet.evaluation import answer
 from rpcanet.losses import decomposition_loss
 from rpcanet.metrics import protocol
 from rpcanet.unfolding import UnfoldedNetwork
-from rpcanet.weights import save_weights
 
 LOSSES = ("loss", "soft_iou", "fidelity")
 
@@ -83,7 +81,7 @@ class SegmentationTask(L.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = torch.optim.Adam(self.net.parameters(), lr=self.learning_rate, fused=True)
         total = int(self.trainer.estimated_stepping_batches)
-        decay = LambdaLR(optimizer, lambda step: (1 - min(step, total) / total) ** 0.9)
+        decay = PolynomialLR(optimizer, total, power=0.9)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": decay, "interval": "step"}}
 
 
@@ -94,29 +92,3 @@ class Progress(RichProgressBar):
         metrics = super().get_metrics(trainer, task)
         metrics.pop("v_num", None)
         return metrics
-
-
-class WeightsFiles(L.Callback):
-    """Keeps the best weights (by validation IoU) and the last ones as safetensors files in `folder`.
-
-    `training` is the configuration stored with them.
-    """
-
-    def __init__(self, folder: str | Path, training: dict[str, Any]) -> None:
-        self.folder, self.training, self.best = Path(folder), training, -1.0
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best = state_dict["best"]
-
-    def on_validation_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
-        if trainer.sanity_checking or not trainer.is_global_zero or not isinstance(task, SegmentationTask):
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        save_weights(task.net, self.folder / "last.safetensors", self.training)
-        iou = trainer.callback_metrics["val/iou"].item()
-        if iou > self.best:
-            self.best = iou
-            save_weights(task.net, self.folder / "best.safetensors", self.training)

@@ -1,15 +1,13 @@
 """Training an unfolded estimator on simulated channels, with Lightning."""
 
-import math
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import lightning as L
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import PolynomialLR
 from torch.utils.data import DataLoader, Dataset
 
 from sbl.experiments import trial_generator
@@ -17,7 +15,6 @@ from sbl.metrics import channel_nmse
 from sbl.systems import IRSMIMO, observe
 from sbl.systems.irs_mimo import Training
 from sbl.unfolded import UnfoldedKroSBL
-from sbl.weights import save_estimator
 
 
 class ChannelBatch(NamedTuple):
@@ -165,30 +162,5 @@ class EstimationTask(L.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = torch.optim.Adam(self.net.parameters(), lr=self.learning_rate)
         total = int(self.trainer.estimated_stepping_batches)
-        decay = LambdaLR(optimizer, lambda step: (1 - min(step, total) / total) ** 0.9)
+        decay = PolynomialLR(optimizer, total, power=0.9)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": decay, "interval": "step"}}
-
-
-class EstimatorFiles(L.Callback):
-    """Keeps the best weights (by val/nmse_db) and the last ones as safetensors files in `folder`.
-
-    `training` is the configuration stored with them.
-    """
-
-    def __init__(self, folder: str | Path, training: dict[str, Any]) -> None:
-        self.folder, self.training, self.best = Path(folder), training, math.inf
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best = state_dict["best"]
-
-    def on_validation_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
-        if not isinstance(task, EstimationTask):
-            return
-        save_estimator(task.net, self.folder / "last.safetensors", self.training)
-        nmse = trainer.callback_metrics["val/nmse_db"].item()
-        if nmse < self.best:
-            self.best = nmse
-            save_estimator(task.net, self.folder / "best.safetensors", self.training)

@@ -237,7 +237,7 @@ def test_damaged_pictures(tmp_path, ending, count):
 @sets
 @pytest.mark.parametrize("kind", ["network", "published", "estimator", "checkpoint", "configuration"])
 def test_damaged_files_of_the_tools(tmp_path, kind, count):
-    from train import read_configuration
+    from run_configuration import read_configuration
     from training_runs import Checkpoints
 
     path = tmp_path / "file.any"

@@ -13,13 +13,13 @@ given on the command line, after the file, to override it. In the folder --out t
     tensorboard/                        losses, metrics, curves, pictures and stages: tensorboard --logdir runs
 """
 
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from console import DataSetName, ProtocolName, described_parser, one_line_errors, report_skipped
+from console import DataSetName, ProtocolName, one_line_errors, report_skipped
 from jsonargparse import ArgumentParser, Namespace
+from run_configuration import configured, prepare_folder, run_parser
 
 
 @dataclass
@@ -116,9 +116,6 @@ class Machine:
     checkpointing: bool = False
 
 
-SECTIONS = {"network": Network, "data": Data, "recipe": Recipe, "machine": Machine}
-
-
 @dataclass
 class Configuration:
     """Everything that decides a run."""
@@ -130,17 +127,11 @@ class Configuration:
 
 
 def parser() -> ArgumentParser:
-    parser = described_parser("train.py", __doc__)
-    parser.add_argument(
-        "--config", action="config", help="a YAML configuration, such as tools/configs/*.yaml"
-    )
-    for name, section in SECTIONS.items():
-        parser.add_class_arguments(section, name)
-    parser.add_argument("--out", type=str, default="runs/train", help="folder for everything the run leaves")
-    parser.add_argument(
-        "--resume", action="store_true", help="continue the run in --out from its last checkpoint"
-    )
-    return parser
+    return run_parser("train.py", __doc__, Configuration, "tools/configs/*.yaml", "runs/train")
+
+
+def configuration_from(options: Namespace) -> Configuration:
+    return configured(Configuration, options)
 
 
 def train(configuration: Configuration, out: Path, resume: bool = False) -> None:
@@ -148,11 +139,11 @@ def train(configuration: Configuration, out: Path, resume: bool = False) -> None
     import lightning as L
     import torch
     from lightning.pytorch.loggers import TensorBoardLogger
-    from training_runs import Checkpoints, Provenance, StopSignals, best_and_last, placement
+    from training_runs import Checkpoints, Provenance, StopSignals, WeightsFiles, best_and_last, placement
 
     import rpcanet
     from rpcanet.distributed import over_processes
-    from rpcanet.training import Progress, SegmentationTask, WeightsFiles
+    from rpcanet.training import Progress, SegmentationTask
     from rpcanet.watching import Watch
 
     recipe, machine = configuration.recipe, configuration.machine
@@ -167,8 +158,10 @@ def train(configuration: Configuration, out: Path, resume: bool = False) -> None
     net.checkpointing = machine.checkpointing
     if machine.compile:
         net.compile_stages()
+    stored = asdict(configuration)
     checkpoints = best_and_last(last.parent, "val/iou", "max")
-    faults = [Provenance(asdict(configuration)), StopSignals(last)]
+    weights = WeightsFiles(out, lambda path: rpcanet.save_weights(net, path, stored), "val/iou", "max")
+    faults = [Provenance(stored), StopSignals(last)]
     trainer = L.Trainer(
         accelerator=machine.accelerator,
         **placement(machine.devices),
@@ -181,13 +174,7 @@ def train(configuration: Configuration, out: Path, resume: bool = False) -> None
         benchmark=True,
         log_every_n_steps=min(10, len(data.train) // data.batch_size),
         enable_model_summary=False,
-        callbacks=[
-            *checkpoints,
-            WeightsFiles(out, asdict(configuration)),
-            Progress(),
-            Watch(asdict(configuration)),
-            *faults,
-        ],
+        callbacks=[*checkpoints, weights, Progress(), Watch(stored), *faults],
         plugins=[Checkpoints()],
         logger=TensorBoardLogger(out, name="", version="tensorboard", default_hp_metric=False),
     )
@@ -200,49 +187,6 @@ def train(configuration: Configuration, out: Path, resume: bool = False) -> None
     )
     task = SegmentationTask(net, recipe.learning_rate, recipe.fidelity_weight, recipe.protocol)
     trainer.fit(task, data, ckpt_path=last if last.is_file() else None, weights_only=True)
-
-
-def prepare_folder(configuration: Any, out: Path, last: Path, resume: bool) -> None:
-    """Keep the configuration in `out`; raises ValueError rather than lose or mix up a run that is there.
-
-    configuration: a dataclass of sections, of which only `machine` may change when the run is resumed.
-    """
-    import yaml
-
-    from kernels.files import write_whole
-
-    stored = out / "config.yaml"
-    wanted = yaml.safe_load(yaml.safe_dump(asdict(configuration)))
-    if resume and not stored.is_file():
-        raise FileNotFoundError(f"{last}: no checkpoint to resume from")
-    if last.is_file() and not resume:
-        raise ValueError(f"{out}: holds a run already; add --resume to continue it, or choose another --out")
-    if resume:
-        before = read_configuration(stored)
-        for section in (name for name in wanted if name != "machine"):
-            for option, value in wanted[section].items():
-                if before.get(section, {}).get(option) != value:
-                    raise ValueError(
-                        f"--{section}.{option} is {value}, but the run in {out} has "
-                        f"{before.get(section, {}).get(option)}; "
-                        f"resume it with --config {stored}"
-                    )
-    out.mkdir(parents=True, exist_ok=True)
-    if int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0:
-        write_whole(stored, yaml.safe_dump(wanted, sort_keys=False))
-
-
-def read_configuration(path: Path) -> dict[str, Any]:
-    """The sections of a stored configuration; raises ValueError where the file holds anything else."""
-    import yaml
-
-    try:
-        stored = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a readable configuration ({error})") from error
-    if not isinstance(stored, dict) or not all(isinstance(section, dict) for section in stored.values()):
-        raise ValueError(f"{path}: expected sections of options, found {type(stored).__name__}")
-    return stored
 
 
 def open_data(options: Data, seed: int) -> Any:
@@ -272,10 +216,6 @@ def open_data(options: Data, seed: int) -> Any:
         options.workers,
         seed,
     )
-
-
-def configuration_from(options: Namespace) -> Configuration:
-    return Configuration(**{name: section(**options[name].as_dict()) for name, section in SECTIONS.items()})
 
 
 def main() -> None:

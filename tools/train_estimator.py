@@ -16,9 +16,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from console import described_parser, one_line_errors
+from console import one_line_errors
 from jsonargparse import ArgumentParser, Namespace
-from train import prepare_folder
+from run_configuration import configured, prepare_folder, run_parser
 
 
 @dataclass
@@ -107,9 +107,6 @@ class Machine:
     workers: int = 0
 
 
-SECTIONS = {"estimator": EstimatorOptions, "system": SystemOptions, "recipe": Recipe, "machine": Machine}
-
-
 @dataclass
 class Configuration:
     """Everything that decides a run."""
@@ -121,17 +118,12 @@ class Configuration:
 
 
 def parser() -> ArgumentParser:
-    parser = described_parser("train_estimator.py", __doc__)
-    parser.add_argument("--config", action="config", help="a YAML configuration")
-    for name, section in SECTIONS.items():
-        parser.add_class_arguments(section, name)
-    parser.add_argument(
-        "--out", type=str, default="runs/unfolded", help="folder for everything the run leaves"
-    )
-    parser.add_argument(
-        "--resume", action="store_true", help="continue the run in --out from its last checkpoint"
-    )
-    return parser
+    example = "tools/configs/unfolded_irs.yaml"
+    return run_parser("train_estimator.py", __doc__, Configuration, example, "runs/unfolded")
+
+
+def configuration_from(options: Namespace) -> Configuration:
+    return configured(Configuration, options)
 
 
 def train(configuration: Configuration, out: Path, resume: bool = False) -> None:
@@ -139,12 +131,12 @@ def train(configuration: Configuration, out: Path, resume: bool = False) -> None
     import lightning as L
     import torch
     from lightning.pytorch.loggers import TensorBoardLogger
-    from training_runs import Checkpoints, Provenance, StopSignals, best_and_last
+    from training_runs import Checkpoints, Provenance, StopSignals, WeightsFiles, best_and_last
 
     from rpcanet.training import Progress
-    from sbl import UnfoldedKroSBL
+    from sbl import UnfoldedKroSBL, save_estimator
     from sbl.systems import IRSMIMO
-    from sbl.training import EstimationTask, EstimatorFiles, SimulatedChannels
+    from sbl.training import EstimationTask, SimulatedChannels
 
     recipe = configuration.recipe
     last = out / "checkpoints" / "last.ckpt"
@@ -163,8 +155,10 @@ def train(configuration: Configuration, out: Path, resume: bool = False) -> None
         configuration.machine.workers,
         recipe.seed,
     )
+    stored = asdict(configuration)
     checkpoints = best_and_last(last.parent, "val/nmse_db", "min")
-    faults = [Provenance(asdict(configuration)), StopSignals(None)]  # an epoch is short: it begins anew
+    weights = WeightsFiles(out, lambda path: save_estimator(net, path, stored), "val/nmse_db", "min")
+    faults = [Provenance(stored), StopSignals(None)]  # an epoch is short: it begins anew
     trainer = L.Trainer(
         accelerator=configuration.machine.accelerator,
         devices=1,
@@ -174,7 +168,7 @@ def train(configuration: Configuration, out: Path, resume: bool = False) -> None
         gradient_clip_val=1.0,
         log_every_n_steps=min(10, recipe.steps),
         enable_model_summary=False,
-        callbacks=[*checkpoints, EstimatorFiles(out, asdict(configuration)), Progress(), *faults],
+        callbacks=[*checkpoints, weights, Progress(), *faults],
         plugins=[Checkpoints()],
         logger=TensorBoardLogger(out, name="", version="tensorboard", default_hp_metric=False),
     )
@@ -194,11 +188,6 @@ def fix(net: Any, names: list[str]) -> None:
         if name not in known:
             raise ValueError(f"--recipe.fixed: no parameter {name}; there are {', '.join(known)}")
         known[name].requires_grad_(False)
-
-
-def configuration_from(options: Namespace) -> Configuration:
-    sections: dict[str, Any] = {name: options[name].as_dict() for name in SECTIONS}
-    return Configuration(**{name: section(**sections[name]) for name, section in SECTIONS.items()})
 
 
 def main() -> None:

@@ -1,9 +1,11 @@
 """What long training runs share: checkpoints that outlast faults, signals that end them, several processes."""
 
 import io
+import math
 import os
 import random
 import signal
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
@@ -46,6 +48,33 @@ def best_and_last(folder: Path, monitor: str, mode: str) -> list[ModelCheckpoint
     best = ModelCheckpoint(folder, "best", monitor, mode=mode, enable_version_counter=False)
     last = ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
     return [best, last]
+
+
+class WeightsFiles(L.Callback):
+    """Keeps `folder`/last.safetensors of every validation, and best.safetensors by a metric ("min" or "max").
+
+    save: writes the weights to a path.
+    """
+
+    def __init__(self, folder: Path, save: Callable[[Path], None], monitor: str, mode: str) -> None:
+        self.folder, self.save, self.monitor = folder, save, monitor
+        self.sign = {"min": -1, "max": 1}[mode]
+        self.best = -math.inf
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best = state_dict["best"]
+
+    def on_validation_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        self.save(self.folder / "last.safetensors")
+        score = self.sign * trainer.callback_metrics[self.monitor].item()
+        if score > self.best:
+            self.best = score
+            self.save(self.folder / "best.safetensors")
 
 
 class Provenance(L.Callback):

@@ -8,8 +8,9 @@ import zipfile
 
 import pytest
 import torch
+from run_configuration import read_configuration
 from safetensors.torch import save_file
-from train import parser, read_configuration
+from train import parser
 from training_runs import Checkpoints
 
 import rpcanet
