@@ -12,8 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from console import described_parser, one_line_errors
-from results_table import RESULTS, Row, line, replaced
+from results_table import Marks, Row, line, publish
 
 Content = dict[str, Any]
 
@@ -86,7 +85,7 @@ SUBJECTS: dict[str, Callable[[Content], list[Row]]] = {
 }
 
 
-def marks(subject: str) -> tuple[str, str]:
+def marks(subject: str) -> Marks:
     return f"<!-- {subject}: tools/benchmark_table.py -->", f"<!-- end of {subject} -->"
 
 
@@ -108,24 +107,9 @@ def measured_on(setting: dict[str, Any]) -> str:
     return f"{place}, torch {setting['torch']}, {setting['date']}"
 
 
-def main() -> None:
-    parser = described_parser("benchmark_table.py", __doc__)
-    parser.add_argument("--results", type=str, default=str(RESULTS), help="folder of the JSON files")
-    parser.add_argument("--write", type=str, help="file whose tables are replaced, such as README.md")
-    options = parser.parse_args()
-    with one_line_errors("benchmark_table.py"):
-        inside = {subject: tables(subject, Path(options.results)) for subject in SUBJECTS}
-        if options.write is None:
-            print("\n\n".join(inside.values()))
-            return
-        from kernels.files import write_whole
-
-        path = Path(options.write)
-        text = path.read_text(encoding="utf-8")
-        for subject, found in inside.items():
-            text = replaced(text, found, *marks(subject))
-        write_whole(path, text)
-
-
 if __name__ == "__main__":
-    main()
+    publish(
+        "benchmark_table.py",
+        __doc__,
+        lambda folder: {marks(subject): tables(subject, folder) for subject in SUBJECTS},
+    )

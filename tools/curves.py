@@ -5,10 +5,14 @@ import io
 import json
 import math
 from collections import defaultdict
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from kernels.files import write_whole
+from rpcanet.figures import MARKERS, save_figure
 
 Row = dict[str, Any]
 
@@ -25,7 +29,6 @@ METRICS = {
 }
 LINEAR = ("srr",)
 LOWEST = {"ser": 1e-5}
-MARKERS = "os^vDPX<>*"
 
 
 def write_results(
@@ -79,13 +82,9 @@ def _varying(table: list[Row]) -> str:
 
 
 def _draw(path: Path, curves: dict[str, list[Row]], axis: str, metric: str) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(5, 3.8), layout="constrained")
-    for (estimator, rows), marker in zip(curves.items(), MARKERS, strict=False):
+    figure = Figure(figsize=(5, 3.8), layout="constrained")
+    axes = figure.subplots()
+    for (estimator, rows), marker in zip(curves.items(), cycle(MARKERS), strict=False):
         errors = [row[f"{metric}_standard_error"] for row in rows]
         values = [row[metric] for row in rows]
         axes.errorbar(
@@ -97,7 +96,4 @@ def _draw(path: Path, curves: dict[str, list[Row]], axis: str, metric: str) -> N
     axes.set(xlabel=AXES[axis], ylabel=METRICS[metric])
     axes.grid(alpha=0.3, which="both")
     axes.legend()
-    drawn = io.BytesIO()
-    figure.savefig(drawn, dpi=100)
-    write_whole(path, drawn.getvalue())
-    plt.close(figure)
+    save_figure(figure, path)

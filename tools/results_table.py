@@ -9,6 +9,7 @@ are printed; with it they replace what lies between the README's two marks. Noth
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from evaluate import LABELS, UNITS, Evaluation
 
 RESULTS = Path(__file__).parent / "results"
 CONFIGS = Path(__file__).parent / "configs"
-BEGIN, END = "<!-- results: tools/results_table.py -->", "<!-- end of results -->"
+MARKS = "<!-- results: tools/results_table.py -->", "<!-- end of results -->"
 COLUMNS = {
     "overlap": ("iou", "niou", "f1", "pd", "fa", "auc"),
     "vessel": ("accuracy", "sensitivity", "precision", "auc", "f1", "iou"),
@@ -29,6 +30,7 @@ NOT_RUN = "not run"
 
 Result = dict[str, Any]
 Row = list[str]
+Marks = tuple[str, str]
 
 
 def tables(results: list[Result], published: dict[str, Any]) -> str:
@@ -48,6 +50,8 @@ def tables(results: list[Result], published: dict[str, Any]) -> str:
 
 def measured(results: list[Result], columns: tuple[str, ...]) -> list[Row]:
     """One row for each result, the largest pictures first, then by the first column of IoU."""
+    from rpcanet import trained_size
+
     ordered = sorted(results, key=lambda x: (-x["settings"]["size"], x["iou"]))
     return [
         [
@@ -55,7 +59,7 @@ def measured(results: list[Result], columns: tuple[str, ...]) -> list[Row]:
             str(x["settings"]["size"] or "own"),
             *(shown(c, x.get(c)) for c in columns),
             f"{x['seconds']:.0f}",
-            f"`{command(x['settings'], trained_size(x['network']))}`",
+            f"`{command(x['settings'], trained_size((x['network'] or {}).get('training') or {}))}`",
         ]
         for x in ordered
     ]
@@ -138,12 +142,6 @@ def command(settings: dict[str, Any], trained_size: int) -> str:
     return " ".join(parts)
 
 
-def trained_size(network: dict[str, Any] | None) -> int:
-    """The size at which evaluate.py runs when it is not told."""
-    data = network["training"].get("data", {}) if network else {}
-    return 0 if data.get("crop") else int(data.get("size", 256))
-
-
 def shortened(weights: str | None) -> str:
     """A weights file as a reader may have it: in a run's folder, or alone."""
     path = Path(weights or "")
@@ -160,7 +158,7 @@ def line(cells: Row) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def replaced(text: str, inside: str, begin: str = BEGIN, end: str = END) -> str:
+def replaced(text: str, inside: str, begin: str, end: str) -> str:
     """`text` with `inside` between the two marks; raises ValueError where they are missing."""
     if text.count(begin) != 1 or text.count(end) != 1:
         raise ValueError(f"expected the marks {begin!r} and {end!r} once each")
@@ -175,21 +173,25 @@ def collected(folder: Path) -> str:
     return tables([x for x in results if "dataset" in x.get("settings", {})], published)
 
 
-def main() -> None:
-    parser = described_parser("results_table.py", __doc__)
+def publish(program: str, description: str | None, inside: Callable[[Path], dict[Marks, str]]) -> None:
+    """The command line that prints the tables `inside` a folder of results, or writes them between their marks."""
+    parser = described_parser(program, description)
     parser.add_argument("--results", type=str, default=str(RESULTS), help="folder of the JSON files")
     parser.add_argument("--write", type=str, help="file whose tables are replaced, such as README.md")
     options = parser.parse_args()
-    with one_line_errors("results_table.py"):
-        inside = collected(Path(options.results))
+    with one_line_errors(program):
+        found = inside(Path(options.results))
         if options.write is None:
-            print(inside)
-        else:
-            from kernels.files import write_whole
+            print("\n\n".join(found.values()))
+            return
+        from kernels.files import write_whole
 
-            path = Path(options.write)
-            write_whole(path, replaced(path.read_text(encoding="utf-8"), inside))
+        path = Path(options.write)
+        text = path.read_text(encoding="utf-8")
+        for marks, table in found.items():
+            text = replaced(text, table, *marks)
+        write_whole(path, text)
 
 
 if __name__ == "__main__":
-    main()
+    publish("results_table.py", __doc__, lambda folder: {MARKS: collected(folder)})

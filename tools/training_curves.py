@@ -6,8 +6,8 @@ The left axes show the training loss, a running mean over an epoch; the right ax
 epoch, with what papers state as dashed lines if --published gives it: --published "RPCANet++ S6=0.8032".
 """
 
-import io
 from collections import defaultdict
+from itertools import cycle
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,28 +44,23 @@ def read(run: Path, metric: str) -> Curves:
 
 
 def draw(runs: dict[str, Curves], metric: str, published: dict[str, float], out: Path) -> None:
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from rpcanet.figures import MARKERS, save_figure
 
-    from kernels.files import write_whole
-
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
-    for (name, curves), marker in zip(runs.items(), "os^vDPX", strict=False):
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for (name, curves), marker in zip(runs.items(), cycle(MARKERS), strict=False):
         for axes, values in ((left, curves.loss), (right, curves.metric)):
             axes.plot(range(1, len(values) + 1), values, marker=marker, markersize=3, label=name)
-    for (name, value), style in zip(published.items(), ("--", ":", "-."), strict=False):
+    for (name, value), style in zip(published.items(), cycle(("--", ":", "-.")), strict=False):
         right.axhline(value, color="0.3", linestyle=style, linewidth=1, label=f"{name}, as published")
     left.set(xlabel="epoch", ylabel="training loss, mean over the epoch")
     right.set(xlabel="epoch", ylabel=f"validation {LABELS.get(metric, metric)}")
     for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
-    drawn = io.BytesIO()
-    figure.savefig(drawn, dpi=100)
-    write_whole(out, drawn.getvalue())
-    plt.close(figure)
+    save_figure(figure, out)
 
 
 def stated(values: list[str]) -> dict[str, float]:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from results_table import BEGIN, END, RESULTS, collected, replaced
+from results_table import MARKS, RESULTS, collected, replaced
 
 from datasets import PUBLISHED
 
@@ -71,11 +71,12 @@ def test_published_numbers_are_those_of_the_papers(folder):
 
 
 def test_only_what_lies_between_the_marks_is_replaced():
-    assert replaced(f"a {BEGIN} old {END} b", "new") == f"a {BEGIN}\n\nnew\n\n{END} b"
+    begin, end = MARKS
+    assert replaced(f"a {begin} old {end} b", "new", *MARKS) == f"a {begin}\n\nnew\n\n{end} b"
     with pytest.raises(ValueError, match="expected the marks"):
-        replaced("a b", "new")
+        replaced("a b", "new", *MARKS)
 
 
 def test_the_readme_is_up_to_date():
     text = README.read_text(encoding="utf-8")
-    assert replaced(text, collected(RESULTS)) == text
+    assert replaced(text, collected(RESULTS), *MARKS) == text
