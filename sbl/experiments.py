@@ -143,7 +143,8 @@ class IRSExperiment:
         """Scores of each trial at each SNR, solved in one batch, whose seconds are divided evenly."""
         drawn = _draw_channels(self, seed, trials)
         scores = []
-        for method, group in groupby(snrs_db, partial(_irs_method, estimator)):
+        for pruned, group in groupby(snrs_db, SVD_PRUNES_FROM_DB.__le__):
+            method = SVDKroSBL(floor=1e-4) if pruned and estimator == "SVD" else irs_estimator(estimator)
             snr_db = _column(list(group))
             y, s2 = observe(drawn.clean, drawn.noise, snr_db)
             estimate, seconds = _timed(method, self.system.factors(drawn.training), y, s2)
@@ -155,12 +156,6 @@ class IRSExperiment:
                 seconds=torch.full_like(s2, seconds / s2.numel()),
             )
         return scores
-
-
-def _irs_method(estimator: str, snr_db: float) -> Estimator:
-    if estimator == "SVD" and snr_db >= SVD_PRUNES_FROM_DB:
-        return SVDKroSBL(floor=1e-4)
-    return irs_estimator(estimator)
 
 
 def _column(snrs_db: Sequence[float]) -> Tensor:
