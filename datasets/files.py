@@ -108,9 +108,9 @@ def by_stem(paths: Iterable[Path], key: Callable[[str], str] = str) -> dict[str,
 
 
 def read_names(path: Path) -> list[str]:
-    """The names in a split file, one a line; raises where it is missing, empty, or names one twice."""
+    """The names that a file lists, such as a split, one a line; raises where it is missing, empty, or names one twice."""
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such split file; expected one name a line")
+        raise FileNotFoundError(f"{path}: no such file; expected one name a line")
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,16 @@ def read_training(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     return _json(_metadata(path), "training", path) if _is_safetensors(path) else {}
+
+
+def trained_size(training: Mapping[str, Any]) -> int:
+    """Height and width of pictures in a training configuration; 0, their own, where it cut crops out of them.
+
+    >>> trained_size({"data": {"size": 128}}), trained_size({"data": {"size": 128, "crop": True}})
+    (128, 0)
+    """
+    data = training.get("data", {})
+    return 0 if data.get("crop") else int(data.get("size", 256))
 
 
 def _is_safetensors(path: Path) -> bool:

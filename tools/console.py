@@ -5,14 +5,14 @@ import logging
 import signal
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import Literal, NoReturn
 
-from jsonargparse import ArgumentParser, DefaultHelpFormatter
+from jsonargparse import CLI, ArgumentParser, DefaultHelpFormatter
 
 DataSetName = Literal[
     "synthetic",
@@ -39,6 +39,17 @@ class HelpAsWritten(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
 def described_parser(program: str, description: str | None) -> ArgumentParser:
     """A parser whose help begins with `description`, line by line."""
     return ArgumentParser(prog=program, description=description, formatter_class=HelpAsWritten)
+
+
+def run_command(
+    program: str,
+    description: str | None,
+    commands: dict[str, Callable[..., None]],
+    arguments: Sequence[str] | None = None,
+) -> None:
+    """Run the one of `commands` that the command line names, with its parameters as options."""
+    with one_line_errors(program):
+        CLI(commands, arguments, as_positional=False, description=description, formatter_class=HelpAsWritten)
 
 
 @contextmanager

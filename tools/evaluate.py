@@ -81,12 +81,10 @@ def settled(options: Evaluation) -> Evaluation:
     if (options.weights is None) == (options.method is None):
         raise ValueError("expected one of --weights and --method")
     training = rpcanet.read_training(options.weights) if options.weights else {}
-    data = training.get("data", {})
-    size = 0 if data.get("crop") else data.get("size", 256)
     seed = training.get("recipe", {}).get("seed", 42)
     return replace(
         options,
-        size=size if options.size is None else options.size,
+        size=rpcanet.trained_size(training) if options.size is None else options.size,
         seed=seed if options.seed is None else options.seed,
         protocol=options.protocol or protocol_of(options.dataset),
     )

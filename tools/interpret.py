@@ -107,8 +107,7 @@ def subject_of(options: Interpretation) -> Subject:
     if options.weights is None or options.method is not None:
         raise ValueError("expected one of --weights and --method")
     net = rpcanet.optimize(rpcanet.load_weights(options.weights).to(options.device))
-    data = rpcanet.read_training(options.weights).get("data", {})
-    trained = 0 if data.get("crop") else data.get("size", 256)
+    trained = rpcanet.trained_size(rpcanet.read_training(options.weights))
     labels = [str(k + 1) for k in range(len(net.stages))]
     size = trained if options.size is None else options.size
     return Subject(lambda image: look_inside(net, image), labels, "stage", size, net.mean, net.std, "logit")
@@ -118,20 +117,16 @@ def pictures_of(options: Interpretation) -> dict[str, Path]:
     """The pictures by name; raises where there are none, or where one that --names lists is missing."""
     from predict import inputs_in
 
+    from datasets.files import read_names
     from datasets.picture import stem
 
     found = {stem(path): path for path in inputs_in([options.images])}
     if options.names is None:
         return found
-    listed = Path(options.names)
-    if not listed.is_file():
-        raise FileNotFoundError(f"{listed}: no such file; expected names of pictures, one a line")
-    names = listed.read_text().split()
+    names = read_names(Path(options.names))
     missing = [name for name in names if name not in found]
-    if missing or not names:
-        raise ValueError(
-            f"{listed}: expected names of pictures in {options.images}, got {missing[:3] or 'none'}"
-        )
+    if missing:
+        raise ValueError(f"{options.names}: no pictures {', '.join(missing[:3])} in {options.images}")
     return {name: found[name] for name in names}
 
 

@@ -154,10 +154,8 @@ def decomposer(options: Prediction) -> "Decomposer":
     if options.weights is None or options.method is not None:
         raise ValueError("expected one of --weights and --method")
     net = rpcanet.load_weights(options.weights).to(options.device)
-    trained = rpcanet.read_training(options.weights).get("data", {})
-    size = options.size
-    if size is None:
-        size = 0 if trained.get("crop") else trained.get("size", 256)
+    trained = rpcanet.trained_size(rpcanet.read_training(options.weights))
+    size = trained if options.size is None else options.size
     fast = rpcanet.optimize(net, getattr(torch, options.precision), options.compile)
     return lambda levels: rpcanet.decompose(fast, levels, size or None, options.tile)
 

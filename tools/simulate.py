@@ -87,17 +87,17 @@ def synthetic(
     from sbl.experiments import SYNTHETIC_ESTIMATORS, SyntheticExperiment
 
     _require_device(device, scheduler)
-    sizes = _numbers("rows", rows, int)
+    sizes = numbers("rows", rows, int)
     sweeps = {
-        "snr_db": _numbers("snr", snr, float),
-        "first_rows": _numbers("first_rows", first_rows or str(sizes[0]), int),
-        "sparsity": _numbers("sparsity", sparsity, int),
+        "snr_db": numbers("snr", snr, float),
+        "first_rows": numbers("first_rows", first_rows or str(sizes[0]), int),
+        "sparsity": numbers("sparsity", sparsity, int),
     }
     names = _chosen(estimators, [*SYNTHETIC_ESTIMATORS, "OLS"])
     shards = []
     for snr_db, first, nonzeros in product(*sweeps.values()):
         experiment = SyntheticExperiment(
-            (first, *sizes[1:]), tuple(_numbers("columns", columns, int)), nonzeros, known_noise, device
+            (first, *sizes[1:]), tuple(numbers("columns", columns, int)), nonzeros, known_noise, device
         )
         point = {"snr_db": snr_db, "first_rows": first, "sparsity": nonzeros}
         shards += _shards(experiment, names, point, seed, trials)
@@ -160,14 +160,14 @@ def irs(
 
     _require_device(device, scheduler)
     system = IRSMIMO(
-        _array("bs", bs), _array("ms", ms), _array("irs", irs), grid, paths, spread, pilots, patterns, on_grid
+        array("bs", bs), array("ms", ms), array("irs", irs), grid, paths, spread, pilots, patterns, on_grid
     )
     experiment = IRSExperiment(system, fresh_training, device)
     names = estimators.split(",")
     for name in names:
         irs_estimator(name)
     shards = []
-    for snr_db in _numbers("snr", snr, float):
+    for snr_db in numbers("snr", snr, float):
         shards += _shards(experiment, names, {"snr_db": snr_db}, seed, trials)
     settings = {
         "experiment": "irs",
@@ -327,14 +327,14 @@ def _require_device(device: str, scheduler: str | None) -> None:
         raise ValueError("--device cuda runs on this machine: leave --scheduler out")
 
 
-def _numbers(name: str, text: str, kind: type) -> list[Any]:
+def numbers(name: str, text: str, kind: type) -> list[Any]:
     try:
         return [kind(part) for part in text.split(",")]
     except ValueError:
         raise ValueError(f"--{name} must be comma-separated numbers, got {text!r}") from None
 
 
-def _array(name: str, text: str) -> int | tuple[int, int]:
+def array(name: str, text: str) -> int | tuple[int, int]:
     try:
         sizes = [int(part) for part in text.split("x")]
     except ValueError:
@@ -353,12 +353,9 @@ def _chosen(text: str, known: list[str]) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    from console import HelpAsWritten, one_line_errors
-    from jsonargparse import CLI
+    from console import run_command
 
-    commands = {"synthetic": synthetic, "irs": irs}
-    with one_line_errors("simulate"):
-        CLI(commands, arguments, as_positional=False, description=__doc__, formatter_class=HelpAsWritten)
+    run_command("simulate.py", __doc__, {"synthetic": synthetic, "irs": irs}, arguments)
 
 
 if __name__ == "__main__":

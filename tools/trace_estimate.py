@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from report import Report, fresh_writer
-from simulate import _array as array
-from simulate import _numbers as numbers
+from simulate import array, numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -254,12 +253,9 @@ def show(report: Report, posed: Posed, traces: "dict[str, Trace]", errors: "dict
 
 
 def main(arguments: list[str] | None = None) -> None:
-    from console import HelpAsWritten, one_line_errors
-    from jsonargparse import CLI
+    from console import run_command
 
-    commands = {"synthetic": synthetic, "irs": irs}
-    with one_line_errors("trace_estimate.py"):
-        CLI(commands, arguments, as_positional=False, description=__doc__, formatter_class=HelpAsWritten)
+    run_command("trace_estimate.py", __doc__, {"synthetic": synthetic, "irs": irs}, arguments)
 
 
 if __name__ == "__main__":
