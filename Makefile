@@ -1,15 +1,17 @@
 # make demo        set up, train a small RPCANet++ on generated scenes, evaluate it, run it on a picture
 # make test        set up, run the test suite (under 10 minutes on two cores)
 # make test-slow   the tests that take minutes
+# make test-lowest the test suite with the oldest packages that pyproject.toml admits (torch alone stays 2.13)
 # make lint        formatting, lint and types
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+LOWEST := .venv-lowest
 READY := $(VENV)/.ready
 PACKAGES := rpcanet sbl kernels datasets
 
-.PHONY: demo test test-slow lint setup clean
+.PHONY: demo test test-slow test-lowest lint setup clean
 
 setup: $(READY)
 
@@ -30,10 +32,16 @@ test: $(READY)
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow tests
 
+test-lowest:
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet torch==2.13.0 uv
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST) --resolution lowest-direct --editable '.[dev]'
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n 2 $(PACKAGES) tests
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(PACKAGES) tools
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) $(LOWEST) runs

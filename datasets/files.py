@@ -108,7 +108,7 @@ def by_stem(paths: Iterable[Path], key: Callable[[str], str] = str) -> dict[str,
 
 
 def read_names(path: Path) -> list[str]:
-    """The names that a file lists, such as a split, one a line; raises where it is missing, empty, or names one twice."""
+    """The names that a file lists, one a line; raises where it is missing, empty, or names one twice."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; expected one name a line")
     try:

@@ -1,10 +1,14 @@
 """Frames of video files, a block at a time, and back."""
 
-from collections.abc import Iterator
+import errno
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
 import numpy as np
+
+from kernels.files import whole_file
 
 VIDEO_ENDINGS = (".avi", ".mp4", ".m4v", ".mov", ".mkv", ".mpg", ".mpeg", ".webm", ".wmv")
 
@@ -41,29 +45,50 @@ def read_video(path: str | Path, block: int = 200) -> Iterator[np.ndarray]:
 
 def frame_rate(path: str | Path) -> float:
     """Frames a second as the file says, or 25 where it says none."""
-    video = cv2.VideoCapture(str(path))
-    rate = video.get(cv2.CAP_PROP_FPS)
-    video.release()
+    rate = _property(path, cv2.CAP_PROP_FPS)
     return rate if rate > 0 else 25.0
 
 
-class VideoFile:
-    """A Motion-JPEG video (.avi) of grey frames, to be used in a `with` statement."""
+def _holds(path: Path, count: int) -> bool:
+    """Whether the last of `count` frames can be read."""
+    video = cv2.VideoCapture(str(path))
+    video.set(cv2.CAP_PROP_POS_FRAMES, count - 1)
+    there = video.read()[0] and video.get(cv2.CAP_PROP_POS_FRAMES) == count
+    video.release()
+    return there
 
-    def __init__(self, path: Path, rate: float, shape: tuple[int, int]) -> None:
-        height, width = shape
-        code = cv2.VideoWriter.fourcc(*"MJPG")
-        self.writer = cv2.VideoWriter(str(path), code, rate, (width, height), isColor=False)
-        if not self.writer.isOpened():
+
+def _property(path: str | Path, which: int) -> float:
+    video = cv2.VideoCapture(str(path))
+    value = video.get(which)
+    video.release()
+    return value
+
+
+@contextmanager
+def video_file(path: Path, rate: float, shape: tuple[int, int]) -> Iterator[Callable[[np.ndarray], None]]:
+    """A function that appends frames, uint8 (frames, height, width), to a Motion-JPEG video (.avi) of grey frames.
+
+    `shape` is (height, width). The file is there whole at the end of the block, or not at all. Raises ValueError
+    where no such video can be made, OSError where not all of it could be written.
+    """
+    height, width = shape
+    code = cv2.VideoWriter.fourcc(*"MJPG")
+    with whole_file(path, ".avi") as draft:
+        writer = cv2.VideoWriter(str(draft), code, rate, (width, height), isColor=False)
+        if not writer.isOpened():
             raise ValueError(f"{path}: cannot be written as a video of {width}x{height} pixels")
+        count = 0
 
-    def __enter__(self) -> "VideoFile":
-        return self
+        def append(frames: np.ndarray) -> None:
+            nonlocal count
+            for frame in frames:
+                writer.write(np.ascontiguousarray(frame))
+            count += len(frames)
 
-    def __exit__(self, *_: object) -> None:
-        self.writer.release()
-
-    def write(self, frames: np.ndarray) -> None:
-        """Append frames, uint8 (frames, height, width)."""
-        for frame in frames:
-            self.writer.write(np.ascontiguousarray(frame))
+        try:
+            yield append
+        finally:
+            writer.release()
+        if count and not _holds(draft, count):  # OpenCV says nothing of a full disk
+            raise OSError(errno.ENOSPC, f"not all of {count} frames are in the file", str(draft))

@@ -1,46 +1,57 @@
 """Files that are there whole or not at all: here, because both halves of the project stand on this package."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
-def write_whole(path: str | Path, content: str | bytes) -> None:
-    """Write `content` (text in UTF-8) to `path`, so that whoever opens it finds the old file or the new one.
+@contextmanager
+def whole_file(path: str | Path, ending: str = "") -> Iterator[Path]:
+    """A draft of `path` to write to; at the end of the block it is flushed to the disk and takes the name `path`.
 
-    A draft beside it, .NAME.part, is written, flushed to the disk and renamed, whenever the power may fail; the
-    draft of a process that was killed is overwritten by the next. One process at a time may write a file.
+    Whoever opens `path` finds the old file or the new one, whenever the power may fail. The draft, .NAME.part
+    beside it, goes where the block raises; that of a process that was killed is overwritten by the next. One
+    process at a time may write a file. `ending` is added to the draft's name, for writers that go by it.
 
     Raises OSError, which names `path`, where the disk is full, the folder read-only or missing; the file that was
     there before stays as it was.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "numbers.json"
-    >>> write_whole(path, "[1, 2]")
+    >>> with whole_file(path) as draft:
+    ...     written = draft.write_text("[1, 2]")
     >>> path.read_text(), [x.name for x in path.parent.iterdir()]
     ('[1, 2]', ['numbers.json'])
     """
     path = Path(path)
-    draft = path.with_name(f".{path.name}.part")
+    draft = path.with_name(f".{path.name}.part{ending}")
     try:
-        with draft.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
+        yield draft
+        _flush(draft)
         draft.replace(path)
-        _flush_folder(path.parent)
-    except OSError as error:
+        if os.name == "posix":
+            _flush(path.parent)  # makes the rename last
+    except BaseException as error:
         _discard(draft)
-        raise OSError(error.errno, f"cannot be written ({error.strerror})", str(path)) from error
+        if isinstance(error, OSError) and error.filename in (None, str(draft), str(path.parent)):
+            raise OSError(error.errno, f"cannot be written ({error.strerror})", str(path)) from error
+        raise
 
 
-def _flush_folder(folder: Path) -> None:
-    """Make a rename last; some file systems cannot, and need not be asked to."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+def write_whole(path: str | Path, content: str | bytes) -> None:
+    """Write `content` (text in UTF-8) to `path`, whole or not at all; raises what `whole_file` does."""
+    with whole_file(path) as draft:
+        draft.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def _flush(path: Path) -> None:
+    """To the disk, what has been written of a file or a folder."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _discard(draft: Path) -> None:

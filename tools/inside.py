@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from report import Report
+from report import Report, write_mat
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,8 +37,6 @@ class Subject(NamedTuple):
 
 def write_measures(out: Path, statistics: "Statistics", subject: Subject, settings: dict[str, Any]) -> None:
     """measures.json and measures.mat."""
-    from scipy.io import savemat
-
     from kernels.files import write_whole
 
     std = statistics.std
@@ -54,9 +52,7 @@ def write_measures(out: Path, statistics: "Statistics", subject: Subject, settin
     write_whole(out / "measures.json", json.dumps(content, indent=1) + "\n")
     arrays = {f"{name}_mean": mean.cpu().numpy() for name, mean in statistics.mean.items()}
     arrays |= {f"{name}_std": values.cpu().numpy() for name, values in std.items()}
-    savemat(
-        out / "measures.mat", {"pictures": statistics.count, **arrays}, do_compression=True, oned_as="row"
-    )
+    write_mat(out / "measures.mat", {"pictures": statistics.count, **arrays})
 
 
 def log_measures(writer: "SummaryWriter", statistics: "Statistics", subject: Subject) -> None:
@@ -140,7 +136,6 @@ def short(value: float) -> str:
 def show_pictures(report: Report, pictures: "dict[str, dict[str, np.ndarray]]", subject: Subject) -> None:
     """Heat maps and .mat files of the pictures shown."""
     import numpy as np
-    from scipy.io import savemat
 
     from rpcanet.figures import stage_maps
 
@@ -166,4 +161,4 @@ def show_pictures(report: Report, pictures: "dict[str, dict[str, np.ndarray]]", 
             f"{name}: the picture, then background, object and restoration of every {subject.axis}.",
         )
         moved = {key: np.moveaxis(part, 0, -1) for key, part in planes.items() if key != "image"}
-        savemat(folder / f"{name}.mat", {"image": image, **moved}, do_compression=True)
+        write_mat(folder / f"{name}.mat", {"image": image, **moved})

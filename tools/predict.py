@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     Decomposer = Callable[[Tensor], Decomposition]
     Write = Callable[..., None]
+    Append = Callable[[np.ndarray], None]
 
 
 @dataclass
@@ -162,20 +163,20 @@ def decomposer(options: Prediction) -> "Decomposer":
 
 def predict_video(path: Path, decompose: "Decomposer", options: Prediction) -> list[Path]:
     """Background, probability and mask of a video, block by block."""
-    from datasets.video import VideoFile, frame_rate, read_video
+    from datasets.video import frame_rate, read_video, video_file
     from rpcanet.classical import VIDEO_METHODS
 
     together = options.method in VIDEO_METHODS
     written = [result_path(path, f"{kind}.avi", options) for kind in ("background", "probability", "mask")]
     rate = frame_rate(path)
     with ExitStack() as stack, behind() as write:
-        files: list[VideoFile] = []
+        files: list[Append] = []
         for block in ahead(read_video(path, options.block if together else 1), 2 if together else AT_ONCE):
-            files = files or [stack.enter_context(VideoFile(p, rate, block.shape[1:])) for p in written]
+            files = files or [stack.enter_context(video_file(p, rate, block.shape[1:])) for p in written]
             background, probability = split_block(block, options) if together else frame(block, decompose)
             parts = (background, probability, (probability > options.threshold).float())
-            for file, part in zip(files, parts, strict=True):
-                write(file.write, to_levels(part.clamp(0, 1).cpu().numpy()))
+            for append, part in zip(files, parts, strict=True):
+                write(append, to_levels(part.clamp(0, 1).cpu().numpy()))
     return written
 
 

@@ -91,5 +91,15 @@ def fresh_writer(folder: Path) -> "SummaryWriter":
     return SummaryWriter(str(folder))
 
 
+def write_mat(path: Path, variables: Mapping[str, object]) -> None:
+    """A MATLAB file, whole or not at all; vectors become rows."""
+    from scipy.io import savemat
+
+    from kernels.files import whole_file
+
+    with whole_file(path) as draft:
+        savemat(draft, dict(variables), appendmat=False, do_compression=True, oned_as="row")
+
+
 def _row(cell: str, values: Sequence[str]) -> str:
     return "<tr>" + "".join(f"<{cell}>{html.escape(value)}</{cell}>" for value in values) + "</tr>"

@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from report import Report, fresh_writer
+from report import Report, fresh_writer, write_mat
 from simulate import array, numbers
 
 if TYPE_CHECKING:
@@ -187,8 +187,6 @@ def write(out: Path, posed: Posed, estimators: dict[str, Any], settings: dict[st
 
 def write_files(out: Path, traces: "dict[str, Trace]", errors: "dict[str, Tensor]", settings: Any) -> None:
     """trace.json: the curves.  trace.mat: the curves, prior variances and last means, a struct an estimator."""
-    from scipy.io import savemat
-
     from kernels.files import write_whole
 
     curves = {name: curves_of(kept, errors[name]) for name, kept in traces.items()}
@@ -198,7 +196,7 @@ def write_files(out: Path, traces: "dict[str, Trace]", errors: "dict[str, Tensor
     for name, kept in traces.items():
         g = {f"g{i}": path.numpy() for i, path in enumerate(kept.hyperparameters, start=1)}
         structs["e_" + name.replace(".", "_")] = {**curves[name], **g, "mean": kept.mean[-1].numpy()}
-    savemat(out / "trace.mat", structs, do_compression=True, oned_as="row")
+    write_mat(out / "trace.mat", structs)
 
 
 def curves_of(kept: "Trace", nmse: "Tensor") -> dict[str, list[float]]:

@@ -8,7 +8,7 @@ import resource
 
 import pytest
 
-from kernels.files import write_whole
+from kernels.files import whole_file, write_whole
 
 
 @pytest.mark.parametrize("name", ["plain", "with space", "with\nnewline", "größe-数据"])
@@ -60,11 +60,32 @@ def test_a_folder_that_is_none_is_named(tmp_path):
         write_whole(tmp_path / "none" / "weights", b"")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="no folder is read-only to root")
-def test_a_read_only_folder_is_named(tmp_path):
+@pytest.mark.skipif(os.geteuid() == 0, reason="no folder's permissions hold for root")
+def test_a_folder_without_permission_to_write_is_named(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(PermissionError, match="weights"):
         write_whole(tmp_path / "weights", b"")
+
+
+def test_a_block_that_fails_leaves_the_file_as_it_was(tmp_path):
+    path = tmp_path / "weights"
+    write_whole(path, b"before")
+
+    def fail_half_way():
+        with whole_file(path) as draft:
+            draft.write_bytes(b"half")
+            raise KeyError("of the block")
+
+    with pytest.raises(KeyError, match="of the block"):
+        fail_half_way()
+    assert path.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_error_about_another_file_keeps_its_name(tmp_path):
+    with pytest.raises(FileNotFoundError, match="source"), whole_file(tmp_path / "weights"):
+        (tmp_path / "source").read_bytes()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_draft_of_a_killed_process_is_overwritten(tmp_path):

@@ -1,6 +1,7 @@
 """Classical methods, bad data and whole pictures from the command lines."""
 
 import json
+import resource
 import sys
 from importlib import import_module
 
@@ -13,7 +14,7 @@ from predict import Prediction, predict
 
 import rpcanet
 from datasets.synthetic import SyntheticScenes
-from datasets.video import VideoFile, read_video
+from datasets.video import read_video, video_file
 
 
 def command(monkeypatch, tool, *arguments):
@@ -101,8 +102,8 @@ def test_video_splits_into_what_stays_and_what_moves(tmp_path):
     for k in range(30):
         truth[k, 10:18, 2 * k : 2 * k + 4] = True
     frames[truth] = 250
-    with VideoFile(tmp_path / "walk.avi", 10.0, (48, 64)) as file:
-        file.write(frames)
+    with video_file(tmp_path / "walk.avi", 10.0, (48, 64)) as append:
+        append(frames)
     assert (
         len(predict(Prediction([str(tmp_path / "walk.avi")], out=str(tmp_path), method="pcp", block=16))) == 3
     )
@@ -115,11 +116,29 @@ def test_video_splits_into_what_stays_and_what_moves(tmp_path):
     assert (found & truth).sum() > 0.7 * (found | truth).sum()
 
 
+def test_a_video_that_does_not_fit_the_disk_leaves_the_file_as_it_was(tmp_path):
+    """The system's limit on the size of a file stands for the disk's; OpenCV reports no such thing."""
+    path = tmp_path / "walk.avi"
+    path.write_bytes(b"before")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8000, limits[1]))
+    try:
+        with (
+            pytest.raises(OSError, match=r"cannot be written .*frames.*walk.avi"),
+            video_file(path, 10.0, (48, 64)) as append,
+        ):
+            append(np.random.default_rng(0).integers(0, 255, (30, 48, 64), dtype=np.uint8))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_video_is_predicted_frame_by_frame_as_its_pictures_are(tmp_path):
     scenes = SyntheticScenes("test", 3, 48)
     frames = np.stack([scenes[k].image for k in range(3)])
-    with VideoFile(tmp_path / "walk.avi", 10.0, (48, 48)) as file:
-        file.write(frames)
+    with video_file(tmp_path / "walk.avi", 10.0, (48, 48)) as append:
+        append(frames)
     [decoded] = read_video(tmp_path / "walk.avi")
     for k, frame in enumerate(decoded):
         cv2.imwrite(str(tmp_path / f"frame{k}.png"), frame)

@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -43,7 +44,7 @@ SIMULATION += ["--snr", "5,10,15,20", "--trials", "100", "--workers", "1"]
 PRELOADED = (
     "train",
     "simulate",
-    "runs",
+    "training_runs",
     "curves",
     "rpcanet.training",
     "datasets.datamodule",
@@ -212,6 +213,43 @@ def test_a_full_disk_ends_a_run_with_its_last_checkpoint(tmp_path, monkeypatch, 
     Training().check(tmp_path / "full")
     train(configured(), tmp_path / "full", resume=True)
     assert Training().result(tmp_path / "full") == whole
+
+
+READ_ONLY = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
+
+
+def run_where_it_is_read_only(folder, command):
+    """A command for which `folder` lies on a read-only file system, for root too; skips where none can be made."""
+    within = ["unshare", "--map-root-user", "--mount", "sh", "-c", READ_ONLY, str(folder)]
+    if shutil.which("unshare") is None or subprocess.run([*within, "true"], capture_output=True).returncode:
+        pytest.skip("needs the right to mount a folder read-only")
+    return subprocess.run([*within, sys.executable, *command], capture_output=True, text=True, cwd=ROOT)
+
+
+WRITERS = {
+    "train.py": [*TRAINING, "--resume", "--out"],
+    "simulate.py": [*SIMULATION, "--out"],
+    "evaluate.py": ["--method=pssv", "--dataset=synthetic", "--size=32", "--json"],
+    "predict.py": ["--method=pssv", str(ROOT / "tools/results/2026-11-23-demo-panels.jpg"), "--out"],
+}
+
+
+@pytest.mark.parametrize(
+    "tool",
+    [pytest.param(tool, marks=pytest.mark.slow if tool == "predict.py" else ()) for tool in WRITERS],
+)
+def test_a_read_only_folder_is_named_and_left_as_it_was(tmp_path, tool):
+    if tool == "train.py":
+        train(configured(), tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    target = tmp_path / "found.json" if tool == "evaluate.py" else tmp_path
+    done = run_where_it_is_read_only(tmp_path, [str(ROOT / "tools" / tool), *WRITERS[tool], str(target)])
+    assert done.returncode == 2
+    said = done.stderr.splitlines()[-1]
+    assert said.startswith(f"{tool}: error: ")
+    assert "Read-only file system" in said
+    assert str(tmp_path) in said
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 def test_a_checkpoint_holds_all_that_a_run_needs(tmp_path):
