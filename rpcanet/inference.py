@@ -37,11 +37,19 @@ def optimize(net: Unfolding, dtype: torch.dtype = torch.float32, compile: bool =
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be torch.float32 or torch.bfloat16, got {dtype}")
     stages = [_inference_form(deepcopy(stage).eval(), dtype) for stage in net.stages]
-    fast = Unfolding(stages, net.mean, net.std).eval().requires_grad_(False)
+    fast = InferenceForm(stages, net.mean, net.std).eval().requires_grad_(False)
     fast = fast.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's types
     if compile:
         fast.compile_stages()
     return fast
+
+
+class InferenceForm(Unfolding):
+    """What `optimize` makes: its planes are float32, whatever its features are."""
+
+    @property
+    def input_dtype(self) -> torch.dtype:
+        return torch.float32
 
 
 class Cast(nn.Module):

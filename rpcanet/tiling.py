@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rpcanet.unfolding import Decomposition
+from rpcanet.unfolding import Decomposition, require_image
 
 Network = Callable[[Tensor], Decomposition]
 
@@ -14,12 +14,13 @@ Network = Callable[[Tensor], Decomposition]
 def padded(net: Network, image: Tensor, multiple: int = 32) -> Decomposition:
     """The network's answer for `image` zero-padded at the bottom and right to a multiple, cropped back.
 
-    image: (batch, 1, height, width), normalised, so that 0 is the mean grey level.
+    image: (batch, 1, height, width), normalised, so that 0 is the mean grey level; ValueError for another shape.
 
     >>> from rpcanet import RPCANet
     >>> padded(RPCANet(stages=1), torch.rand(1, 1, 30, 41)).object.shape
     torch.Size([1, 1, 30, 41])
     """
+    require_image(image)
     height, width = image.shape[2:]
     answer = net(F.pad(image, (0, -width % multiple, 0, -height % multiple)))
     background, object_, restoration = (part[..., :height, :width] for part in answer[:3])
@@ -33,7 +34,7 @@ def tiled(net: Network, image: Tensor, tile: int = 1024, overlap: int = 64) -> D
     shared by neighbours; there their answers x_t are blended, sum_t w_t x_t / sum_t w_t, with weights that rise
     linearly from a tile's border over the overlap (the picture's own borders aside).
 
-    Raises ValueError where tile does not exceed twice the overlap.
+    Raises ValueError where tile does not exceed twice the overlap, or image has another shape.
 
     >>> from rpcanet import RPCANet
     >>> with torch.no_grad():
@@ -42,6 +43,7 @@ def tiled(net: Network, image: Tensor, tile: int = 1024, overlap: int = 64) -> D
     """
     if not 0 < 2 * overlap < tile:
         raise ValueError(f"tile must exceed twice the overlap, got tile {tile} and overlap {overlap}")
+    require_image(image)
     height, width = image.shape[2:]
     if max(height, width) <= tile:
         return net(image)

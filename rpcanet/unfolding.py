@@ -61,14 +61,12 @@ class Unfolding(nn.Module):
     def forward(self, image: Tensor, return_stages: bool = False) -> Decomposition:
         """Split `image`, (batch, 1, height, width) of any height and width, into a `Decomposition`.
 
-        Raises ValueError where `image` has another shape, is empty or not floating point, RuntimeError
-        (PyTorch's, with both types) where its dtype is not the network's.
+        Raises ValueError where `image` has another shape, is empty or not floating point, and where, outside
+        autocast, its dtype is not `input_dtype`.
         """
-        if image.ndim != 4 or image.shape[1] != 1 or image.numel() == 0 or not image.is_floating_point():
-            raise ValueError(
-                "image must be a floating-point tensor of shape (batch, 1, height, width), not empty, "
-                f"got {image.dtype} of shape {tuple(image.shape)}"
-            )
+        require_image(image)
+        if image.dtype != self.input_dtype and not torch.is_autocast_enabled(image.device.type):
+            raise ValueError(f"image must be {self.input_dtype}, as the network, got {image.dtype}")
         restoration, object_, memory = image, torch.zeros_like(image), None
         outputs = []
         for stage in self.stages:
@@ -77,6 +75,11 @@ class Unfolding(nn.Module):
             if return_stages:
                 outputs.append(output)
         return Decomposition(output.background, output.object, output.restoration, tuple(outputs))
+
+    @property
+    def input_dtype(self) -> torch.dtype:
+        """The dtype of its pictures: that of its weights."""
+        return next(self.parameters()).dtype
 
     def compile_stages(self) -> None:
         """Run every stage through `torch.compile`; stages of equal structure share one compilation."""
@@ -102,6 +105,15 @@ class UnfoldedNetwork(Unfolding, PyTorchModelHubMixin):
     def architecture(self) -> dict[str, int | float]:
         """The arguments that build this network again."""
         return {"stages": len(self.stages), "channels": self.channels, "mean": self.mean, "std": self.std}
+
+
+def require_image(image: Tensor) -> None:
+    """ValueError unless `image` is floating point, (batch, 1, height, width) and not empty."""
+    if image.ndim != 4 or image.shape[1] != 1 or image.numel() == 0 or not image.is_floating_point():
+        raise ValueError(
+            "image must be a floating-point tensor of shape (batch, 1, height, width), not empty, "
+            f"got {image.dtype} of shape {tuple(image.shape)}"
+        )
 
 
 def _first_and_second_run(

@@ -33,18 +33,29 @@ class OracleLS:
         """Estimate x (..., N_1, ..., N_I) from y (..., M); the variance is zero.
 
         Raises:
-            ValueError: an argument has a wrong shape, a NaN, or a negative variance; the message names it.
+            ValueError: an argument or the support has a wrong shape or type, a NaN, or a negative variance;
+                the message names it.
         """
         problem = pose(factors, y, noise_variance)
-        lengths = [kept.shape[-1] for kept in self.support]
+        lengths = [kept.shape[-1] if kept.ndim else 0 for kept in self.support]
         if lengths != list(problem.lengths):
             raise ValueError(
                 f"support has {lengths} entries, the factors have {list(problem.lengths)} columns"
             )
         B = problem.y.shape[0]
-        chosen = [
-            s.expand(*problem.batch, n).reshape(B, n) for s, n in zip(self.support, lengths, strict=True)
-        ]
+        chosen = [_flat(kept, problem.batch) for kept in self.support]
         x = kronecker_least_squares(problem.factors, chosen, problem.y)
         ones = torch.ones(B, dtype=torch.long, device=y.device)
         return point_estimate(problem, x, ones, ones.bool())
+
+
+def _flat(kept: Tensor, batch: torch.Size) -> Tensor:
+    """(B, N_i) booleans."""
+    if kept.dtype != torch.bool:
+        raise ValueError(f"support must hold booleans, got {kept.dtype}")
+    try:
+        return kept.expand(*batch, kept.shape[-1]).reshape(-1, kept.shape[-1])
+    except RuntimeError:
+        raise ValueError(
+            f"support of shape {tuple(kept.shape)} does not broadcast to the batch {tuple(batch)}"
+        ) from None

@@ -36,9 +36,9 @@ def measure(weights: Path, dataset: str, root: str | None, count: int) -> Row:
 
     net = rpcanet.load_weights(weights)
     training = rpcanet.read_training(weights)
-    size, seed = training["data"]["size"], training["recipe"]["seed"]
-    pictures = open_pictures(dataset, "test", root, count=count, size=size, seed=seed)
-    samples = SegmentationDataset(pictures, size, net.mean, net.std, augment=False, seed=seed)
+    size, seed = rpcanet.trained_size(training), training.get("recipe", {}).get("seed", 42)
+    pictures = open_pictures(dataset, "test", root, count=count, size=size or 128, seed=seed)
+    samples = SegmentationDataset(pictures, size or None, net.mean, net.std, augment=False, seed=seed)
     metrics = protocol(protocol_of(dataset))
     ranks, seconds = [], 0.0
     for sample in (samples[i] for i in range(len(samples))):

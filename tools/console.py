@@ -91,6 +91,17 @@ def report_skipped(skipped: Sequence[str]) -> None:
         print("\n".join([f"Left out {len(skipped)} bad pictures:", *(f"  {fault}" for fault in skipped)]))
 
 
+def require_device(device: str) -> None:
+    """ValueError unless tensors can be put there: on cpu, cuda, cuda:1, ..."""
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # the latter of a PyTorch built without CUDA
+        reason = next(iter(str(error).splitlines()), "")
+        raise ValueError(f"--device {device!r} cannot be used here: {reason}") from None
+
+
 def check_packages() -> None:
     """Raises ValueError where another project's package of the same name would be imported."""
     home = Path(__file__).resolve().parents[1]

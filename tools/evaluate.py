@@ -17,7 +17,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from console import DataSetName, MethodName, ProtocolName, described_parser, one_line_errors, report_skipped
+from console import (
+    DataSetName,
+    MethodName,
+    ProtocolName,
+    described_parser,
+    one_line_errors,
+    report_skipped,
+    require_device,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -80,7 +88,7 @@ def settled(options: Evaluation) -> Evaluation:
 
     if (options.weights is None) == (options.method is None):
         raise ValueError("expected one of --weights and --method")
-    training = rpcanet.read_training(options.weights) if options.weights else {}
+    training = {} if options.weights is None else rpcanet.read_training(options.weights)
     seed = training.get("recipe", {}).get("seed", 42)
     return replace(
         options,
@@ -92,8 +100,9 @@ def settled(options: Evaluation) -> Evaluation:
 
 def evaluate(options: Evaluation) -> dict[str, float | None]:
     """The protocol's scalars as fractions; None where one is undefined."""
+    require_device(options.device)
     options = settled(options)
-    values = of_weights(options.weights, options) if options.weights else of_method(options)
+    values = of_method(options) if options.weights is None else of_weights(options.weights, options)
     return {name: defined(value.item()) for name, value in values.items() if value.ndim == 0}
 
 

@@ -317,12 +317,11 @@ def _stored(path: Path) -> Any:
 
 
 def _require_device(device: str, scheduler: str | None) -> None:
-    import torch
+    from console import require_device
 
     if device not in SHARD_TRIALS:
         raise ValueError(f"--device must be cpu or cuda, got {device!r}")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda: PyTorch finds no GPU here")
+    require_device(device)
     if device == "cuda" and scheduler is not None:
         raise ValueError("--device cuda runs on this machine: leave --scheduler out")
 

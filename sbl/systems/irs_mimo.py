@@ -57,9 +57,10 @@ class IRSMIMO:
     dtype: torch.dtype = torch.complex128
 
     def __post_init__(self) -> None:
-        for name in ("grid", "paths", "spread", "pilots", "patterns"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("bs", "ms", "irs", "grid", "paths", "spread", "pilots", "patterns"):
+            value = getattr(self, name)
+            if min(value if isinstance(value, tuple) else (value,)) < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
         if self.spread > self.grid:
             raise ValueError(f"spread {self.spread} exceeds the grid of {self.grid}")
 
