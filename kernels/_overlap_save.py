@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+CACHED = 2**19  # real numbers of a strip's spectra, so that they stay in the cores' caches
+
 
 class Tiling(NamedTuple):
     """rows x columns tiles of size x size samples, their corners `step` (down, across) apart."""
@@ -44,9 +46,9 @@ def tiling(size: int, window: tuple[int, int], height: int, width: int) -> Tilin
 
 
 def strips(grid: Tiling, images: int, channels: int, samples: int) -> Iterator[Strip]:
-    """Cut the work so that the spectra of `channels` planes take a quarter of the memory of `samples`."""
+    """Cut the work so that the spectra of `channels` planes take a quarter of `samples` at most, and CACHED."""
     row = grid.columns * channels * grid.size * (grid.size + 2)
-    rows = max(1, samples // (4 * row))
+    rows = max(1, min(samples // 4, CACHED) // row)
     together = max(1, rows // grid.rows)
     rows = min(rows, grid.rows)
     even = -(-grid.rows // -(-grid.rows // rows))

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 from benchmark_timing import compare, seconds_of, setting
+from console import keep_memory
 from plain_networks import plain
 from rich.console import Console
 from rich.table import Table
@@ -62,6 +63,7 @@ def run(
     """Measure every case in every form, print a table, and write JSON after each; 1 where a form failed."""
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     torch.backends.cudnn.benchmark = True
+    keep_memory()  # as the tools that run networks
     rates = {
         str(dtype).split(".")[1]: product_rate(place, dtype) for dtype in (torch.float32, torch.bfloat16)
     }

@@ -29,6 +29,7 @@ DataSetName = Literal[
 ]
 ProtocolName = Literal["overlap", "centroid", "vessel", "defect"]
 MethodName = Literal["pcp", "pssv", "wnnm", "ipi", "pstnn"]
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 PACKAGES = ("rpcanet", "sbl", "kernels", "datasets")
 
 
@@ -89,6 +90,19 @@ def report_skipped(skipped: Sequence[str]) -> None:
     """Say how many pictures --skip-bad left out, and what was wrong with each."""
     if skipped:
         print("\n".join([f"Left out {len(skipped)} bad pictures:", *(f"  {fault}" for fault in skipped)]))
+
+
+def keep_memory() -> None:
+    """Let glibc keep the memory that tensors give back.
+
+    Else each tensor of more than 32 MiB, such as the features of 512 x 512 pixels, is asked of the system anew,
+    which clears it page by page: that takes longer than many a step on it.
+    """
+    import ctypes
+
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(M_MMAP_THRESHOLD, 2**30)
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def require_device(device: str) -> None:

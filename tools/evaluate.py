@@ -22,6 +22,7 @@ from console import (
     MethodName,
     ProtocolName,
     described_parser,
+    keep_memory,
     one_line_errors,
     report_skipped,
     require_device,
@@ -100,6 +101,7 @@ def settled(options: Evaluation) -> Evaluation:
 
 def evaluate(options: Evaluation) -> dict[str, float | None]:
     """The protocol's scalars as fractions; None where one is undefined."""
+    keep_memory()
     require_device(options.device)
     options = settled(options)
     values = of_method(options) if options.weights is None else of_weights(options.weights, options)

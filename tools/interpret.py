@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from console import MethodName, described_parser, one_line_errors, require_device
+from console import MethodName, described_parser, keep_memory, one_line_errors, require_device
 from inside import Subject, log_measures, show_measures, show_pictures, write_measures
 from report import Report, fresh_writer
 
@@ -67,6 +67,7 @@ def interpret(options: Interpretation) -> Path:
     from rpcanet.interpretation import interior_measures
     from rpcanet.measures import Statistics
 
+    keep_memory()
     require_device(options.device)
     subject = subject_of(options)
     paths = pictures_of(options)

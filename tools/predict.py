@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from console import MethodName, described_parser, one_line_errors, report_skipped, require_device
+from console import MethodName, described_parser, keep_memory, one_line_errors, report_skipped, require_device
 from streaming import AT_ONCE, ahead, behind
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ def predict(options: Prediction) -> list[Path]:
 
     if not 0 <= options.threshold <= 1:
         raise ValueError(f"--threshold must be from 0 to 1, got {options.threshold}")
+    keep_memory()
     require_device(options.device)
     paths = inputs_in(options.inputs)
     decompose = decomposer(options)

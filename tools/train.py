@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from console import DataSetName, ProtocolName, one_line_errors, report_skipped
+from console import DataSetName, ProtocolName, keep_memory, one_line_errors, report_skipped
 from jsonargparse import ArgumentParser, Namespace
 from run_configuration import configured, prepare_folder, run_parser
 
@@ -146,6 +146,7 @@ def train(configuration: Configuration, out: Path, resume: bool = False) -> None
     from rpcanet.training import Progress, SegmentationTask
     from rpcanet.watching import Watch
 
+    keep_memory()
     recipe, machine = configuration.recipe, configuration.machine
     last = out / "checkpoints" / "last.ckpt"
     prepare_folder(configuration, out, last, resume)
