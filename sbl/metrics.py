@@ -77,12 +77,14 @@ def symbol_error_rate(estimate: Tensor, truth: Tensor, snr_db: Tensor | float) -
     Averaged over the K_I patterns.
 
     estimate, truth: (..., K_I, bs, ms), complex. snr_db: dB, broadcasts to (...). Returns (...).
+    Raises ValueError as `nmse` does.
     Source: He and Joseph, IEEE Trans. Signal Processing 2024, section V.
 
     >>> H = torch.ones(1, 4, 2, dtype=torch.complex128)
     >>> symbol_error_rate(H, H, 4.0).round(decimals=4)
     tensor(0.1098, dtype=torch.float64)
     """
+    _axes(estimate, truth, 3)
     _, u, v = leading_singular_triplet(estimate)
     h = (u.conj() * (truth @ v.unsqueeze(-1)).squeeze(-1)).sum(-1)
     snr = 10 ** (torch.as_tensor(snr_db, dtype=h.real.dtype, device=h.device) / 10)

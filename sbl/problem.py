@@ -48,10 +48,10 @@ def pose(factors: Sequence[Tensor], y: Tensor, noise_variance: Tensor | float | 
     torch.Size([20, 6])
     """
     _check_tensors(factors, y)
-    batch = _broadcast("factors and y", *(f.shape[:-2] for f in factors), y.shape[:-1])
+    batch = broadcast_batches("factors and y", *(f.shape[:-2] for f in factors), y.shape[:-1])
     noise = None if noise_variance is None else _noise(noise_variance, y)
     if noise is not None:
-        batch = _broadcast("noise_variance and the others", noise.shape, batch)
+        batch = broadcast_batches("noise_variance and the others", noise.shape, batch)
     size = math.prod(batch)
     flat = tuple(
         f.reshape(1, *f.shape[-2:])
@@ -108,7 +108,8 @@ def _values_hidden() -> bool:
     return torch._C._are_functorch_transforms_active()
 
 
-def _broadcast(names: str, *shapes: Sequence[int]) -> torch.Size:
+def broadcast_batches(names: str, *shapes: Sequence[int]) -> torch.Size:
+    """The shape that batch shapes broadcast to; raises ValueError, which says `names`, where they do not."""
     try:
         return torch.broadcast_shapes(*shapes)
     except RuntimeError:

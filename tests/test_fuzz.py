@@ -20,7 +20,9 @@ import rpcanet
 import sbl
 from rpcanet import classical, metrics
 from rpcanet.measures import stage_measures
-from sbl.metrics import nmse, support_recovery_rate
+from sbl import systems
+from sbl.metrics import channel_nmse, nmse, support_recovery_rate, symbol_error_rate
+from sbl.tracing import trace
 
 FEW, MANY = 4, 100  # cases a function
 DTYPES = [torch.float32, torch.float64, torch.complex128, torch.float16, torch.int64, torch.bool]
@@ -84,6 +86,41 @@ def _problem(seed, rows, columns, bad):
     return factors, y
 
 
+COUNTS = st.integers(-1, 4)
+
+
+def uplink(**sizes):
+    system, random = systems.IRSMIMO(**sizes), torch.Generator().manual_seed(0)
+    training, channel = system.draw_training(random), system.draw_channel(random)
+    y = system.received(channel, training) + system.draw_noise(random)
+    factors = system.factors(training)
+    assert y.shape[-1] == math.prod(A.shape[-2] for A in factors)
+    found = system.channel_of(torch.ones([A.shape[-1] for A in factors], dtype=y.dtype), training)
+    assert found.shape == system.cascade(channel, training).shape
+
+
+def drawn(rows, columns, sparsity):
+    problem = systems.draw_synthetic(torch.Generator().manual_seed(0), rows, columns, sparsity)
+    assert int(problem.x.count_nonzero()) == sparsity ** len(rows)
+
+
+CHANNEL_SIZES = ("bs", "ms", "irs", "grid", "paths", "spread", "pilots", "patterns")
+SYSTEMS = {
+    "IRSMIMO": (uplink, (), tuple((name, COUNTS) for name in CHANNEL_SIZES)),
+    "draw_synthetic": (drawn, (st.lists(COUNTS, max_size=3), st.lists(COUNTS, max_size=3), COUNTS), ()),
+    "observe": (systems.observe, (tensors(), tensors(), NUMBERS), ()),
+    "steering_vectors": (
+        systems.steering_vectors,
+        (tensors(), st.one_of(COUNTS, st.tuples(COUNTS, COUNTS))),
+        (),
+    ),
+    "angular_grid": (systems.angular_grid, (st.one_of(COUNTS, st.tuples(COUNTS, COUNTS)),), ()),
+    "channel_nmse": (channel_nmse, (tensors(), tensors()), ()),
+    "symbol_error_rate": (symbol_error_rate, (tensors(3), tensors(3), NUMBERS), ()),
+    "trace": (lambda problem: trace(sbl.SVDKroSBL(), *problem, 0.1), (FITTING,), ()),
+}
+
+
 PLANES = st.one_of(tensors(4, 4), tensors())
 NETWORKS = {
     "rpcanet": rpcanet.RPCANet(stages=1, channels=4).eval(),
@@ -114,6 +151,14 @@ VISION = {
             rpcanet.Decomposition(image, image, image), image, *rest
         ),
         (PLANES, PLANES, NUMBERS),
+        (),
+    ),
+    "background_foreground": (classical.background_foreground, (tensors(),), ()),
+    "SegmentationDataset": (
+        lambda size, *rest: datasets.SegmentationDataset(datasets.SyntheticScenes("val", 1, 40), size, *rest)[
+            0
+        ],
+        (st.integers(-1, 50), NUMBERS, NUMBERS, st.booleans(), SIZES, st.booleans()),
         (),
     ),
     "stage_measures": (stage_measures, (tensors(), tensors(), tensors()), ()),
@@ -151,10 +196,12 @@ def arguments_of(functions):
     return {name for function in functions for name in inspect.signature(function).parameters}
 
 
+OTHERS = [stage_measures, classical.background_foreground, channel_nmse, symbol_error_rate, trace]
+OTHERS += [getattr(systems, name) for name in systems.__all__]
 PUBLIC = [
     x for package in (kernels, datasets, rpcanet, sbl) for x in map(package.__dict__.get, package.__all__)
 ]
-ARGUMENTS = arguments_of([*filter(callable, PUBLIC), *classical.METHODS.values(), stage_measures])
+ARGUMENTS = arguments_of([*filter(callable, PUBLIC), *classical.METHODS.values(), *OTHERS])
 ARGUMENTS |= {
     "protocol",
     "image",
@@ -227,6 +274,13 @@ def test_least_squares_on_a_support(count):
 def _support(problem, seed):
     random = torch.Generator().manual_seed(seed)
     return [torch.rand(A.shape[-1], generator=random) < 0.5 for A in problem[0]]
+
+
+@sets
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_systems_and_scores(name, count):
+    function, strategies, keywords = SYSTEMS[name]
+    fuzz(count, function=function, strategies=strategies, keywords=keywords)
 
 
 @sets
@@ -355,5 +409,5 @@ def test_any_folder_of_pictures(tmp_path, count):
 
 
 def test_the_slow_set_has_two_thousand_cases():
-    functions = len(KERNELS) + len(ESTIMATORS) + len(VISION) + 6 + 5 + 2
+    functions = len(KERNELS) + len(ESTIMATORS) + len(SYSTEMS) + len(VISION) + 6 + 5 + 2
     assert functions * MANY >= 2000

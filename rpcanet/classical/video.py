@@ -15,6 +15,7 @@ def background_foreground(frames: Tensor, method: Callable[[Tensor], Separation]
     what moves is sparse. method: `pcp`, `pssv` or `wnnm` of this package.
 
     Returns the `Separation` with background and object of the frames' shape.
+    Raises ValueError for frames of another shape.
 
     Source: Candes et al., "Robust principal component analysis?", 2011, section 4.2.
 
@@ -26,6 +27,8 @@ def background_foreground(frames: Tensor, method: Callable[[Tensor], Separation]
     >>> bool((found.object > 0.25).float().mean() == 9 / 400)
     True
     """
+    if frames.ndim != 3:
+        raise ValueError(f"frames must be (frames, height, width), got shape {tuple(frames.shape)}")
     count, height, width = frames.shape
     found = method(frames.flatten(1).mT)
     background, object_ = (part.mT.reshape(count, height, width) for part in (found.background, found.object))

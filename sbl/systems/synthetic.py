@@ -36,7 +36,8 @@ def draw_synthetic(
     Source: He and Joseph, IEEE Trans. Signal Processing 2024, the synthetic experiment.
 
     Raises:
-        ValueError: the factors' sizes and sparsities do not match, or a sparsity exceeds its columns.
+        ValueError: the factors' sizes and sparsities do not match, are less than one or name no factor, or a
+            sparsity exceeds its columns.
 
     >>> problem = draw_synthetic(torch.Generator().manual_seed(0), rows=(4, 5), columns=(6, 6), sparsity=2)
     >>> problem.clean.shape, int(problem.x.count_nonzero())
@@ -47,6 +48,8 @@ def draw_synthetic(
         raise ValueError(
             f"rows, columns and sparsity name {len(rows)}, {len(columns)} and {len(counts)} factors"
         )
+    if min([*rows, *columns, *counts], default=0) < 1:
+        raise ValueError(f"rows {rows}, columns {columns} and sparsity {counts} must be at least 1")
     if any(k > n for k, n in zip(counts, columns, strict=True)):
         raise ValueError(f"sparsity {counts} exceeds the columns {list(columns)}")
 
