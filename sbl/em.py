@@ -12,7 +12,7 @@ from torch import Tensor
 from sbl.algebra import kron_distance, reciprocal, squared_modulus
 from sbl.estimate import Estimate, spread
 from sbl.kronecker_posterior import kronecker_posterior
-from sbl.problem import Problem, pose
+from sbl.problem import Problem, pose, values_hidden
 from sbl.run import History, Run, at_full_length, join
 from sbl.state import State, initial_state, prune, shrink
 
@@ -82,11 +82,12 @@ class ExpectationMaximisation(ABC):
         if y.device.type == "cpu" and self.tolerance is not None:
             size = CACHED_ENTRIES // math.prod(problem.lengths)
         size = max(1, size)
-        runs = [
-            self._run(problem.pick(slice(start, start + size)), ratios, history)
-            for start in range(0, max(1, total), size)
-        ]
-        return self._finish(problem, join(runs), compact)
+        with torch.inference_mode(untracked(problem)):
+            runs = [
+                self._run(problem.pick(slice(start, start + size)), ratios, history)
+                for start in range(0, max(1, total), size)
+            ]
+        return self._finish(problem, join(runs).as_tensors(), compact)
 
     @abstractmethod
     def m_step(self, second_moment: Tensor, state: State) -> tuple[Tensor, ...]:
@@ -184,6 +185,14 @@ class ExpectationMaximisation(ABC):
             else tuple(g_i.reshape(*batch, *g_i.shape[1:]) for g_i in g),
             support=tuple(i.reshape(*batch, *i.shape[1:]) for i in state.positions) if compact else None,
         )
+
+
+def untracked(problem: Problem) -> bool:
+    """Whether no gradient can be asked for, so that the loop may run in inference mode."""
+    if torch.compiler.is_compiling() or values_hidden():
+        return False
+    tensors = (*problem.factors, problem.y, problem.noise_variance)
+    return not (torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors))
 
 
 def suggested_power(problem: Problem) -> Tensor:

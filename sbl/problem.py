@@ -93,17 +93,17 @@ def _check_tensors(factors: Sequence[Tensor], y: Tensor) -> None:
 def _noise(noise_variance: Tensor | float, y: Tensor) -> Tensor:
     noise = torch.as_tensor(noise_variance, dtype=y.real.dtype, device=y.device)
     _check_finite("noise_variance", noise)
-    if not _values_hidden() and bool((noise < 0).any()):
+    if not values_hidden() and bool((noise < 0).any()):
         raise ValueError("noise_variance must not be negative")
     return noise
 
 
 def _check_finite(name: str, x: Tensor) -> None:
-    if not _values_hidden() and not bool(torch.isfinite(x).all()):
+    if not values_hidden() and not bool(torch.isfinite(x).all()):
         raise ValueError(f"{name} has NaN or infinite entries")
 
 
-def _values_hidden() -> bool:
+def values_hidden() -> bool:
     """Whether torch.func traces: its tensors have no value to test."""
     return torch._C._are_functorch_transforms_active()
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from sbl.estimate import spread
 from sbl.state import State
@@ -69,6 +70,10 @@ class Run(NamedTuple):
         return cls(
             members, g, state.noise_variance, count, torch.full_like(members, converged, dtype=torch.bool)
         )
+
+    def as_tensors(self) -> "Run":
+        """The same outside of inference mode, whose tensors no gradient may pass."""
+        return tree_map_only(Tensor, lambda x: x.clone() if x.is_inference() else x, self)
 
     def in_order(self, history: History | None) -> "Run":
         """Members in the order of the batch, with their history."""

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.utils._pytree import tree_leaves
 
 from sbl import KSBL, PCSBL, AMKroSBL, ClassicSBL, PCKroSBL, SVDKroSBL
 
@@ -82,3 +83,14 @@ def test_fixed_iterations_give_the_adaptive_result(method):
 
     adaptive = dataclasses.replace(method, tolerance=0.0)
     torch.testing.assert_close(adaptive([A, B], y, s2).mean, method([A, B], y, s2).mean, rtol=1e-3, atol=1e-4)
+
+
+def test_an_untracked_estimate_can_enter_a_loss(method):
+    """The loop runs in inference mode then; none of its tensors leaves it."""
+    A, B, y, s2 = inputs(torch.float64)
+    estimate = method([A, B], y, s2, history=True)
+    fields = [x for x in tree_leaves(vars(estimate)) if isinstance(x, torch.Tensor)]
+    assert not any(x.is_inference() for x in fields)
+    weight = torch.ones((), dtype=torch.float64, requires_grad=True)
+    (weight * estimate.mean.abs().square().sum() + (weight * estimate.hyperparameters[0]).sum()).backward()
+    assert weight.grad is not None
