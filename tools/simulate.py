@@ -317,11 +317,12 @@ def _stored(path: Path) -> Any:
 
 
 def _require_device(device: str, scheduler: str | None) -> None:
-    from console import require_device
+    import torch
 
     if device not in SHARD_TRIALS:
         raise ValueError(f"--device must be cpu or cuda, got {device!r}")
-    require_device(device)
+    if device == "cuda" and not torch.cuda.is_available():  # asked without starting CUDA in this process
+        raise ValueError("--device cuda: PyTorch finds no GPU here")
     if device == "cuda" and scheduler is not None:
         raise ValueError("--device cuda runs on this machine: leave --scheduler out")
 
