@@ -69,7 +69,8 @@ def decompose(net: Unfolding, levels: Tensor, size: int | None = None, tile: int
     network and its answer back again, bilinearly; None runs the network on the picture as it is.  tile: where
     that is larger than (tile, tile), it is cut into overlapping tiles (`rpcanet.tiling`).
 
-    The parts come as (1, 1, height, width): background and restoration in grey levels, the object as logits.
+    The parts come as (1, 1, height, width) in the network's dtype: background and restoration in grey levels, the
+    object as logits.
 
     Raises ValueError where levels is not two-dimensional, real and there, or size negative.
 
@@ -84,7 +85,7 @@ def decompose(net: Unfolding, levels: Tensor, size: int | None = None, tile: int
     if size is not None and size < 0:
         raise ValueError(f"size must not be negative, got {size}")
     device = next(net.parameters()).device
-    image = ((levels.float() - net.mean) / net.std)[None, None].to(device)
+    image = ((levels.float() - net.mean) / net.std)[None, None].to(device, net.input_dtype)
     background, object_, restoration, _ = tiled(net, _resized(image, (size, size)) if size else image, tile)
     return Decomposition(
         background=_resized(background * net.std + net.mean, levels.shape),

@@ -1,14 +1,20 @@
 """The stage loop that every network of this package shares: a network is its stage."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
+from huggingface_hub.constants import SAFETENSORS_SINGLE_FILE
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+from kernels.files import whole_file, write_whole
 
 
 class StageOutput(NamedTuple):
@@ -61,11 +67,11 @@ class Unfolding(nn.Module):
     def forward(self, image: Tensor, return_stages: bool = False) -> Decomposition:
         """Split `image`, (batch, 1, height, width) of any height and width, into a `Decomposition`.
 
-        Raises ValueError where `image` has another shape, is empty or not floating point, and where, outside
-        autocast, its dtype is not `input_dtype`.
+        Raises ValueError where `image` has another shape, is empty or not floating point, and where its dtype is
+        not `input_dtype` nor, under autocast, float32 or autocast's own.
         """
         require_image(image)
-        if image.dtype != self.input_dtype and not torch.is_autocast_enabled(image.device.type):
+        if image.dtype != self.input_dtype and image.dtype not in _autocast_dtypes(image.device.type):
             raise ValueError(f"image must be {self.input_dtype}, as the network, got {image.dtype}")
         restoration, object_, memory = image, torch.zeros_like(image), None
         outputs = []
@@ -106,6 +112,24 @@ class UnfoldedNetwork(Unfolding, PyTorchModelHubMixin):
         """The arguments that build this network again."""
         return {"stages": len(self.stages), "channels": self.channels, "mean": self.mean, "std": self.std}
 
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
+        """Hugging Face's method; its files take their names when all are written, and a README.md stays as it is.
+
+        Raises OSError where they cannot be written; those that were there before then stay.
+        """
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory() as made, ExitStack() as drafts:
+            answer = super().save_pretrained(made, **{"repo_id": folder.name, **options})
+            for file in sorted(Path(made).iterdir(), reverse=True):  # the weights last
+                if file.name != "README.md" or not (folder / file.name).exists():
+                    drafts.enter_context(whole_file(folder / file.name)).write_bytes(file.read_bytes())
+        return answer
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        tensors = {key: tensor.contiguous() for key, tensor in self.state_dict().items()}
+        write_whole(save_directory / SAFETENSORS_SINGLE_FILE, save(tensors, {"format": "pt"}))
+
 
 def require_image(image: Tensor) -> None:
     """ValueError unless `image` is floating point, (batch, 1, height, width) and not empty."""
@@ -114,6 +138,11 @@ def require_image(image: Tensor) -> None:
             "image must be a floating-point tensor of shape (batch, 1, height, width), not empty, "
             f"got {image.dtype} of shape {tuple(image.shape)}"
         )
+
+
+def _autocast_dtypes(device: str) -> tuple[torch.dtype, ...]:
+    """What autocast brings to one dtype where it is on; it leaves float64 as it is."""
+    return (torch.float32, torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else ()
 
 
 def _first_and_second_run(

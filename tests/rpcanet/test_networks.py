@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rpcanet import RPCANet, RPCANetPlusPlus
+from rpcanet import RPCANet, RPCANetPlusPlus, decompose, optimize
 
 
 def parameters(net):
@@ -94,6 +94,28 @@ def test_gradients_reach_every_parameter():
 def test_another_image_is_refused(image):
     with pytest.raises(ValueError, match=r"image must be a floating-point tensor of shape \(batch, 1"):
         RPCANet(stages=1)(image)
+
+
+@pytest.mark.parametrize("form", [lambda net: net, optimize, lambda net: net.to(torch.bfloat16)])
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_an_image_of_another_dtype_is_named_unless_autocast_converts_it(form, autocast, dtype):
+    net = form(RPCANet(stages=1, channels=4).eval())
+    takes = [torch.float32, torch.bfloat16] if autocast else [net.input_dtype]
+    image = torch.rand(1, 1, 8, 8, dtype=dtype)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        if dtype in takes:
+            assert net(image).object.isfinite().all()
+        else:
+            with pytest.raises(ValueError, match=f"image must be {net.input_dtype}.*got {dtype}"):
+                net(image)
+
+
+def test_grey_levels_are_brought_to_the_dtype_of_the_network():
+    net, levels = RPCANet(stages=2, channels=4).eval(), torch.randint(0, 255, (20, 30))
+    exact, half = decompose(net, levels, 16), decompose(net.to(torch.bfloat16), levels, 16)
+    assert half.background.dtype == torch.bfloat16
+    assert (half.background - exact.background).norm() < 0.02 * exact.background.norm()
 
 
 @pytest.mark.parametrize(
