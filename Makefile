@@ -1,13 +1,14 @@
 # make demo        set up, train a small RPCANet++ on generated scenes, evaluate it, run it on a picture
 # make test        set up, run the test suite (under 10 minutes on two cores)
 # make test-slow   the tests that take minutes
-# make test-lowest the test suite with the oldest packages that pyproject.toml admits (torch alone stays 2.13)
+# make test-lowest the test suite with the oldest packages that pyproject.toml admits; torch too with TORCH=2.11.0
 # make lint        formatting, lint and types
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LOWEST := .venv-lowest
+TORCH := 2.13.0
 READY := $(VENV)/.ready
 PACKAGES := rpcanet sbl kernels datasets
 
@@ -19,7 +20,7 @@ setup: $(READY)
 # and no later package brings in another.
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet torch==2.13.0
+	$(BIN)/python -m pip install --quiet torch==$(TORCH)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
@@ -33,8 +34,8 @@ test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow tests
 
 test-lowest:
-	$(PYTHON) -m venv $(LOWEST)
-	$(LOWEST)/bin/python -m pip install --quiet torch==2.13.0 uv
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet torch==$(TORCH) uv
 	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST) --resolution lowest-direct --editable '.[dev]'
 	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n 2 $(PACKAGES) tests
 

@@ -129,15 +129,16 @@ def outlasts_kills(processes, run, folder, kills):
     duration, moments = time.monotonic() - start, random.Random(0)
     expected, done, runs = run.result(folder / "whole"), 0, 0
     while done < kills:
-        out, runs = folder / f"killed {runs}", runs + 1
+        out, runs, start, before = folder / f"killed {runs}", runs + 1, time.monotonic(), done
         while killed(processes, run, out, moments.uniform(0.05, 0.9) * duration):
             done += 1
             run.check(out)
             if done == kills:
                 assert not killed(processes, run, out, None)
                 break
+        if done == before:  # the first run was slower than this one, which ended before its moment
+            duration = time.monotonic() - start
         assert run.result(out) == expected
-    assert runs <= kills
 
 
 @pytest.mark.parametrize("run", [Training(), Simulation()], ids=["training", "simulation"])
