@@ -34,8 +34,8 @@ class SegmentationDataset(Dataset[Sample]):
     levels from 0 to 255. With `crop` a random (size, size) window is cut out instead of resizing; every other
     window, at random, is centred on an object pixel as nearly as the borders allow.
 
-    Raises ValueError where `size` is less than one or, with `crop`, missing, and where a picture is smaller than
-    its window.
+    Raises ValueError where `size` is less than one or, with `crop`, missing, where `seed` is negative, and where a
+    picture is smaller than its window.
 
     The augmentation of a picture depends on (seed, epoch, index) alone; set `epoch` before each epoch.
     `keep()` decodes every picture once and for all, where memory allows.
@@ -61,6 +61,8 @@ class SegmentationDataset(Dataset[Sample]):
             raise ValueError("size is missing: crop needs the size of the windows")
         if size is not None and size < 1:
             raise ValueError(f"size must be at least 1, got {size}")
+        if seed < 0:
+            raise ValueError(f"seed must be at least 0, got {seed}")
         self.pictures, self.size, self.mean, self.std, self.seed = pictures, size, mean, std, seed
         self.epoch, self.crop = 0, crop
         self.kept: list[Picture] = []

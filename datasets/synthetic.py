@@ -24,7 +24,7 @@ class SyntheticScenes:
 
     count: number of scenes.  size: height and width in pixels, at least 32.  seed: any non-negative integer.
 
-    Raises ValueError for another split than train, val, test, or for a count or size out of range.
+    Raises ValueError for another split than train, val, test, or for a count, size or seed out of range.
 
     >>> scenes = SyntheticScenes("train", count=3, size=64, seed=1)
     >>> image, mask, name = scenes[0]
@@ -37,6 +37,8 @@ class SyntheticScenes:
             raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
         if count < 1 or size < 32:
             raise ValueError(f"count must be at least 1 and size at least 32, got {count} and {size}")
+        if seed < 0:
+            raise ValueError(f"seed must be at least 0, got {seed}")
         self.split, self.count, self.size, self.seed = split, count, size, seed
 
     def __len__(self) -> int:

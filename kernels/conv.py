@@ -136,8 +136,9 @@ def _margins(
     if spectrum is not None and spectrum.shape[2:] != (weight.shape[1], weight.shape[0]):
         raise ValueError(f"spectrum {tuple(spectrum.shape)} is not one of weight {tuple(weight.shape)}")
     require_one_device(input=input, weight=weight, bias=bias, spectrum=spectrum)
-    if input.dtype != weight.dtype and not torch.is_autocast_enabled(input.device.type):
-        raise ValueError(f"{shapes} must be of one dtype, got {input.dtype} and {weight.dtype}")
+    dtypes = [x.dtype for x in (input, weight, bias) if x is not None]
+    if any(dtype != input.dtype for dtype in dtypes) and not torch.is_autocast_enabled(input.device.type):
+        raise ValueError(f"{shapes}, and bias, must be of one dtype, got {', '.join(map(str, dtypes))}")
     height, width = weight.shape[-2:]
     named = {"same": (height // 2, width // 2), "valid": (0, 0)}
     if isinstance(padding, str) and padding not in named:

@@ -23,6 +23,7 @@ def conv2d_relu(input: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         (N, O, H, W), channels-last where input or weight is.
 
     Raises:
+        ValueError: a window without a middle.
         RuntimeError: shapes, dtypes or devices that `F.conv2d` refuses.
 
     Example:
@@ -30,6 +31,8 @@ def conv2d_relu(input: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         >>> conv2d_relu(image, weight, torch.tensor([0.0, 10.0]))[0, :, 1, 1]
         tensor([0., 1.])
     """
+    if any(size % 2 == 0 for size in weight.shape[2:]):
+        raise ValueError(f"weight {tuple(weight.shape)} must have a window of odd sides")
     pads = [size // 2 for size in weight.shape[2:]]
     tracked = torch.is_grad_enabled() and any(x.requires_grad for x in (input, weight, bias))
     single = input.dtype in (torch.float32, torch.bfloat16) and input.dtype == weight.dtype == bias.dtype

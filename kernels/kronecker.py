@@ -42,6 +42,8 @@ def mode_product(tensor: Tensor, matrix: Tensor, mode: int) -> Tensor:
         raise ValueError(
             f"{shapes} do not fit along axis {mode}: matrix must be (..., M, N), axis {mode} no batch axis"
         )
+    if tensor.dtype == matrix.dtype == torch.bool:
+        raise ValueError("tensor and matrix are both boolean; expected numbers")
     mode = mode % tensor.ndim
     leading = _broadcast(shapes, matrix.shape[:-2], tensor.shape[:batch])
     if tensor.shape[mode] != matrix.shape[-1]:
@@ -117,6 +119,8 @@ def _require_fit(factors: Sequence[Tensor], x: Tensor) -> None:
     size = math.prod([factor.shape[-1] for factor in factors])
     if x.shape[-1] != size:
         raise ValueError(f"{_shapes(factors, x)} do not fit: x must have {size} entries in its last axis")
+    if x.dtype == torch.bool and all(factor.dtype == torch.bool for factor in factors):
+        raise ValueError("factors and x are all boolean; expected numbers")
     if any(factor.device != x.device for factor in factors):
         require_one_device(x=x, **{f"factors[{i}]": factor for i, factor in enumerate(factors)})
     if any(factor.shape[:-2] != x.shape[:-1] for factor in factors):

@@ -36,6 +36,9 @@ def nonnegative_least_squares(C: Tensor, b: Tensor, guess: Tensor | None = None)
     H = exact.mT @ exact
     q = (exact.mT @ b.double().unsqueeze(-1)).squeeze(-1)
     guess = torch.ones_like(q, dtype=torch.bool) if guess is None else guess
+    fits = guess.shape[-1:] == q.shape[-1:] and _broadcast(guess.shape[:-1], q.shape[:-1])
+    if not fits or guess.dtype != torch.bool:
+        raise ValueError(f"guess must be {tuple(q.shape)} booleans, got {guess.dtype} {tuple(guess.shape)}")
     positive, solution = _Solution.apply(H.detach(), q.detach(), guess)
     if H.requires_grad or q.requires_grad or torch._C._are_functorch_transforms_active():
         solution = _restricted_solve(H, q, positive)

@@ -15,7 +15,15 @@ from rpcanet.low_rank_rpcanet import LowRankRPCANet
 from rpcanet.rpcanet import RPCANet
 from rpcanet.rpcanet_plus_plus import RPCANetPlusPlus
 from rpcanet.unfolding import Decomposition, StageOutput, Unfolding
-from rpcanet.weights import build, from_published, load_weights, read_training, save_weights, trained_size
+from rpcanet.weights import (
+    build,
+    from_published,
+    load_weights,
+    read_training,
+    save_weights,
+    trained_seed,
+    trained_size,
+)
 
 __all__ = [
     "Decomposition",
@@ -36,5 +44,6 @@ __all__ = [
     "save_weights",
     "score",
     "soft_iou_loss",
+    "trained_seed",
     "trained_size",
 ]

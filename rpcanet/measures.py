@@ -22,6 +22,7 @@ def spectrum(plane: Tensor) -> Tensor:
     >>> spectrum(torch.tensor([[3.0, -1.0], [0.0, 4.0]]))
     tensor([4., 3.])
     """
+    _require_real("plane", plane, 2)
     return svdvals(plane.clamp_min(0))
 
 
@@ -33,6 +34,7 @@ def effective_rank(singular_values: Tensor) -> Tensor:
     >>> effective_rank(torch.tensor([[2.0, 2.0, 0.0], [5.0, 0.0, 0.0], [0.0, 0.0, 0.0]]))
     tensor([2., 1., 0.])
     """
+    _require_real("singular_values", singular_values, 1)
     total = singular_values.sum(-1, keepdim=True)
     p = singular_values / torch.where(total > 0, total, 1)
     return torch.special.entr(p).sum(-1).exp() * (total[..., 0] > 0)
@@ -44,6 +46,7 @@ def leading_energy(singular_values: Tensor, leading: tuple[int, ...] = LEADING) 
     >>> leading_energy(torch.tensor([3.0, 2.0, 1.0]), (1, 2, 5))
     tensor([0.6429, 0.9286, 1.0000])
     """
+    _require_real("singular_values", singular_values, 1)
     energy = singular_values.square()
     shares = [energy[..., :r].sum(-1) for r in leading]
     return torch.stack(shares, -1) / energy.sum(-1, keepdim=True)
@@ -57,6 +60,7 @@ def sparsity(object_: Tensor) -> Tensor:
     >>> sparsity(torch.tensor([[-1.0, 0.0], [0.5, -2.0]]))
     tensor(0.2500)
     """
+    _require_real("object_", object_, 2)
     return (object_ > 0).to(object_.dtype).mean((-2, -1))
 
 
@@ -66,6 +70,13 @@ def fidelity(image: Tensor, background: Tensor, object_: Tensor) -> Tensor:
     >>> fidelity(torch.full((2, 2), 3.0), torch.ones(2, 2), torch.ones(2, 2))
     tensor(2.)
     """
+    for name, plane in (("image", image), ("background", background), ("object_", object_)):
+        _require_real(name, plane, 2)
+    shapes = [tuple(x.shape) for x in (image, background, object_)]
+    try:
+        torch.broadcast_shapes(*shapes)
+    except RuntimeError:
+        raise ValueError(f"image, background and object_ do not fit each other: {shapes}") from None
     return torch.linalg.matrix_norm(image - background - object_)
 
 
@@ -157,3 +168,11 @@ class Statistics:
 
 def _shown(shapes: Mapping[str, torch.Size]) -> str:
     return ", ".join(f"{name} {tuple(shape)}" for name, shape in shapes.items())
+
+
+def _require_real(name: str, x: Tensor, dimensions: int) -> None:
+    if not x.is_floating_point() or x.ndim < dimensions:
+        raise ValueError(
+            f"{name} must be floating point of at least {dimensions} dimensions, "
+            f"got {x.dtype} of shape {tuple(x.shape)}"
+        )

@@ -14,13 +14,16 @@ Network = Callable[[Tensor], Decomposition]
 def padded(net: Network, image: Tensor, multiple: int = 32) -> Decomposition:
     """The network's answer for `image` zero-padded at the bottom and right to a multiple, cropped back.
 
-    image: (batch, 1, height, width), normalised, so that 0 is the mean grey level; ValueError for another shape.
+    image: (batch, 1, height, width), normalised, so that 0 is the mean grey level; ValueError for another shape,
+    and for a multiple below 1.
 
     >>> from rpcanet import RPCANet
     >>> padded(RPCANet(stages=1), torch.rand(1, 1, 30, 41)).object.shape
     torch.Size([1, 1, 30, 41])
     """
     require_image(image)
+    if multiple < 1:
+        raise ValueError(f"multiple must be at least 1, got {multiple}")
     height, width = image.shape[2:]
     answer = net(F.pad(image, (0, -width % multiple, 0, -height % multiple)))
     background, object_, restoration = (part[..., :height, :width] for part in answer[:3])

@@ -120,17 +120,41 @@ def read_training(path: str | Path) -> dict[str, Any]:
     Raises ValueError where the file cannot be read.
     """
     path = Path(path)
-    return _json(_metadata(path), "training", path) if _is_safetensors(path) else {}
+    training = _json(_metadata(path), "training", path) if _is_safetensors(path) else {}
+    try:
+        trained_size(training), trained_seed(training)
+    except ValueError as error:
+        raise ValueError(f"{path}: its {error}") from None
+    return training
 
 
 def trained_size(training: Mapping[str, Any]) -> int:
     """Height and width of pictures in a training configuration; 0, their own, where it cut crops out of them.
 
+    Raises ValueError where it states them as anything but a number.
+
     >>> trained_size({"data": {"size": 128}}), trained_size({"data": {"size": 128, "crop": True}})
     (128, 0)
     """
-    data = training.get("data", {})
-    return 0 if data.get("crop") else int(data.get("size", 256))
+    size = _count(training, "data", "size", 256)
+    return 0 if training.get("data", {}).get("crop") else size
+
+
+def trained_seed(training: Mapping[str, Any]) -> int:
+    """The seed in a training configuration; raises ValueError where it is no number.
+
+    >>> trained_seed({"recipe": {"seed": 7}}), trained_seed({})
+    (7, 42)
+    """
+    return _count(training, "recipe", "seed", 42)
+
+
+def _count(training: Mapping[str, Any], section: str, name: str, default: int) -> int:
+    settings = training.get(section, {})
+    value = settings.get(name, default) if isinstance(settings, Mapping) else None
+    if not isinstance(value, int) or value < 0:
+        raise ValueError(f"training must state {section}.{name} as a number of at least 0, got {settings!r}")
+    return value
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -206,9 +230,15 @@ def from_published(published: dict[str, Tensor], source: str | Path = "state dic
             f"{source}: expected keys 'decos.0.lowrank...' of RPCANet or RPCANet++, "
             f"found {_described(published)}"
         )
-    channels = len(published[f"decos.0.{embeddings[names[0]]}"])
-    architecture = {"stages": len(stages), "channels": channels}
-    return _filled(names[0], architecture, _merge_gates(_renamed(published)), source).eval()
+    embedding = published[f"decos.0.{embeddings[names[0]]}"]
+    architecture = {"stages": len(stages), "channels": embedding.shape[0] if embedding.ndim else 0}
+    try:
+        state = _merge_gates(_renamed(published))
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"{source}: gates of an LSTM are missing or do not fit each other ({error})"
+        ) from error
+    return _filled(names[0], architecture, state, source).eval()
 
 
 def _renamed(published: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -85,6 +85,8 @@ def symbol_error_rate(estimate: Tensor, truth: Tensor, snr_db: Tensor | float) -
     tensor(0.1098, dtype=torch.float64)
     """
     _axes(estimate, truth, 3)
+    dtype = torch.promote_types(estimate.dtype, truth.dtype)
+    estimate, truth = estimate.to(dtype), truth.to(dtype)
     _, u, v = leading_singular_triplet(estimate)
     h = (u.conj() * (truth @ v.unsqueeze(-1)).squeeze(-1)).sum(-1)
     snr = 10 ** (torch.as_tensor(snr_db, dtype=h.real.dtype, device=h.device) / 10)

@@ -5,6 +5,7 @@
 import inspect
 import math
 import re
+from functools import partial
 from types import SimpleNamespace
 
 import cv2
@@ -18,13 +19,14 @@ import datasets
 import kernels
 import rpcanet
 import sbl
-from rpcanet import classical, metrics
+from rpcanet import classical, interpretation, measures, metrics
 from rpcanet.measures import stage_measures
+from rpcanet.tiling import padded, tiled
 from sbl import systems
 from sbl.metrics import channel_nmse, nmse, support_recovery_rate, symbol_error_rate
 from sbl.tracing import trace
 
-FEW, MANY = 4, 100  # cases a function
+FEW, MANY = 4, 400  # cases a function
 DTYPES = [torch.float32, torch.float64, torch.complex128, torch.float16, torch.int64, torch.bool]
 SIZES = st.integers(0, 5)
 NUMBERS = st.one_of(st.floats(-3, 3), st.sampled_from([0.0, -1.0, math.nan, math.inf, 1e30]))
@@ -121,7 +123,12 @@ SYSTEMS = {
 }
 
 
-PLANES = st.one_of(tensors(4, 4), tensors())
+IMAGES = st.builds(
+    lambda seed, *shape: torch.rand(shape, generator=torch.Generator().manual_seed(seed)),
+    st.integers(0, 99),
+    *(st.integers(1, 2), st.just(1), st.integers(1, 12), st.integers(1, 12)),
+)
+PLANES = st.one_of(IMAGES, tensors(4, 4), tensors())
 NETWORKS = {
     "rpcanet": rpcanet.RPCANet(stages=1, channels=4).eval(),
     "rpcanet++": rpcanet.RPCANetPlusPlus(stages=2, channels=4).eval(),
@@ -158,7 +165,7 @@ VISION = {
         lambda size, *rest: datasets.SegmentationDataset(datasets.SyntheticScenes("val", 1, 40), size, *rest)[
             0
         ],
-        (st.integers(-1, 50), NUMBERS, NUMBERS, st.booleans(), SIZES, st.booleans()),
+        (st.integers(-1, 50), NUMBERS, NUMBERS, st.booleans(), COUNTS, st.booleans()),
         (),
     ),
     "stage_measures": (stage_measures, (tensors(), tensors(), tensors()), ()),
@@ -192,11 +199,185 @@ VISION = {
 }
 
 
+def maybe(strategy):
+    return st.one_of(st.none(), strategy)
+
+
+def solving(estimator, **options):
+    """An estimator of any options on a problem that fits."""
+    return (
+        lambda problem, noise, **chosen: estimator(**chosen)(*problem, noise),
+        (FITTING, maybe(NUMBERS)),
+        options.items(),
+    )
+
+
+def separating(name, **options):
+    return classical.METHODS[name], (st.one_of(IMAGES, tensors(2, 3), tensors()),), options.items()
+
+
+def counted(metric, probability, mask):
+    metric.update(probability, mask)
+    metric.compute()
+
+
+def inside(name, image):
+    if name in NETWORKS:
+        return interpretation.interior_measures(image, interpretation.look_inside(NETWORKS[name], image))
+    found = interpretation.look_at_solver(classical.METHODS[name], image)
+    return interpretation.interior_measures(image, found)
+
+
+STEPS = st.integers(-1, 5)
+EM = {
+    "pruning": st.one_of(NUMBERS, st.tuples(NUMBERS), st.tuples(NUMBERS, NUMBERS, NUMBERS)),
+    "floor": NUMBERS,
+    "max_iterations": STEPS,
+    "tolerance": maybe(NUMBERS),
+    "scaled_start": st.booleans(),
+}
+DESCENT = {"lambda_": maybe(NUMBERS), "tolerance": maybe(NUMBERS), "max_iterations": STEPS}
+PATCHES = {"patch": STEPS, "step": STEPS, "lambda_": NUMBERS, "tolerance": NUMBERS, "max_iterations": STEPS}
+ARRAY = st.one_of(COUNTS, st.tuples(COUNTS, COUNTS))
+ANY_DTYPE = st.sampled_from(DTYPES)
+PUBLISHED_KEYS = [
+    "lowrank.convs.0.weight",
+    "lowrank.conv1_C.0.weight",
+    "lowrank.ConvLSTM.conv_xf.weight",
+    "x",
+]
+PUBLISHED_KEYS = [f"decos.{stage}.{key}" for stage in (0, 1) for key in PUBLISHED_KEYS] + ["x", ""]
+SETTINGS = st.dictionaries(st.sampled_from(["size", "crop", "seed"]), maybe(st.one_of(COUNTS, st.text())))
+TRAININGS = st.dictionaries(st.sampled_from(["data", "recipe"]), maybe(SETTINGS))
+OPTIONS = {
+    "group_soft_threshold": (
+        kernels.group_soft_threshold,
+        (tensors(), NUMBERS, st.lists(st.integers(-4, 4), max_size=3).map(tuple)),
+        (),
+    ),
+    "large_kernel_conv2d": (
+        kernels.large_kernel_conv2d,
+        (IMAGES, IMAGES),
+        (
+            ("bias", maybe(tensors(0, 1))),
+            ("padding", st.one_of(STEPS, st.tuples(STEPS, STEPS), st.sampled_from(["same", "valid", "x"]))),
+            ("spectrum", maybe(tensors())),
+        ),
+    ),
+    "conv_spectrum": (kernels.conv_spectrum, (IMAGES, st.tuples(STEPS, STEPS)), ()),
+    "nonnegative_least_squares": (
+        kernels.nonnegative_least_squares,
+        (MATRICES, tensors(), maybe(tensors())),
+        (),
+    ),
+    "singular_value_threshold": (
+        kernels.singular_value_threshold,
+        (MATRICES, NUMBERS),
+        (("weights", maybe(tensors())), ("partial", STEPS), ("rank", maybe(STEPS))),
+    ),
+    "KSBL": solving(sbl.KSBL, **EM),
+    "ClassicSBL": solving(sbl.ClassicSBL, **EM),
+    "SVDKroSBL": solving(sbl.SVDKroSBL, **EM),
+    "PCSBL": solving(sbl.PCSBL, shape=NUMBERS, rate=NUMBERS, coupling=NUMBERS, **EM),
+    "AMKroSBL": solving(
+        sbl.AMKroSBL, inner_tolerance=NUMBERS, inner_relative=st.booleans(), sweeps=STEPS, **EM
+    ),
+    "PCKroSBL": solving(
+        sbl.PCKroSBL,
+        beta=NUMBERS,
+        coupled=maybe(st.lists(st.integers(-1, 3), max_size=3).map(tuple)),
+        inner_tolerance=NUMBERS,
+        sweeps=STEPS,
+        **EM,
+    ),
+    "DecomposedSBL": solving(sbl.DecomposedSBL, refinement=STEPS, iterations=STEPS, sweeps=STEPS),
+    "OMP": solving(sbl.OMP, sparsity=maybe(STEPS)),
+    "KroneckerOMP": solving(
+        sbl.KroneckerOMP, sparsity=maybe(st.one_of(STEPS, st.lists(STEPS, max_size=3).map(tuple)))
+    ),
+    "UnfoldedKroSBL": solving(
+        sbl.UnfoldedKroSBL,
+        iterations=STEPS,
+        factors=STEPS,
+        m_step=st.sampled_from(["svd", "am", "x"]),
+        sweeps=STEPS,
+        neighbours=STEPS,
+    ),
+    "pcp": separating("pcp", **DESCENT),
+    "pssv": separating("pssv", rank=STEPS, **DESCENT),
+    "wnnm": separating("wnnm", strength=maybe(NUMBERS), tolerance=maybe(NUMBERS), max_iterations=STEPS),
+    "ipi": separating("ipi", **PATCHES),
+    "pstnn": separating("pstnn", **PATCHES),
+    "background_foreground": (
+        lambda frames, name: classical.background_foreground(frames, classical.METHODS[name]),
+        (tensors(3, 3), st.sampled_from(list(classical.METHODS))),
+        (),
+    ),
+    "tiled": (partial(tiled, NETWORKS["rpcanet"]), (PLANES, st.integers(-1, 9), STEPS), ()),
+    "padded": (partial(padded, NETWORKS["rpcanet"]), (PLANES, STEPS), ()),
+    "decompose": (
+        partial(rpcanet.decompose, NETWORKS["rpcanet"]),
+        (tensors(2, 2), maybe(STEPS), st.integers(-1, 200)),
+        (),
+    ),
+    "autocast": (
+        lambda name, image: torch.autocast("cpu", torch.bfloat16)(NETWORKS[name])(image),
+        (st.sampled_from(["rpcanet", "rpcanet++"]), PLANES),
+        (),
+    ),
+    "PixelCurves": (
+        lambda bins, *maps: counted(metrics.PixelCurves(bins), *maps),
+        (STEPS, PLANES, PLANES),
+        (),
+    ),
+    "TargetROC": (lambda bins, *maps: counted(metrics.TargetROC(bins), *maps), (STEPS, PLANES, PLANES), ()),
+    "score": (
+        lambda image, name: rpcanet.score(
+            torch.sigmoid, [SimpleNamespace(image=image, mask=(image > 0.8).float())], name
+        ),
+        (IMAGES, st.sampled_from(list(metrics.PROTOCOLS))),
+        (),
+    ),
+    "from_published": (
+        partial(rpcanet.from_published, source="published"),
+        (st.dictionaries(st.sampled_from(PUBLISHED_KEYS), tensors()),),
+        (),
+    ),
+    "trained_size": (rpcanet.trained_size, (TRAININGS,), ()),
+    "trained_seed": (rpcanet.trained_seed, (TRAININGS,), ()),
+    "protocol_of": (datasets.protocol_of, (st.one_of(st.sampled_from(datasets.NAMES), st.text()),), ()),
+    "protocol": (metrics.protocol, (st.text(max_size=4),), ()),
+    "spectrum": (measures.spectrum, (tensors(),), ()),
+    "effective_rank": (measures.effective_rank, (tensors(),), ()),
+    "leading_energy": (measures.leading_energy, (tensors(),), ()),
+    "sparsity": (measures.sparsity, (tensors(),), ()),
+    "fidelity": (measures.fidelity, (tensors(), tensors(), tensors()), ()),
+    "look_inside": (inside, (st.sampled_from([*NETWORKS, *classical.METHODS]), PLANES), ()),
+    "open_pictures": (
+        lambda split, **chosen: datasets.open_pictures("synthetic", split, **chosen)[0],
+        (st.sampled_from(["train", "test", "val", "x"]),),
+        (("count", maybe(COUNTS)), ("size", st.integers(-1, 60)), ("seed", st.integers(-2, 2**33))),
+    ),
+    "draw_synthetic": (
+        lambda sizes, dtype: systems.draw_synthetic(torch.Generator(), *zip(*sizes, strict=True), dtype),
+        (st.lists(st.tuples(COUNTS, COUNTS, COUNTS), min_size=1, max_size=3), ANY_DTYPE),
+        (),
+    ),
+    "IRSMIMO": (
+        uplink,
+        (),
+        (("bs", ARRAY), ("ms", ARRAY), ("irs", ARRAY), ("on_grid", st.booleans()), ("dtype", ANY_DTYPE)),
+    ),
+    "angular_grid": (systems.angular_grid, (ARRAY, ANY_DTYPE), ()),
+}
+
+
 def arguments_of(functions):
     return {name for function in functions for name in inspect.signature(function).parameters}
 
 
-OTHERS = [stage_measures, classical.background_foreground, channel_nmse, symbol_error_rate, trace]
+OTHERS = [tiled, padded, measures.spectrum, measures.effective_rank, measures.fidelity, metrics.PixelCurves]
+OTHERS += [stage_measures, classical.background_foreground, channel_nmse, symbol_error_rate, trace]
 OTHERS += [getattr(systems, name) for name in systems.__all__]
 PUBLIC = [
     x for package in (kernels, datasets, rpcanet, sbl) for x in map(package.__dict__.get, package.__all__)
@@ -233,7 +414,7 @@ def fuzz(count, *, function, strategies, keywords=(), errors=SHAPE_ERRORS):
     @given(st.data())
     def run(data):
         arguments = [data.draw(strategy) for strategy in strategies]
-        named = {name: data.draw(strategy) for name, strategy in keywords}
+        named = data.draw(st.fixed_dictionaries({}, optional=dict(keywords)))
         result_or_documented_error(function, arguments, named, errors)
 
     run()
@@ -288,6 +469,25 @@ def test_systems_and_scores(name, count):
 def test_vision_and_data(name, count):
     function, strategies, keywords = VISION[name]
     fuzz(count, function=function, strategies=strategies, keywords=keywords)
+
+
+@sets
+@pytest.mark.parametrize("name", OPTIONS)
+def test_options(name, count):
+    function, strategies, keywords = OPTIONS[name]
+    fuzz(count, function=function, strategies=strategies, keywords=keywords)
+
+
+def test_no_public_function_is_left_out():
+    fuzzed = {*KERNELS, *ESTIMATORS, *SYSTEMS, *OPTIONS, *(word for name in VISION for word in name.split())}
+    fuzzed |= {"OracleLS", "read_image", "read_mask", "read_training", "load_weights", "load_estimator"}
+    fuzzed |= {type(made).__name__ for made in NETWORKS.values()}
+    fuzzed |= {"PictureFiles", "save_weights", "save_estimator"}  # through open_pictures, and the loaders
+    packages = (kernels, datasets, rpcanet, sbl, classical, metrics, systems)
+    public = {name: getattr(package, name) for package in packages for name in package.__all__}
+    functions = {name for name, x in public.items() if inspect.isfunction(x)}
+    made = {name for name, x in public.items() if inspect.isclass(x) and "__call__" in vars(x)}
+    assert functions | made <= fuzzed
 
 
 def damaged(content, position, length, value, cut):
@@ -409,5 +609,5 @@ def test_any_folder_of_pictures(tmp_path, count):
 
 
 def test_the_slow_set_has_two_thousand_cases():
-    functions = len(KERNELS) + len(ESTIMATORS) + len(SYSTEMS) + len(VISION) + 6 + 5 + 2
+    functions = len(KERNELS) + len(ESTIMATORS) + len(SYSTEMS) + len(VISION) + len(OPTIONS) + 6 + 5 + 2
     assert functions * MANY >= 2000

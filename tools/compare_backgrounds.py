@@ -36,7 +36,7 @@ def measure(weights: Path, dataset: str, root: str | None, count: int) -> Row:
 
     net = rpcanet.load_weights(weights)
     training = rpcanet.read_training(weights)
-    size, seed = rpcanet.trained_size(training), training.get("recipe", {}).get("seed", 42)
+    size, seed = rpcanet.trained_size(training), rpcanet.trained_seed(training)
     pictures = open_pictures(dataset, "test", root, count=count, size=size or 128, seed=seed)
     samples = SegmentationDataset(pictures, size or None, net.mean, net.std, augment=False, seed=seed)
     metrics = protocol(protocol_of(dataset))

@@ -90,11 +90,10 @@ def settled(options: Evaluation) -> Evaluation:
     if (options.weights is None) == (options.method is None):
         raise ValueError("expected one of --weights and --method")
     training = {} if options.weights is None else rpcanet.read_training(options.weights)
-    seed = training.get("recipe", {}).get("seed", 42)
     return replace(
         options,
         size=rpcanet.trained_size(training) if options.size is None else options.size,
-        seed=seed if options.seed is None else options.seed,
+        seed=rpcanet.trained_seed(training) if options.seed is None else options.seed,
         protocol=options.protocol or protocol_of(options.dataset),
     )
 

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from rpcanet.metrics.protocol import require_bins, require_pictures
+
 
 class PixelCurves(Metric):
     """Counts of pixels predicted at each threshold t = 0, 1/bins, ..., 1 - 1/bins, over a whole data set.
@@ -30,10 +32,12 @@ class PixelCurves(Metric):
 
     def __init__(self, bins: int = 200) -> None:
         super().__init__()
+        require_bins(bins)
         self.bins = bins
         self.add_state("histogram", torch.zeros(2 * bins, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, probability: Tensor, mask: Tensor) -> None:
+        require_pictures(probability, mask)
         level = (probability.float() * self.bins).long().clamp(0, self.bins - 1)
         self.histogram += torch.bincount((level + self.bins * (mask > 0)).flatten(), minlength=2 * self.bins)
 

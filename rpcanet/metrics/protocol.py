@@ -99,8 +99,16 @@ class TargetProtocol(PixelProtocol):
 def pictures(probability: Tensor, mask: Tensor) -> list[tuple[np.ndarray, np.ndarray]]:
     """The pictures of a batch as (height, width) arrays: probability, and mask as booleans.
 
-    Raises ValueError where the shapes differ or are not (batch, 1, height, width), where these are empty or not
-    real, or where a probability is NaN.
+    Raises what `require_pictures` raises.
+    """
+    require_pictures(probability, mask)
+    p, m = probability.detach().float().cpu().numpy(), (mask.detach() > 0).cpu().numpy()
+    return list(zip(p[:, 0], m[:, 0], strict=True))
+
+
+def require_pictures(probability: Tensor, mask: Tensor) -> None:
+    """ValueError where the shapes differ or are not (batch, 1, height, width), where these are empty or not real,
+    or where a probability is NaN.
     """
     if probability.shape != mask.shape or probability.ndim != 4 or probability.shape[1] != 1:
         raise ValueError(
@@ -114,8 +122,12 @@ def pictures(probability: Tensor, mask: Tensor) -> list[tuple[np.ndarray, np.nda
         )
     if probability.isnan().any():
         raise ValueError("probability holds NaN")
-    p, m = probability.detach().float().cpu().numpy(), (mask.detach() > 0).cpu().numpy()
-    return list(zip(p[:, 0], m[:, 0], strict=True))
+
+
+def require_bins(bins: int) -> None:
+    """ValueError unless there is a threshold."""
+    if bins < 1:
+        raise ValueError(f"bins must be at least 1, got {bins}")
 
 
 def components(mask: np.ndarray) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:

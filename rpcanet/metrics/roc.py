@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from rpcanet.metrics.protocol import components, pictures, relative_to_peak
+from rpcanet.metrics.protocol import components, pictures, relative_to_peak, require_bins
 
 
 class TargetROC(Metric):
@@ -37,6 +37,7 @@ class TargetROC(Metric):
 
     def __init__(self, bins: int = 200) -> None:
         super().__init__()
+        require_bins(bins)
         self.thresholds = (np.arange(bins + 1) / bins).astype(np.float32)
         for name in ("found", "false_pixels"):
             self.add_state(name, torch.zeros(bins + 1, dtype=torch.int64), dist_reduce_fx="sum")

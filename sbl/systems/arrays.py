@@ -35,12 +35,14 @@ def steering_vectors(cosines: Tensor, antennas: int | tuple[int, int]) -> Tensor
 def angular_grid(points: int | tuple[int, int], dtype: torch.dtype = torch.float64) -> Tensor:
     """Cosines -1 + 2 k / points: (points,), or all pairs (points_1 points_2, 2), the first slowest.
 
-    Raises ValueError for fewer than one point.
+    Raises ValueError for fewer than one point, and for a dtype that is not floating point.
 
     >>> angular_grid(4)
     tensor([-1.0000, -0.5000,  0.0000,  0.5000], dtype=torch.float64)
     """
     _require_positive("points", points)
+    if not dtype.is_floating_point:
+        raise ValueError(f"dtype must be floating point, got {dtype}")
     if isinstance(points, int):
         return -1 + 2 * torch.arange(points, dtype=dtype) / points
     return torch.cartesian_prod(*(angular_grid(count, dtype) for count in points))

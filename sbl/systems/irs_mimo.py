@@ -61,6 +61,8 @@ class IRSMIMO:
             value = getattr(self, name)
             if min(value if isinstance(value, tuple) else (value,)) < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
+        if self.dtype not in (torch.complex64, torch.complex128):
+            raise ValueError(f"dtype must be torch.complex64 or torch.complex128, got {self.dtype}")
         if self.spread > self.grid:
             raise ValueError(f"spread {self.spread} exceeds the grid of {self.grid}")
 

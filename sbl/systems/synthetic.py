@@ -36,8 +36,8 @@ def draw_synthetic(
     Source: He and Joseph, IEEE Trans. Signal Processing 2024, the synthetic experiment.
 
     Raises:
-        ValueError: the factors' sizes and sparsities do not match, are less than one or name no factor, or a
-            sparsity exceeds its columns.
+        ValueError: the factors' sizes and sparsities do not match, are less than one or name no factor, a
+            sparsity exceeds its columns, or dtype is of whole numbers.
 
     >>> problem = draw_synthetic(torch.Generator().manual_seed(0), rows=(4, 5), columns=(6, 6), sparsity=2)
     >>> problem.clean.shape, int(problem.x.count_nonzero())
@@ -52,6 +52,9 @@ def draw_synthetic(
         raise ValueError(f"rows {rows}, columns {columns} and sparsity {counts} must be at least 1")
     if any(k > n for k, n in zip(counts, columns, strict=True)):
         raise ValueError(f"sparsity {counts} exceeds the columns {list(columns)}")
+
+    if not (dtype.is_floating_point or dtype.is_complex):
+        raise ValueError(f"dtype must be floating point or complex, got {dtype}")
 
     def gaussian(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator, dtype=dtype, device=generator.device)

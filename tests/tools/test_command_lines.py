@@ -158,6 +158,6 @@ def test_another_package_called_datasets_is_named(weights, tmp_path):
     other = tmp_path / "datasets" / "__init__.py"
     other.parent.mkdir()
     other.write_text("")
-    done = run("evaluate.py", "--weights", weights, "--dataset", "synthetic", PYTHONPATH=str(tmp_path))
+    done = run("evaluate.py", "--weights", weights, "--dataset", "synthetic", PYTHONPATH=f"{tmp_path}:{ROOT}")
     assert done.returncode == 2
     assert f"expected this project's package 'datasets' in {ROOT}, found {other}" in done.stderr
