@@ -4,6 +4,7 @@ PyTorch loops over a batch of small matrices on one core. The calls release the 
 threads that each take a slice of the batch keep every core busy.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,12 +17,14 @@ SMALLEST_SLICE = 16
 
 
 def over_batch(routine: Callable[[Tensor], tuple[Tensor, ...]], matrix: Tensor) -> tuple[Tensor, ...]:
-    """Contiguous results of a batched `routine` for matrices (..., m, n)."""
-    batch = matrix.shape[:-2]
-    slices = min(torch.get_num_threads(), batch.numel() // SMALLEST_SLICE)
-    if matrix.is_cuda or slices < 2 or min(matrix.shape[-2:]) > LARGEST_SPLIT:
-        return tuple(part.contiguous() for part in routine(matrix.detach()))
-    flat = matrix.detach().reshape(batch.numel(), *matrix.shape[-2:])
+    """Results of a batched `routine`, which nothing records, for matrices (..., m, n)."""
+    *batch, rows, columns = matrix.shape
+    slices = math.prod(batch) // SMALLEST_SLICE
+    if slices > 1:
+        slices = min(slices, torch.get_num_threads())
+    if slices < 2 or matrix.is_cuda or min(rows, columns) > LARGEST_SPLIT:
+        return routine(matrix)
+    flat = matrix.detach().reshape(-1, rows, columns)
     return tuple(part.reshape(*batch, *part.shape[1:]) for part in _split(routine, flat, slices))
 
 

@@ -61,15 +61,21 @@ def reference(matrix: Tensor) -> Eigh:
     return Eigh(*torch.linalg.eigh(matrix))
 
 
-def decompose(matrix: Tensor) -> tuple[Tensor, Tensor]:
+def _forward(matrix: Tensor) -> tuple[Tensor, Tensor]:
     require_finite("matrix", matrix)
+    eigenvalues, eigenvectors = decompose(matrix)
+    return eigenvalues, eigenvectors.contiguous()
+
+
+def decompose(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Of matrices that are known to be finite; nothing records it."""
     if matrix.is_cuda and matrix.numel():
         from kernels import _triton_jacobi
 
         if matrix.shape[-1] > LIBRARY and _triton_jacobi.serves(matrix):
             return _triton_jacobi.eigh(matrix)
         return _scaled(matrix)
-    eigenvalues, eigenvectors = over_batch(reference, matrix)
+    eigenvalues, eigenvectors = over_batch(torch.linalg.eigh, matrix)
     return eigenvalues, eigenvectors
 
 
@@ -104,4 +110,4 @@ def _backward(ctx: Any, grad_values: Tensor, grad_vectors: Tensor) -> Tensor:
     return Q @ ((core + core.mH) / 2) @ Q.mH
 
 
-eigh_operator = operator("eigh", decompose, _fake, _save_factors, _backward)
+eigh_operator = operator("eigh", _forward, _fake, _save_factors, _backward)

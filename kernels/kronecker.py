@@ -80,17 +80,27 @@ def kron_matvec(factors: Sequence[Tensor], x: Tensor) -> Tensor:
         tensor([ 7., 10.])
     """
     _require_fit(factors, x)
-    factors, x = _promoted(factors, x)
-    rows, columns = ([factor.shape[axis] for factor in factors] for axis in (-2, -1))
-    if _operations(rows, columns) <= _operations(rows[::-1], columns[::-1]):
+    return apply_kron(*_promoted(factors, x))
+
+
+def apply_kron(factors: Sequence[Tensor], x: Tensor) -> Tensor:
+    """`kron_matvec` of arguments of one dtype that are known to fit."""
+    shapes = [A.shape for A in factors]
+    rows, columns = [shape[-2] for shape in shapes], [shape[-1] for shape in shapes]
+    batch = x.shape[:-1]
+    plain = len(batch) == 1 and {shape[:-2] for shape in shapes} == {batch}
+    multiply = torch.bmm if plain else torch.matmul  # which takes time to find that it need not broadcast
+    if rows != columns and _operations(rows, columns) < _operations(rows[::-1], columns[::-1]):
         for i, A in enumerate(factors):
             rest = math.prod(columns[i + 1 :]) * math.prod(rows[:i])
-            x = _product(x.reshape(*x.shape[:-1], columns[i], rest).mT, A.mT).flatten(-2)
+            x = multiply(x.reshape(*batch, columns[i], rest).mT, A.mT)
+            batch = x.shape[:-2]
     else:
-        for i, A in reversed(list(enumerate(factors))):
+        for i in range(len(factors) - 1, -1, -1):
             rest = math.prod(columns[:i]) * math.prod(rows[i + 1 :])
-            x = _product(A, x.reshape(*x.shape[:-1], rest, columns[i]).mT).flatten(-2)
-    return x
+            x = multiply(factors[i], x.reshape(*batch, rest, columns[i]).mT)
+            batch = x.shape[:-2]
+    return x.flatten(-2)
 
 
 def _promoted(factors: Sequence[Tensor], x: Tensor) -> tuple[Sequence[Tensor], Tensor]:
@@ -100,7 +110,7 @@ def _promoted(factors: Sequence[Tensor], x: Tensor) -> tuple[Sequence[Tensor], T
     return [factor.to(dtype) for factor in factors], x.to(dtype)
 
 
-def _product(A: Tensor, B: Tensor) -> Tensor:
+def product(A: Tensor, B: Tensor) -> Tensor:
     """A B; `torch.matmul` takes twice as long to find that it need not broadcast."""
     plain = A.ndim == B.ndim == 3 and A.shape[0] == B.shape[0]
     return torch.bmm(A, B) if plain else A @ B

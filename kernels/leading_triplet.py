@@ -8,6 +8,7 @@ from torch import Tensor
 from kernels._checks import require_finite, require_matrix
 from kernels._operator import operator
 from kernels.eigh import decompose, eigh_operator
+from kernels.kronecker import product
 from kernels.svd import inverse_above
 
 SAFE = (1e-250, 1e250)  # traces of Gram matrices in double precision far from over- and underflow
@@ -59,7 +60,8 @@ def leading_singular_triplet(matrix: Tensor) -> LeadingTriplet:
     require_matrix("matrix", matrix)
     if 0 in matrix.shape[-2:]:
         raise ValueError(f"matrix must have at least one row and column, got shape {tuple(matrix.shape)}")
-    return LeadingTriplet(*_leading_singular_triplet(matrix))
+    sigma, u, image = rank_one(matrix)
+    return LeadingTriplet(sigma, *_fix_phase(u, _unit(image, sigma)))
 
 
 def reference(matrix: Tensor) -> LeadingTriplet:
@@ -69,7 +71,7 @@ def reference(matrix: Tensor) -> LeadingTriplet:
 
 
 def _fix_phase(u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    phase = u.gather(-1, u.abs().argmax(-1, keepdim=True)).sgn().conj_physical()
+    phase = u.gather(-1, u.abs().argmax(-1, keepdim=True)).sgn().conj()
     return u * phase, v * phase
 
 
@@ -89,37 +91,44 @@ def _exponents(dtype: torch.dtype) -> tuple[int, int]:
     return (-126, 127) if dtype == torch.float32 else (-1022, 1023)
 
 
+def _unit(image: Tensor, sigma: Tensor) -> Tensor:
+    """v of sigma v, the first unit vector where sigma is zero."""
+    zero = (sigma == 0).unsqueeze(-1)
+    first = torch.arange(image.shape[-1], device=image.device) == 0
+    return torch.where(zero, first.to(image.dtype), image / torch.where(zero, 1, sigma.unsqueeze(-1)))
+
+
 def _forward(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    tall = matrix.shape[-2] > matrix.shape[-1]
-    sigma, u, v = _of_wide(_adjoint(matrix) if tall else matrix)
-    u, v = _fix_phase(v, u) if tall else _fix_phase(u, v)
-    u, v = (vector.to(matrix.dtype).contiguous() for vector in (u, v))
-    return sigma.to(matrix.dtype.to_real()), u, v
+    if matrix.shape[-2] > matrix.shape[-1]:
+        sigma, v, image, scale = _of_wide(_adjoint(matrix))
+        u, image = image / sigma.unsqueeze(-1), v * sigma.unsqueeze(-1)
+    else:
+        sigma, u, image, scale = _of_wide(matrix)
+    if scale is not None:
+        sigma, image = sigma * scale, image * scale.unsqueeze(-1)
+    dtype = matrix.dtype
+    return sigma.to(dtype.to_real()), u.to(dtype).contiguous(), image.to(dtype).contiguous()
 
 
-def _of_wide(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """sigma, u and v of matrices with no more rows than columns."""
+def _of_wide(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """sigma, u and sigma v = A^H u of matrices with no more rows than columns; sigma's scale (None: 1)."""
     if matrix.is_cuda:
         from kernels import _triton_leading_triplet
 
         if _triton_leading_triplet.serves(matrix):
-            unit, powers = _near_one(matrix)
-            return _triplet(*_triton_leading_triplet.leading_vector(unit), powers)
-    scale: Tensor | None = None
+            unit, scale = _near_one(matrix)
+            u, image = _triton_leading_triplet.leading_vector(unit)
+            return torch.linalg.vector_norm(image, dim=-1), u, image, scale
     wide = _widened(matrix)
-    gram = wide @ _adjoint(wide)
+    adjoint = _adjoint(wide)
+    gram = product(wide, adjoint)
     if not _safe(gram):
-        wide, scale = _near_one(wide)
-        gram = wide @ _adjoint(wide)
+        unit, scale = _near_one(wide)
+        return *_of_wide(unit)[:3], scale
     squared = gram.shape[-1] <= SQUARED and gram.shape[:-2].numel() > FEW
-    u = _by_squaring(gram) if squared else decompose(gram)[1][..., -1]
-    return _triplet(u, torch.conj_physical(torch.conj_physical(u)[..., None, :] @ wide)[..., 0, :], scale)
-
-
-def _triplet(u: Tensor, image: Tensor, scale: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """From u and A^H u, of a matrix A that was divided by `scale`."""
-    sigma = torch.linalg.vector_norm(image, dim=-1)
-    return sigma if scale is None else sigma * scale, u, image / sigma[..., None]
+    column = _by_squaring(gram) if squared else decompose(gram)[1][..., -1:]
+    image = product(adjoint, column).squeeze(-1)
+    return torch.linalg.vector_norm(image, dim=-1), column.squeeze(-1), image, None
 
 
 def _safe(gram: Tensor) -> bool:
@@ -141,32 +150,33 @@ def _near_one(matrix: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _by_squaring(gram: Tensor) -> Tensor:
-    """The leading eigenvector, up to its phase, of semidefinite matrices that are not zero.
+    """The leading eigenvector (..., m, 1), up to its phase, of semidefinite matrices that are not zero.
 
     G <- G^2 / tr(G^2) tends to u u^H. Each squaring squares the ratio of the second eigenvalue to the first,
     and widens the gap, so that rounding enters mostly at the first. Four squarings share one division: of
     trace 1 and up to 64 rows, their leading eigenvalue stays above 64^-16. It ends when tr(G^2) is 1 at
     tr(G) = 1; among equal leading eigenvalues any vector will do.
     """
-    gram = gram / _trace(gram)
+    gram = gram / _trace(gram)[..., None, None]
     for _ in range(SQUARINGS // 4):
         for _ in range(4):
             gram = gram @ gram
-        gram = gram / _trace(gram)
+        gram = gram / _trace(gram)[..., None, None]
         purity = torch.linalg.vector_norm(gram, dim=(-2, -1)).square()
         if float(purity.amin()) > 1 - 4 * torch.finfo(purity.dtype).eps:
             break
     pivot = gram.diagonal(dim1=-2, dim2=-1).real.argmax(-1)
-    column = gram.gather(-1, pivot[..., None, None].expand(*gram.shape[:-1], 1))[..., 0]
-    return column / torch.linalg.vector_norm(column, dim=-1, keepdim=True)
+    column = gram.gather(-1, pivot[..., None, None].expand(*gram.shape[:-1], 1))
+    return column / torch.linalg.vector_norm(column, dim=-2, keepdim=True)
 
 
 def _trace(gram: Tensor) -> Tensor:
-    """(..., 1, 1)."""
-    return gram.diagonal(dim1=-2, dim2=-1).real.sum(-1)[..., None, None]
+    return gram.diagonal(dim1=-2, dim2=-1).real.sum(-1)
 
 
 def _widened(matrix: Tensor) -> Tensor:
+    if matrix.dtype in (torch.float64, torch.complex128):
+        return matrix
     return matrix.to(torch.complex128 if matrix.is_complex() else torch.float64)
 
 
@@ -180,19 +190,19 @@ def _save(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor, Tensor]
     ctx.save_for_backward(*inputs, *output)
 
 
-def _backward(ctx: Any, grad_sigma: Tensor, grad_u: Tensor, grad_v: Tensor) -> Tensor:
-    matrix, sigma, u, v = ctx.saved_tensors
+def _backward(ctx: Any, grad_sigma: Tensor, grad_u: Tensor, grad_image: Tensor) -> Tensor:
+    """Of a loss that depends on no common phase of u and the image."""
+    matrix, sigma, u, image = ctx.saved_tensors
     zero = (sigma == 0)[..., None, None]
     scale = torch.where(zero, 1, sigma[..., None, None])
-    u, v = u[..., None], v[..., None]
-    grad_u, grad_v = grad_u[..., None] / scale, grad_v[..., None] / scale
-    if matrix.is_complex():
-        grad_u = grad_u + _phase_gradient(u, (_inner(u, grad_u) + _inner(v, grad_v)).imag)
+    u, v, grad_v = u[..., None], _unit(image, sigma)[..., None], grad_image[..., None]
+    grad_u = grad_u[..., None] / scale
     if matrix.shape[-2] > matrix.shape[-1]:
         grad = _adjoint(_gram_gradient(_adjoint(matrix / scale), v, u, grad_v, grad_u))
     else:
         grad = _gram_gradient(matrix / scale, u, v, grad_u, grad_v)
-    return grad_sigma[..., None, None] * u * _adjoint(v) + torch.where(zero, 0, grad)
+    grad_sigma = grad_sigma[..., None, None] + _inner(v, grad_v).real
+    return grad_sigma * u * _adjoint(v) + torch.where(zero, 0, grad)
 
 
 def _inner(x: Tensor, y: Tensor) -> Tensor:
@@ -203,13 +213,6 @@ def _inner(x: Tensor, y: Tensor) -> Tensor:
 def _adjoint(x: Tensor) -> Tensor:
     """x^H, conjugated at once."""
     return torch.conj_physical(x).mT
-
-
-def _phase_gradient(u: Tensor, rotation: Tensor) -> Tensor:
-    """What a loss that turns with the common phase of u and v at rate `rotation` adds at the pivot of u."""
-    pivot = u.abs() == u.abs().amax(-2, keepdim=True)
-    first = pivot & (pivot.cumsum(-2) == 1)
-    return torch.where(first, -1j * rotation / torch.where(first, u, 1), 0)
 
 
 def _gram_gradient(unit: Tensor, u: Tensor, v: Tensor, grad_u: Tensor, grad_v: Tensor) -> Tensor:
@@ -228,4 +231,5 @@ def _resolvent(unit: Tensor, x: Tensor) -> Tensor:
     return (Q @ (inverse * (_adjoint(Q) @ x.to(Q.dtype)))).to(x.dtype)
 
 
-_leading_singular_triplet = operator("leading_singular_triplet", _forward, _fake, _save, _backward)
+# sigma, u and sigma v: the triplet but for its phase.
+rank_one = operator("leading_singular_triplet", _forward, _fake, _save, _backward)

@@ -92,7 +92,7 @@ def decompose(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         if _triton_jacobi.serves(matrix):
             return _triton_jacobi.svd(matrix)
     U, S, Vh = over_batch(reference, matrix)
-    return U, S, Vh
+    return U.contiguous(), S, Vh.contiguous()
 
 
 def _fake(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
