@@ -42,8 +42,10 @@ def kron_distance(new: Sequence[Tensor], old: Sequence[Tensor], relative: bool =
     pairs = [torch.stack((u, v), -2).double() for u, v in zip(new, old, strict=True)]
     products = reduce(mul, [torch.bmm(pair, pair.mT) for pair in pairs])
     moved, mixed, _, scale = products.flatten(-2).unbind(-1)
-    distance = (moved + scale - 2 * mixed).clamp(min=0).sqrt()
-    return distance * reciprocal(scale.sqrt()) if relative else distance
+    square = torch.sub(moved + scale, mixed, alpha=2)
+    if relative:
+        square = square / scale
+    return square.sqrt().nan_to_num(posinf=0.0)  # rounding below zero, and 0 / 0, count as zero
 
 
 def reciprocal(x: Tensor) -> Tensor:

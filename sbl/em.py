@@ -117,9 +117,15 @@ class ExpectationMaximisation(ABC):
 
     def _run(self, problem: Problem, ratios: tuple[float, ...], history: bool) -> Run:
         state = initial_state(problem, self.start(problem))
-        lengths = tuple(g.shape[-1] for g in state.g)
-        alive = torch.arange(problem.y.shape[0], device=problem.y.device)
         record = History(problem.y, self.max_iterations) if history else None
+        runs = self._loop(state, ratios, problem.noise_variance is None, record)
+        return join(runs).in_order(record)
+
+    def _loop(
+        self, state: State, ratios: tuple[float, ...], noise_unknown: bool, record: History | None
+    ) -> list[Run]:
+        lengths = tuple(g.shape[-1] for g in state.g)
+        alive = torch.arange(state.y.shape[0], device=state.y.device)
         done: list[Run] = []
         for iteration in range(1, self.max_iterations + 1):
             if alive.numel() == 0:
@@ -127,30 +133,32 @@ class ExpectationMaximisation(ABC):
             state = prune(state, ratios, self.floor)
             if self.structured and self.tolerance is not None:
                 state = shrink(state)
-            state, change, posterior = self._iterate(state, problem.noise_variance is None)
+            state, change, posterior = self._iterate(state, noise_unknown)
             if record is not None:
                 g = at_full_length(state, lengths)
                 record.add(alive, posterior.cost(), change, state.noise_variance, g)
-            if self.tolerance is None:
+            if self.tolerance is None or float(change.min()) > self.tolerance:
                 continue
+            if float(change.max()) <= self.tolerance:
+                return [*done, Run.of(state, lengths, alive, iteration, True)]
             stopped = change <= self.tolerance
-            if bool(stopped.any()):
-                done.append(Run.of(state.take(stopped), lengths, alive[stopped], iteration, True))
-                state, alive = state.take(~stopped), alive[~stopped]
-        done.append(Run.of(state, lengths, alive, self.max_iterations, False))
-        return join(done).in_order(record)
+            done.append(Run.of(state.take(stopped), lengths, alive[stopped], iteration, True))
+            state, alive = state.take(~stopped), alive[~stopped]
+        return [*done, Run.of(state, lengths, alive, self.max_iterations, False)]
 
     def _iterate(self, state: State, noise_unknown: bool) -> tuple[State, Tensor, Posterior]:
         posterior = self.posterior(state)
         second_moment = posterior.variance() + squared_modulus(posterior.mean())
         proposal = self.m_step(second_moment, state)
-        g = tuple(new * (old > 0) for new, old in zip(proposal, state.g, strict=True))
+        g = proposal
+        if not state.dense:
+            g = tuple(new * (old > 0) for new, old in zip(proposal, state.g, strict=True))
         change = kron_distance(g, state.g)
         if noise_unknown:
             explained = state.noise_variance * posterior.degrees_of_freedom()
             noise = (posterior.residual() + explained) / state.y.shape[-1]
             state = state._replace(noise_variance=noise)
-        return state._replace(g=g), change, posterior
+        return state._replace(g=g, dense=False), change, posterior
 
     def _finish(self, problem: Problem, run: Run, compact: bool) -> Estimate:
         full = initial_state(problem, run.g)._replace(noise_variance=run.noise_variance)

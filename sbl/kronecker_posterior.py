@@ -6,8 +6,9 @@ W_i = diag(g_i) A_i^H U_i (He and Joseph, IEEE Trans. Signal Processing 2024, se
     mean     = (kron W_i) (z / (s2 + P)),                z = (kron U_i^H) y,
     variance = kron g_i - (kron |W_i|^2) (1 / (s2 + P)).
 
-The variance is summed as (kron E_i) (s2 / (s2 + P)) + kron g_i - kron (E_i 1), E_i = |W_i|^2 / p_i.
-A factor with fewer kept columns than rows goes through its smaller Gram matrix
+The variance is summed as (kron [E_i, e_i]) (s2 / (s2 + P)), E_i = |W_i|^2 / p_i, where e_i = g_i - E_i 1 is what
+no eigenvector has of g_i and P is zero.
+A factor with no more kept columns than rows goes through its smaller Gram matrix
 diag(g_i)^1/2 A_i^H A_i diag(g_i)^1/2 = V_i diag(p_i) V_i^H, in the scale W_i = diag(g_i)^1/2 V_i and
 U_i = A_i W_i, which multiplies z by sqrt(p_i) and divides W_i by it; then E_i = |W_i|^2 and E_i 1 = g_i.
 Where P vanishes 1 / (s2 + P) counts as zero: at s2 = 0 these are the pseudo-inverses of A_i diag(sqrt(g_i)).
@@ -18,8 +19,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-from kernels import eigh, kron_matvec
+from kernels.eigh import eigh_operator
+from kernels.kronecker import apply_kron
 from sbl.algebra import kron_vectors, reciprocal, root, squared_modulus
 from sbl.state import State
 
@@ -32,37 +35,38 @@ class KroneckerPosterior(NamedTuple):
     p: tuple[Tensor, ...]  # (B, k_i)
     full: tuple[bool, ...]  # whether a factor went by its smaller Gram matrix
     P: Tensor  # (B, k_1 ... k_I)
+    null: Tensor  # (B, k_1 ... k_I): where P is zero
     z: Tensor  # (B, k_1 ... k_I)
     D: Tensor  # (B, k_1 ... k_I): 1 / (s2 + P), zero where P is
 
     def mean(self) -> Tensor:
         """(B, n_1 ... n_I)."""
-        return kron_matvec(self.W, self.z * self.D)
+        return apply_kron(self.W, self.z * self.D)
 
     def variance(self) -> Tensor:
-        """(B, n_1 ... n_I), real, without cancellation where every factor has fewer columns than rows."""
+        """(B, n_1 ... n_I), real, without cancellation."""
         s2 = self.state.noise_variance.unsqueeze(-1)
-        shares = [_share(W, p, full) for W, p, full in zip(self.W, self.p, self.full, strict=True)]
-        variance = kron_matvec(shares, (s2 * self.D).masked_fill(self.P <= 0, 1))
+        shares, kept = self._shares(), (s2 * self.D).masked_fill(self.null, 1)
         if all(self.full):
-            return variance
-        seen = [
-            g if full else share.sum(-1)
+            return apply_kron(shares, kept)
+        kept = kept.unflatten(-1, [p.shape[-1] for p in self.p])
+        margins = [margin for full in reversed(self.full) for margin in (0, int(not full))]
+        shares = [
+            share if full else torch.cat((share, (g - share.sum(-1)).clamp(min=0).unsqueeze(-1)), -1)
             for g, share, full in zip(self.state.g, shares, self.full, strict=True)
         ]
-        return variance + (kron_vectors(self.state.g) - kron_vectors(seen)).clamp(min=0)
+        return apply_kron(shares, pad(kept, margins, value=1.0).flatten(1))
 
     def explained(self) -> Tensor:
         """(B, n_1 ... n_I): kron g - variance, the part of the prior variances that y takes away."""
-        shares = [_share(W, p, full) for W, p, full in zip(self.W, self.p, self.full, strict=True)]
-        return kron_matvec(shares, self.P * self.D)
+        return apply_kron(self._shares(), self.P * self.D)
 
     def cost(self) -> Tensor:
         """log det(s2 I + A G A^H) + y^H (s2 I + A G A^H)^-1 y: (B,); where s2 = 0, over the range of A G only."""
         s2 = self.state.noise_variance
-        null = self.state.y.shape[-1] - (self.P > 0).sum(-1)
+        outside = self.state.y.shape[-1] - self.P.shape[-1] + self.null.sum(-1)
         total = s2.unsqueeze(-1) + self.P
-        log_det = torch.where(self.P > 0, total, 1).log().sum(-1) + null * torch.where(s2 > 0, s2, 1).log()
+        log_det = total.masked_fill(self.null, 1).log().sum(-1) + outside * torch.where(s2 > 0, s2, 1).log()
         energy = self._energy()
         return log_det + (energy * self.D).sum(-1) + self._outside(energy) * reciprocal(s2)
 
@@ -75,12 +79,19 @@ class KroneckerPosterior(NamedTuple):
         """The sum of 1 - variance / g over the kept entries: (B,)."""
         return (self.P * self.D).sum(-1)
 
+    def _shares(self) -> list[Tensor]:
+        """E_i = |W_i|^2 / p_i in the scale of the larger Gram matrix: how g_i is shared among the eigenvectors."""
+        return [
+            squared_modulus(W) if full else squared_modulus(W) * reciprocal(p).unsqueeze(-2)
+            for W, p, full in zip(self.W, self.p, self.full, strict=True)
+        ]
+
     def _energy(self) -> Tensor:
         """Energy of y along each eigenvector of A G A^H with P > 0."""
         inverse = [
             reciprocal(p) if full else torch.ones_like(p) for p, full in zip(self.p, self.full, strict=True)
         ]
-        return squared_modulus(self.z) * kron_vectors(inverse) * (self.P > 0)
+        return squared_modulus(self.z) * kron_vectors(inverse) * ~self.null
 
     def _outside(self, energy: Tensor) -> Tensor:
         """Energy of y outside the range of A G: (B,)."""
@@ -89,34 +100,23 @@ class KroneckerPosterior(NamedTuple):
 
 def kronecker_posterior(state: State) -> KroneckerPosterior:
     """The posterior under prior variances kron g_i."""
-    spectra = [_spectrum(A, g) for A, g in zip(state.factors, state.g, strict=True)]
-    P = kron_vectors([s.p for s in spectra])
-    z = kron_matvec([s.U.mH for s in spectra], state.y)
-    D = (P.masked_fill(P <= 0, math.inf) + state.noise_variance.unsqueeze(-1)).reciprocal()
-    W, p, full = (tuple(getattr(s, field) for s in spectra) for field in ("W", "p", "full"))
-    return KroneckerPosterior(state, W, p, full, P, z, D)
+    amplitudes = [g.sqrt() if state.dense else root(g) for g in state.g]
+    spectra = [_spectrum(A, amplitude) for A, amplitude in zip(state.factors, amplitudes, strict=True)]
+    p, full, adjoint, W = zip(*spectra, strict=True)
+    P = kron_vectors(p)
+    null = P.logical_not()
+    D = (P.masked_fill(null, math.inf) + state.noise_variance.unsqueeze(-1)).reciprocal()
+    return KroneckerPosterior(state, W, p, full, P, null, apply_kron(adjoint, state.y), D)
 
 
-class _Spectrum(NamedTuple):
-    p: Tensor
-    full: bool
-    U: Tensor
-    W: Tensor
-
-
-def _spectrum(A: Tensor, g: Tensor) -> _Spectrum:
-    amplitude = root(g)
+def _spectrum(A: Tensor, amplitude: Tensor) -> tuple[Tensor, bool, Tensor, Tensor]:
+    """p_i, whether by the smaller Gram matrix, U_i^H and W_i."""
+    rows, columns = A.shape[-2:]
     S = A * amplitude.unsqueeze(-2)
-    smaller = S.shape[-1] < S.shape[-2]
-    p, vectors = eigh(torch.bmm(S.mH, S) if smaller else torch.bmm(S, S.mH))
-    negligible = p <= p.amax(-1, keepdim=True) * (torch.finfo(p.dtype).eps * max(S.shape[-2:]))
+    adjoint = S.mH
+    full = columns <= rows
+    p, vectors = eigh_operator(torch.bmm(adjoint, S) if full else torch.bmm(S, adjoint))
+    negligible = p <= p.amax(-1, keepdim=True) * (torch.finfo(p.dtype).eps * max(rows, columns))
     p = p.masked_fill(negligible, 0)
-    if smaller:
-        return _Spectrum(p, True, torch.bmm(S, vectors), vectors * amplitude.unsqueeze(-1))
-    return _Spectrum(p, False, vectors, torch.bmm(S.mH, vectors) * amplitude.unsqueeze(-1))
-
-
-def _share(W: Tensor, p: Tensor, full: bool) -> Tensor:
-    """E_i = |W_i|^2 / p_i in the scale of the larger Gram matrix: how g_i is shared among the eigenvectors."""
-    share = squared_modulus(W)
-    return share if full else share * reciprocal(p).unsqueeze(-2)
+    U, W = (torch.bmm(S, vectors), vectors) if full else (vectors, torch.bmm(adjoint, vectors))
+    return p, full, U.mH, W * amplitude.unsqueeze(-1)

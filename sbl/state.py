@@ -13,7 +13,7 @@ class State(NamedTuple):
     """B problems: factors (B or 1, M_i, n_i), y (B, M), noise_variance (B,), prior variances g.
 
     g holds (B, n_i) for each factor, or one (B, N) for an unstructured prior; zero means pruned, for good.
-    positions holds the original position of each entry of g.
+    positions holds the original position of each entry of g. dense: no entry of g is zero, or it is not known.
     """
 
     factors: tuple[Tensor, ...]
@@ -21,6 +21,7 @@ class State(NamedTuple):
     noise_variance: Tensor
     g: tuple[Tensor, ...]
     positions: tuple[Tensor, ...]
+    dense: bool = False
 
     def take(self, members: Tensor) -> "State":
         """The problems that a (B,) mask or a list of indices picks."""
@@ -30,6 +31,7 @@ class State(NamedTuple):
             self.noise_variance[members],
             tuple(g[members] for g in self.g),
             tuple(p[members] for p in self.positions),
+            self.dense,
         )
 
 
@@ -52,6 +54,8 @@ def initial_state(problem: Problem, g: tuple[Tensor, ...]) -> State:
 
 def prune(state: State, ratios: tuple[float, ...], floor: float) -> State:
     """Zero the entries below `floor` or below their factor's ratio of its largest entry."""
+    if floor == 0 and not any(ratios):
+        return state
     kept = []
     for g, ratio in zip(state.g, ratios, strict=True):
         limit = ratio * g.amax(-1, keepdim=True)
@@ -64,9 +68,12 @@ def shrink(state: State) -> State:
 
     Each member keeps columns of its own, in their order, so a batch costs what its members would alone.
     """
+    full = [int(torch.count_nonzero(g)) == g.numel() for g in state.g]
+    if all(full):
+        return state._replace(dense=True)
     factors, gs, positions = list(state.factors), list(state.g), list(state.positions)
     for i, g in enumerate(gs):
-        if int(torch.count_nonzero(g)) == g.numel():
+        if full[i]:
             continue
         kept = g > 0
         width = max(1, int(kept.sum(-1).amax()))
@@ -75,4 +82,6 @@ def shrink(state: State) -> State:
             gs[i], positions[i] = g.gather(-1, order), positions[i].gather(-1, order)
             factor = factors[i].expand(g.shape[0], -1, -1)
             factors[i] = factor.gather(-1, order.unsqueeze(-2).expand(-1, factor.shape[-2], -1))
-    return state._replace(factors=tuple(factors), g=tuple(gs), positions=tuple(positions))
+    return State(
+        tuple(factors), state.y, state.noise_variance, tuple(gs), tuple(positions), dense=len(state.y) == 1
+    )

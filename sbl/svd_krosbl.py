@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from kernels import leading_singular_triplet
+from kernels.leading_triplet import rank_one
 from sbl.em import ExpectationMaximisation
 from sbl.state import State
 
@@ -32,7 +32,7 @@ class SVDKroSBL(ExpectationMaximisation):
     def m_step(self, second_moment: Tensor, state: State) -> tuple[Tensor, ...]:
         g, rest = [], second_moment
         for length in [v.shape[-1] for v in state.g[:-1]]:
-            sigma, u, v = leading_singular_triplet(rest.unflatten(-1, (length, rest.shape[-1] // length)))
+            _, u, image = rank_one(rest.unflatten(-1, (length, rest.shape[-1] // length)))
             g.append(u.abs())
-            rest = sigma.unsqueeze(-1) * v.abs()
+            rest = image.abs()
         return (*g, rest)
