@@ -137,6 +137,7 @@ class ExpectationMaximisation(ABC):
             if record is not None:
                 g = at_full_length(state, lengths)
                 record.add(alive, posterior.cost(), change, state.noise_variance, g)
+            change = change.detach()
             if self.tolerance is None or float(change.min()) > self.tolerance:
                 continue
             if float(change.max()) <= self.tolerance:

@@ -1,12 +1,16 @@
 """SVD-KroSBL: the M-step is a rank-one approximation by nested SVDs."""
 
+import math
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from kernels.leading_triplet import rank_one
-from sbl.em import ExpectationMaximisation
-from sbl.state import State
+from sbl import single_problem
+from sbl.em import ExpectationMaximisation, untracked
+from sbl.problem import Problem
+from sbl.run import Run
+from sbl.state import State, initial_state
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,3 +40,13 @@ class SVDKroSBL(ExpectationMaximisation):
             g.append(u.abs())
             rest = image.abs()
         return (*g, rest)
+
+    def _run(self, problem: Problem, ratios: tuple[float, ...], history: bool) -> Run:
+        y = problem.y
+        small = math.prod(problem.lengths) <= single_problem.LARGEST and y.shape[-1] <= single_problem.LARGEST
+        single = y.shape[0] == 1 and y.device.type == "cpu" and untracked(problem)
+        if not (small and single) or history or self.tolerance is None:
+            return super()._run(problem, ratios, history)
+        state = initial_state(problem, self.start(problem))
+        unknown = problem.noise_variance is None
+        return single_problem.solve(state, ratios, self.floor, unknown, self.max_iterations, self.tolerance)

@@ -2,8 +2,10 @@
 
 # mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
 
+import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -18,7 +20,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 ROOT = Path(__file__).parents[2]
 TRAINING = [
-    *("--network.stages=2", "--network.channels=4", "--data.workers=0", "--machine.accelerator=cpu"),
+    *("--network.stages=2", "--network.channels=4", "--data.workers=0"),
     # Neither the pictures to train on nor those to validate on divide evenly among batches of two processes.
     *("--data.size=32", "--data.train_count=11", "--data.validation_count=5", "--recipe.epochs=2"),
 ]
@@ -28,14 +30,36 @@ SIMULATION += ["--snr", "5,10,15,20", "--trials", "200"]
 
 def environment():
     path = os.pathsep.join((str(ROOT), str(ROOT / "tools")))
-    return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "NCCL_DEBUG": "INFO"}
 
 
-def start(launcher, out, *options):
+def start(launcher, out, *options, **variables):
     command = [sys.executable, *launcher, str(ROOT / "tools/train.py"), *TRAINING, *options, f"--out={out}"]
     return subprocess.Popen(
-        command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command, env=environment() | variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
+
+
+def on_one_machine(out, *options):
+    return [start(("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"), out, *options)]
+
+
+def on_two_machines(out, *options):
+    """A torchrun for each of two machines, both this one; named apart, they may share a GPU under NCCL."""
+    with contextlib.closing(socket.create_server(("localhost", 0))) as server:
+        port = server.getsockname()[1]
+    meeting = ("--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", f"--rdzv-endpoint=localhost:{port}")
+    return [
+        start(("-m", "torch.distributed.run", *meeting), out, *options, NCCL_HOSTID=machine)
+        for machine in ("first", "second")
+    ]
+
+
+def outputs(runs):
+    said = [run.communicate(timeout=400)[0] for run in runs]
+    for run, text in zip(runs, said, strict=True):
+        assert run.returncode == 0, text
+    return said
 
 
 def logged(out):
@@ -46,15 +70,15 @@ def logged(out):
 
 
 @pytest.mark.slow
-def test_two_processes_train_and_validate_as_one(tmp_path):
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
-    runs = [
-        start(launcher, tmp_path / "two", "--data.batch_size=2"),
-        start((), tmp_path / "one", "--data.batch_size=4"),
-    ]
-    for run in runs:
-        said = run.communicate(timeout=300)[0]
-        assert run.returncode == 0, said
+@pytest.mark.parametrize("started", [on_one_machine, on_two_machines])
+@pytest.mark.parametrize("accelerator", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_two_processes_train_and_validate_as_one(tmp_path, started, accelerator):
+    if accelerator == "cuda" and torch.cuda.device_count() < (2 if started is on_one_machine else 1):
+        pytest.skip("needs a GPU for each process of a machine")
+    options = [f"--machine.accelerator={accelerator}", "--machine.devices=1"]
+    runs = started(tmp_path / "two", *options, "--data.batch_size=2")
+    said = outputs([*runs, start((), tmp_path / "one", *options, "--data.batch_size=4")])
+    assert ("NCCL INFO" in said[0]) == (accelerator == "cuda")
     one, two = logged(tmp_path / "one"), logged(tmp_path / "two")
     assert one.keys() == two.keys() >= {"val/iou", "val/loss", "val/pd", "val/fa", "val/auc"}
     for name, values in one.items():
