@@ -103,7 +103,8 @@ def tables(subject: str, folder: Path) -> str:
 def measured_on(setting: dict[str, Any]) -> str:
     """The device, the version and the date of a measurement."""
     threads = setting["threads"]
-    place = setting.get("gpu") or f"CPU, {threads} thread{'s' if threads > 1 else ''}"
+    processor = setting.get("processor") or "CPU"
+    place = setting.get("gpu") or f"{processor}, {threads} thread{'s' if threads > 1 else ''}"
     return f"{place}, torch {setting['torch']}, {setting['date']}"
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timezone
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -21,11 +22,20 @@ def setting(device: str) -> dict[str, Any]:
         "triton": triton.__version__,
         "threads": torch.get_num_threads(),
         "machine": platform.machine(),
+        "processor": _processor(),
         "device": device,
     }
     if device == "cuda":
         found["gpu"] = torch.cuda.get_device_name()
     return found
+
+
+def _processor() -> str:
+    """The processor's name, where the system tells it."""
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text(encoding="utf-8").splitlines() if information.is_file() else []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor()
 
 
 def copy_bandwidth(device: str) -> float:

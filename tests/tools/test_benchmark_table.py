@@ -21,6 +21,9 @@ def test_a_file_is_a_table_with_its_device_version_and_date(tmp_path):
     assert text.startswith(
         "CPU, 2 threads, torch 2.0, 2026-01-02: `2026-01-02-estimators-cpu.json`\n\n| case |"
     )
+    content["setting"] |= {"processor": "Example 1"}
+    (tmp_path / "2026-01-02-estimators-cpu.json").write_text(json.dumps(content))
+    assert tables("estimators", tmp_path).startswith("Example 1, 2 threads, torch 2.0")
     assert text.endswith("| irs | 14.5 s | 20 |\n| huge | 14.5 s |  |")
 
 
