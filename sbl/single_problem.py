@@ -14,11 +14,12 @@ import torch
 from numpy.typing import NDArray
 
 from kernels.leading_triplet import SAFE, rank_one
+from sbl.problem import Problem
 from sbl.run import Run
 from sbl.state import State
 
 Array = NDArray[Any]
-LARGEST = 2**14  # entries of x, up to which calls take more time than arithmetic
+LARGEST = 2**14  # entries of x or y, up to which calls take more time than arithmetic
 
 
 class Factor(NamedTuple):
@@ -40,6 +41,12 @@ class Spectrum(NamedTuple):
     W: Array
     shares: Array
     full: bool
+
+
+def serves(problem: Problem) -> bool:
+    """Whether it is one problem, on a CPU, and small."""
+    largest = max(math.prod(problem.lengths), problem.y.shape[-1])
+    return problem.y.shape[0] == 1 and problem.y.device.type == "cpu" and largest <= LARGEST
 
 
 @np.errstate(over="ignore", invalid="ignore")

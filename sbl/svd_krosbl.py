@@ -1,6 +1,5 @@
 """SVD-KroSBL: the M-step is a rank-one approximation by nested SVDs."""
 
-import math
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -42,10 +41,8 @@ class SVDKroSBL(ExpectationMaximisation):
         return (*g, rest)
 
     def _run(self, problem: Problem, ratios: tuple[float, ...], history: bool) -> Run:
-        y = problem.y
-        small = math.prod(problem.lengths) <= single_problem.LARGEST and y.shape[-1] <= single_problem.LARGEST
-        single = y.shape[0] == 1 and y.device.type == "cpu" and untracked(problem)
-        if not (small and single) or history or self.tolerance is None:
+        plain = type(self) is SVDKroSBL and not history and untracked(problem)
+        if self.tolerance is None or not (plain and single_problem.serves(problem)):
             return super()._run(problem, ratios, history)
         state = initial_state(problem, self.start(problem))
         unknown = problem.noise_variance is None

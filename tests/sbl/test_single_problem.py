@@ -13,7 +13,12 @@ def solved(monkeypatch):
     """How many problems have gone through NumPy."""
     count = []
     solve = single_problem.solve
-    monkeypatch.setattr(single_problem, "solve", lambda *args: count.append(1) or solve(*args))
+
+    def counted(*args):
+        count.append(1)
+        return solve(*args)
+
+    monkeypatch.setattr(single_problem, "solve", counted)
     return count
 
 
@@ -77,4 +82,9 @@ def test_what_else_goes_through_pytorch(draw, solved):
     SVDKroSBL(max_iterations=3)([A.detach() for A in factors], y.expand(2, -1), s2)
     large = [torch.randn(3, 2**8, dtype=torch.float64)] * 2
     SVDKroSBL(max_iterations=2)(large, torch.randn(9, dtype=torch.float64), 0.1)
+
+    class Extended(SVDKroSBL):
+        """Its M-step may be another."""
+
+    Extended(max_iterations=3)([A.detach() for A in factors], y, s2)
     assert not solved
