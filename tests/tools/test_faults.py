@@ -298,6 +298,9 @@ def test_a_simulation_leaves_with_the_conventional_status(tmp_path, number, stat
         stdout=subprocess.DEVNULL,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # a shell's background job ignores it
     )
     while not list(tmp_path.glob("shards/[!.]*.json")):
         assert process.poll() is None
