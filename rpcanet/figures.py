@@ -4,9 +4,7 @@ Each function gives a matplotlib figure; `rendered` turns it into pixels for fil
 cividis and viridis, which stay in order in grey and for colour-blind readers; lines differ in markers too.
 """
 
-import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +14,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from kernels.files import write_whole
 from rpcanet.measures import LEADING
 
 MARKERS = "os^vDPX<>*"
@@ -33,13 +30,6 @@ def rendered(figure: Figure, dpi: int = 100) -> np.ndarray:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
-
-
-def save_figure(figure: Figure, path: str | Path, dpi: int = 100) -> None:
-    """Write a figure as PNG, whole or not at all."""
-    content = io.BytesIO()
-    figure.savefig(content, dpi=dpi)
-    write_whole(path, content.getvalue())
 
 
 def stage_maps(

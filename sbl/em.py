@@ -18,6 +18,8 @@ from sbl.state import State, initial_state, prune, shrink
 
 # Entries of the second moment that are worked on at once, so that they stay in a core's cache.
 CACHED_ENTRIES = 2**19
+# Entries of the (B, M, N) matrices that an unstructured prior needs: half a gigabyte in double precision.
+DENSE_ENTRIES = 2**26
 
 
 class Posterior(Protocol):
@@ -80,7 +82,8 @@ class ExpectationMaximisation(ABC):
         total = problem.y.shape[0]
         size = total
         if y.device.type == "cpu" and self.tolerance is not None:
-            size = CACHED_ENTRIES // math.prod(problem.lengths)
+            N = math.prod(problem.lengths)
+            size = CACHED_ENTRIES // N if self.structured else DENSE_ENTRIES // (N * y.shape[-1])
         size = max(1, size)
         with torch.inference_mode(untracked(problem)):
             runs = [

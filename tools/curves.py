@@ -9,10 +9,10 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+from figure_files import MARKERS, save_figure
 from matplotlib.figure import Figure
 
 from kernels.files import write_whole
-from rpcanet.figures import MARKERS, save_figure
 
 Row = dict[str, Any]
 

@@ -24,7 +24,7 @@ from typing import Any
 
 # Trials of a shard; shards (of one estimator, at several SNRs) solved in one batch; processes (None: one a core).
 # Small kernels leave a GPU waiting for one process and for small batches.
-SHARD_TRIALS = {"cpu": 50, "cuda": 5000}
+SHARD_TRIALS = {"cpu": 200, "cuda": 5000}
 SHARDS_TOGETHER = {"cpu": 1, "cuda": 5}
 PROCESSES = {"cpu": None, "cuda": 4}
 

@@ -44,9 +44,8 @@ def read(run: Path, metric: str) -> Curves:
 
 
 def draw(runs: dict[str, Curves], metric: str, published: dict[str, float], out: Path) -> None:
+    from figure_files import MARKERS, save_figure
     from matplotlib.figure import Figure
-
-    from rpcanet.figures import MARKERS, save_figure
 
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
