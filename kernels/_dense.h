@@ -37,7 +37,9 @@ static inline __attribute__((always_inline)) void product_block(
 #pragma GCC unroll 16
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 2
-      for (int v = 0; v < vecs; v++) sum[r][v] += a[r * lda + c] * row[v];
+      for (int v = 0; v < vecs; v++)
+        if (add < 0) sum[r][v] -= a[r * lda + c] * row[v];
+        else sum[r][v] += a[r * lda + c] * row[v];
   }
 #pragma GCC unroll 16
   for (int r = 0; r < rows; r++)
@@ -58,7 +60,7 @@ static inline __attribute__((always_inline)) void product_columns(
   for (; r < rows; r++) product_block(1, vecs, inner, a + r * lda, lda, x, ldx, out + r * ldo, ldo, add);
 }
 
-/* out (rows x columns) = a (rows x inner) x (inner x columns), added to what out holds if `add`. */
+/* out (rows x columns) = a (rows x inner) x (inner x columns); add 1 adds it to what out holds, -1 subtracts it. */
 static inline __attribute__((always_inline)) void product(
     int rows, int inner, int columns, const real *a, ptrdiff_t lda, const real *x, ptrdiff_t ldx, real *out,
     ptrdiff_t ldo, const int add) {
@@ -66,4 +68,20 @@ static inline __attribute__((always_inline)) void product(
   for (; c + 2 * LANES <= columns; c += 2 * LANES)
     product_columns(2, rows, inner, a, lda, x + c, ldx, out + c, ldo, add);
   for (; c < columns; c += LANES) product_columns(1, rows, inner, a, lda, x + c, ldx, out + c, ldo, add);
+}
+
+/* The same, each compiled once. */
+static void product_set(int rows, int inner, int columns, const real *a, ptrdiff_t lda, const real *x, ptrdiff_t ldx,
+                        real *out, ptrdiff_t ldo) {
+  product(rows, inner, columns, a, lda, x, ldx, out, ldo, 0);
+}
+
+static void product_add(int rows, int inner, int columns, const real *a, ptrdiff_t lda, const real *x, ptrdiff_t ldx,
+                        real *out, ptrdiff_t ldo) {
+  product(rows, inner, columns, a, lda, x, ldx, out, ldo, 1);
+}
+
+static void product_subtract(int rows, int inner, int columns, const real *a, ptrdiff_t lda, const real *x,
+                             ptrdiff_t ldx, real *out, ptrdiff_t ldo) {
+  product(rows, inner, columns, a, lda, x, ldx, out, ldo, -1);
 }

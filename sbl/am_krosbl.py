@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from sbl.compiled import Kind, Step
 from sbl.em import ExpectationMaximisation
 from sbl.state import State
 from sbl.sweep import alternate
@@ -39,3 +40,6 @@ class AMKroSBL(ExpectationMaximisation):
         return alternate(
             second_moment, state.g, self.sweeps, self.inner_tolerance, self.inner_relative, early
         )
+
+    def compiled_step(self, factors: int) -> Step:
+        return Step(Kind.ALTERNATING, self.sweeps, self.inner_tolerance, self.inner_relative)

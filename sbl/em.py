@@ -9,6 +9,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from sbl import compiled
 from sbl.algebra import kron_distance, reciprocal, squared_modulus
 from sbl.estimate import Estimate, spread
 from sbl.kronecker_posterior import kronecker_posterior
@@ -79,22 +80,18 @@ class ExpectationMaximisation(ABC):
         """
         problem = pose(factors, y, noise_variance)
         ratios = self._ratios(len(problem.factors))
-        total = problem.y.shape[0]
-        size = total
-        if y.device.type == "cpu" and self.tolerance is not None:
-            N = math.prod(problem.lengths)
-            size = CACHED_ENTRIES // N if self.structured else DENSE_ENTRIES // (N * y.shape[-1])
-        size = max(1, size)
         with torch.inference_mode(untracked(problem)):
-            runs = [
-                self._run(problem.pick(slice(start, start + size)), ratios, history)
-                for start in range(0, max(1, total), size)
-            ]
-        return self._finish(problem, join(runs).as_tensors(), compact)
+            run = self._run_compiled(problem, ratios, history)
+            run = run or self._run_in_parts(problem, ratios, history)
+        return self._finish(problem, run.as_tensors(), compact)
 
     @abstractmethod
     def m_step(self, second_moment: Tensor, state: State) -> tuple[Tensor, ...]:
         """The next g from L (B, n_1 ... n_I) and the current state."""
+
+    def compiled_step(self, factors: int) -> compiled.Step | None:
+        """This M-step, for so many factors, as `sbl.compiled` knows it; None where it does not."""
+        return None
 
     def initial(self, problem: Problem) -> tuple[Tensor, ...]:
         """Ones, of unit norm but for the last factor, which carries the product of the norms."""
@@ -117,6 +114,30 @@ class ExpectationMaximisation(ABC):
         if len(ratios) != count:
             raise ValueError(f"pruning has {len(ratios)} ratios for {count} factors")
         return ratios
+
+    def _run_compiled(self, problem: Problem, ratios: tuple[float, ...], history: bool) -> Run | None:
+        """By `sbl.compiled`; None where it does not serve, as in a subclass, whose M-step may be another."""
+        own = "compiled_step" in vars(type(self))
+        if not own or self.tolerance is None or not untracked(problem) or not compiled.serves(problem):
+            return None
+        step = self.compiled_step(len(problem.factors))
+        assert step is not None
+        stop = compiled.Stop(ratios, self.floor, self.max_iterations, self.tolerance)
+        state = initial_state(problem, self.start(problem))
+        return compiled.solve(state, step, stop, problem.noise_variance is None, history)
+
+    def _run_in_parts(self, problem: Problem, ratios: tuple[float, ...], history: bool) -> Run:
+        size = total = problem.y.shape[0]
+        if problem.y.device.type == "cpu" and self.tolerance is not None:
+            N = math.prod(problem.lengths)
+            size = CACHED_ENTRIES // N if self.structured else DENSE_ENTRIES // (N * problem.y.shape[-1])
+        size = max(1, size)
+        return join(
+            [
+                self._run(problem.pick(slice(start, start + size)), ratios, history)
+                for start in range(0, max(1, total), size)
+            ]
+        )
 
     def _run(self, problem: Problem, ratios: tuple[float, ...], history: bool) -> Run:
         state = initial_state(problem, self.start(problem))

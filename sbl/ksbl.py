@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from sbl.compiled import Kind, Step
 from sbl.em import ExpectationMaximisation
 from sbl.state import State
 from sbl.sweep import sweep
@@ -30,3 +31,6 @@ class KSBL(ExpectationMaximisation):
 
     def m_step(self, second_moment: Tensor, state: State) -> tuple[Tensor, ...]:
         return sweep(second_moment, state.g)
+
+    def compiled_step(self, factors: int) -> Step:
+        return Step(Kind.ONE_SWEEP)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from kernels import nonnegative_least_squares
+from sbl.compiled import Kind, Step
 from sbl.em import ExpectationMaximisation
 from sbl.problem import Problem
 from sbl.state import State
@@ -78,6 +79,11 @@ class PCKroSBL(ExpectationMaximisation):
         return alternate(
             second_moment, state.g, self.sweeps, self.inner_tolerance, True, early, couple, DIVERGENCE
         )
+
+    def compiled_step(self, factors: int) -> Step:
+        coupled = tuple(self._couples(i) for i in range(factors))
+        settings = (self.sweeps, self.inner_tolerance, True, DIVERGENCE)
+        return Step(Kind.ALTERNATING, *settings, coupled, self.beta, OFFSET)
 
     def _couples(self, factor: int) -> bool:
         return self.coupled is None or factor in self.coupled

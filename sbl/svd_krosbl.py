@@ -5,11 +5,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from kernels.leading_triplet import rank_one
-from sbl import single_problem
-from sbl.em import ExpectationMaximisation, untracked
-from sbl.problem import Problem
-from sbl.run import Run
-from sbl.state import State, initial_state
+from sbl.compiled import Kind, Step
+from sbl.em import ExpectationMaximisation
+from sbl.state import State
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,10 +38,5 @@ class SVDKroSBL(ExpectationMaximisation):
             rest = image.abs()
         return (*g, rest)
 
-    def _run(self, problem: Problem, ratios: tuple[float, ...], history: bool) -> Run:
-        plain = type(self) is SVDKroSBL and not history and untracked(problem)
-        if self.tolerance is None or not (plain and single_problem.serves(problem)):
-            return super()._run(problem, ratios, history)
-        state = initial_state(problem, self.start(problem))
-        unknown = problem.noise_variance is None
-        return single_problem.solve(state, ratios, self.floor, unknown, self.max_iterations, self.tolerance)
+    def compiled_step(self, factors: int) -> Step:
+        return Step(Kind.NESTED_SVD)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kernels import kron_matvec
-from sbl import KSBL, OMP, PCSBL, AMKroSBL, ClassicSBL, KroneckerOMP, PCKroSBL, SVDKroSBL
+from sbl import KSBL, OMP, PCSBL, AMKroSBL, ClassicSBL, KroneckerOMP, PCKroSBL, SVDKroSBL, compiled
 
 SHORT = 30
 KRONECKER = {
@@ -15,6 +15,15 @@ KRONECKER = {
 }
 UNSTRUCTURED = {"classic": ClassicSBL(max_iterations=SHORT), "PCSBL": PCSBL(max_iterations=SHORT)}
 ALL = {**KRONECKER, **UNSTRUCTURED, "OMP": OMP(), "KOMP": KroneckerOMP()}
+
+
+@pytest.fixture(scope="module", params=["compiled", "pytorch"])
+def engine(request):
+    """Run a module's tests with the loop in C, and again with the one in PyTorch."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "pytorch":
+            patch.setattr(compiled, "serves", lambda problem: False)
+        yield request.param
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from sbl.em import CACHED_ENTRIES
 from sbl.experiments import IRSExperiment
 from sbl.metrics import nmse
 
+pytestmark = pytest.mark.usefixtures("engine")
 ORDERS = {1: ((10,), (14,)), 2: ((5, 6), (7, 8)), 3: ((4, 5, 3), (5, 4, 4)), 4: ((3, 3, 3, 2), (4, 3, 3, 3))}
 SIZES = [((5, 6), (7, 8)), ((6, 9), (5, 4))]
 

@@ -10,7 +10,7 @@ from sbl.experiments import IRS_ESTIMATORS
 from sbl.metrics import channel_nmse, nmse
 from sbl.systems import IRSMIMO, Channel, Training, observe
 
-pytestmark = pytest.mark.reference
+pytestmark = [pytest.mark.reference, pytest.mark.usefixtures("engine")]
 
 
 def load(path) -> dict[str, Tensor]:
