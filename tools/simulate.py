@@ -84,6 +84,7 @@ def synthetic(
         workers: Local processes; by default one a core, or four on a GPU. 1 stays in this process.
         scheduler: Address of a Dask scheduler to run on instead.
     """
+    _prepare_processes(workers, scheduler)
     from sbl.experiments import SYNTHETIC_ESTIMATORS, SyntheticExperiment
 
     _require_device(device, scheduler)
@@ -155,6 +156,7 @@ def irs(
         workers: Local processes; by default one a core, or four on a GPU. 1 stays in this process.
         scheduler: Address of a Dask scheduler to run on instead.
     """
+    _prepare_processes(workers, scheduler)
     from sbl.experiments import IRSExperiment, irs_estimator
     from sbl.systems import IRSMIMO
 
@@ -248,7 +250,7 @@ def _executor(workers: int | None, scheduler: str | None) -> Iterator[Executor]:
     if scheduler is None:
         import multiprocessing
 
-        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _end_with_parent) as executor:
+        with ProcessPoolExecutor(workers, _process_context(), _end_with_parent) as executor:
             try:
                 yield executor
             except BaseException:
@@ -268,6 +270,26 @@ def _executor(workers: int | None, scheduler: str | None) -> Iterator[Executor]:
     with client:
         cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the workers need not have this file
         yield client.get_executor()
+
+
+def _process_context() -> Any:
+    """Workers that are forked from a process with PyTorch in it, where the system can."""
+    import multiprocessing
+
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["sbl.experiments"])
+    return context
+
+
+def _prepare_processes(workers: int | None, scheduler: str | None) -> None:
+    """Let the process that workers are forked from import PyTorch while this one does."""
+    if workers == 1 or scheduler is not None or _process_context().get_start_method() != "forkserver":
+        return
+    from multiprocessing import forkserver
+
+    forkserver.ensure_running()
 
 
 def _end_with_parent() -> None:
