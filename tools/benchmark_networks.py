@@ -236,7 +236,7 @@ def count_flops(net: nn.Module, case: Case) -> int:
 def product_rate(place: str, dtype: torch.dtype) -> float:
     """Floating-point operations a second of a large square matrix product, the best of 5.
 
-    It is smaller where it takes long: a processor without bfloat16 units emulates them at a hundredth of the speed.
+    It is smaller where it takes long: without units for it, bfloat16 is emulated at a hundredth of the speed.
     """
     n, largest = 256, 8192 if place == "cuda" else 2048
     while True:
