@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from kernels import conv2d_relu
+from kernels import same_conv2d
 from rpcanet.modules import DCPM
 from rpcanet.modules.dcpm import FoldedContrast
 from rpcanet.modules.mam import ResidualBlock
@@ -63,16 +63,15 @@ class Cast(nn.Module):
         return x.to(self.dtype)
 
 
-class ConvReLU(nn.Module):
-    """max(0, Conv(x)) in one pass."""
+class Conv(nn.Module):
+    """Conv(x), or max(0, Conv(x)) in one pass: a convolution that keeps height and width."""
 
-    def __init__(self, conv: nn.Conv2d) -> None:
+    def __init__(self, conv: nn.Conv2d, relu: bool = False) -> None:
         super().__init__()
-        assert conv.bias is not None
-        self.weight, self.bias = conv.weight, conv.bias
+        self.weight, self.bias, self.relu = conv.weight, conv.bias, relu
 
     def forward(self, x: Tensor) -> Tensor:
-        return conv2d_relu(x, self.weight, self.bias)
+        return same_conv2d(x, self.weight, self.bias, relu=self.relu)
 
 
 class Residual(nn.Module):
@@ -96,7 +95,7 @@ def _inference_form(module: nn.Module, dtype: torch.dtype) -> nn.Module:
         block = nn.Sequential(*_folded((module.conv1, module.relu, module.conv2), dtype))
         return Residual(block)
     if isinstance(module, nn.Conv2d):
-        return module.to(dtype)
+        return Conv(module).to(dtype)
     for name, child in module.named_children():
         setattr(module, name, _inference_form(child, dtype))
     return module
@@ -120,11 +119,12 @@ def _folded(layers: Iterable[nn.Module], dtype: torch.dtype) -> list[nn.Module]:
         if isinstance(layer, nn.BatchNorm2d | nn.ReLU):
             conv = folded.pop()
             assert isinstance(conv, nn.Conv2d)
-            layer = ConvReLU(conv) if isinstance(layer, nn.ReLU) else fuse_conv_bn_eval(conv, layer)
+            layer = Conv(conv, relu=True) if isinstance(layer, nn.ReLU) else fuse_conv_bn_eval(conv, layer)
         folded.append(layer)
+    folded = [Conv(layer) if isinstance(layer, nn.Conv2d) else layer for layer in folded]
     first, last = folded[0], folded[-1]
-    if isinstance(first, ConvReLU) and first.weight.shape[1] == 1:
+    if isinstance(first, Conv) and first.weight.shape[1] == 1:
         folded.insert(0, Cast(dtype))
-    if isinstance(last, nn.Conv2d) and last.out_channels == 1:
+    if isinstance(last, Conv) and last.weight.shape[0] == 1:
         folded.append(Cast(torch.float32))
     return [layer.to(dtype) for layer in folded]

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kernels import same_conv2d
 from rpcanet.modules.layers import conv3x3
 
 
@@ -83,7 +83,7 @@ class ConvLSTM(nn.Module):
         weight = torch.cat((x.weight, h.weight), dim=1)
         assert x.bias is not None
         assert h.bias is not None
-        gates = F.conv2d(torch.cat((z, memory.hidden), dim=1), weight, x.bias + h.bias, padding=1)
+        gates = same_conv2d(torch.cat((z, memory.hidden), dim=1), weight, x.bias + h.bias)
         f, i, o, j = _split(gates, 4)
         cell = torch.addcmul(f.sigmoid() * memory.cell, i.sigmoid(), j.tanh())
         return Memory(hidden=o.sigmoid() * cell.tanh(), cell=cell)
