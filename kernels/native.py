@@ -73,7 +73,9 @@ def _compiled(source: Path, command: list[str], name: str) -> Path:
         handle, draft = tempfile.mkstemp(".part", name, library.parent)
     os.close(handle)
     try:
-        subprocess.run([*command, str(source), "-o", draft, "-lm"], check=True, capture_output=True, text=True)
+        subprocess.run(
+            [*command, str(source), "-o", draft, "-lm"], check=True, capture_output=True, text=True
+        )
         os.replace(draft, library)  # several processes may come here at once: the last one's stays
     finally:
         Path(draft).unlink(missing_ok=True)

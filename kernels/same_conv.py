@@ -1,6 +1,7 @@
 """Convolution with a small window that keeps height and width, and a rectifier in the same pass over memory."""
 
 import ctypes
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -11,7 +12,7 @@ from torch.autograd import forward_ad
 from kernels import native
 from kernels._operator import NAMESPACE, under_functorch
 
-TILE = 4  # sides of the output tiles of kernels/_winograd.c
+TILE, POINTS = 4, 36  # of kernels/_winograd.c: sides of a tile of output, and multiplications for it
 WEIGHT_TILES = 32  # the weight's transform takes about as long as the products of so many tiles
 
 
@@ -28,6 +29,7 @@ def same_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, *, re
           of the multiplications; a picture so small that its tiles do not repay the weight's transform does not.
           The relative error is about 5e-7 (`F.conv2d`: 2e-7), and a NaN or an infinity spoils the tiles of 4x4
           pixels that it reaches.
+        - 3x3 windows from such channels to a single one go by a loop in C.
         - with a rectifier, oneDNN on a CPU and cuDNN on a GPU (channels in multiples of 8) compute both at once.
     Everything else is `F.conv2d` with a rectifier in place: where there is no C compiler, where gradients are
     wanted, in double precision, under autocast, in a `torch.func` transform and in an exported graph.
@@ -56,8 +58,10 @@ def same_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, *, re
     arguments = [x for x in (input, weight, bias) if x is not None]
     if _plain(input) or (torch.is_grad_enabled() and any(x.requires_grad for x in arguments)):
         return _library(input, weight, bias, relu)
-    if all(x.device.type == "cpu" and x.dtype == torch.float32 for x in arguments) and _suits_tiles(input, weight):
-        run = _winograd_operator if torch.compiler.is_compiling() else _winograd
+    if all(x.device.type == "cpu" and x.dtype == torch.float32 for x in arguments) and _served_in_c(
+        input, weight
+    ):
+        run = _operator_in_c if torch.compiler.is_compiling() else _in_c
         return run(input, weight, bias, relu)
     if relu and all(x.dtype == input.dtype for x in arguments):
         return _with_relu(input, weight, bias)
@@ -107,12 +111,18 @@ def _with_relu(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if input.is_cuda:
         fits = input.dtype in (torch.float32, torch.bfloat16) and not any(n % 8 for n in weight.shape[:2])
         return _cudnn(input, weight, bias) if fits else _library(input, weight, bias, True)
-    single = input.dtype in (torch.float32, torch.bfloat16)
-    usable = input.device.type == "cpu" and torch.backends.mkldnn.is_available()
-    if not single or not usable or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or not _onednn_serves(input):
         return _library(input, weight, bias, True)
     fused = torch.ops.mkldnn._convolution_pointwise
     return fused(input, weight, bias, _pads(weight), [1, 1], [1, 1], 1, "relu", [], "")
+
+
+def _onednn_serves(input: Tensor) -> bool:
+    if input.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    if input.dtype == torch.bfloat16:  # an error where the processor has no instructions for it
+        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return input.dtype == torch.float32
 
 
 @torch.library.custom_op(f"{NAMESPACE}::conv2d_relu", mutates_args=(), device_types="cuda")
@@ -127,58 +137,76 @@ def _(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return torch.empty(shape, dtype=input.dtype, device=input.device, memory_format=layout)
 
 
-def _suits_tiles(input: Tensor, weight: Tensor) -> bool:
-    """Whether Winograd's tiles serve these tensors, and faster."""
+def _served_in_c(input: Tensor, weight: Tensor) -> bool:
+    """Whether one of this package's C sources serves float32 tensors of these shapes and layouts, and faster."""
     if weight.shape[2:] != (3, 3) or not _channels_last(input, weight):
         return False
-    images, _, height, width = input.shape
-    tiles = images * -(-height // TILE) * -(-width // TILE)
-    if (tiles + WEIGHT_TILES) * TILE**2 > 4 * images * height * width:
-        return False
+    outputs, inputs = weight.shape[:2]
     lanes = _lanes()
-    return lanes > 0 and all(channels % lanes == 0 for channels in weight.shape[:2])
+    if lanes == 0 or inputs % lanes != 0:
+        return False
+    return outputs == 1 or (outputs % lanes == 0 and _tiles_repay(*input.shape[2:], len(input)))
+
+
+def _tiles_repay(height: int, width: int, images: int) -> bool:
+    """Whether the multiplications of the tiles and of the weight's transform are fewer than the direct ones."""
+    tiles = images * -(-height // TILE) * -(-width // TILE)
+    return (tiles + WEIGHT_TILES) * POINTS < images * height * width * 9
 
 
 @torch.compiler.assume_constant_result
 def _lanes() -> int:
     """Channels that go into one vector; 0 where the C sources cannot be compiled."""
-    library = _library_in_c()
-    return 0 if library is None else library.lanes()
+    winograd, to_one = _libraries()
+    return 0 if winograd is None or to_one is None else winograd.lanes()
 
 
-def _library_in_c() -> ctypes.CDLL | None:
-    library = native.load(Path(__file__).with_name("_winograd.c"))
-    if library is not None:
-        library.scratch_size.restype = ctypes.c_int64
-    return library
+@lru_cache
+def _libraries() -> tuple[ctypes.CDLL | None, ctypes.CDLL | None]:
+    winograd, to_one = (
+        native.load(Path(__file__).with_name(name)) for name in ("_winograd.c", "_thin_conv.c")
+    )
+    if winograd is not None:
+        winograd.scratch_size.restype = ctypes.c_int64
+    return winograd, to_one
 
 
 class _Shape(ctypes.Structure):
-    """The struct of the same name in kernels/_winograd.c."""
+    """The struct of this name in both C sources."""
 
-    _fields_ = [(name, ctypes.c_int) for name in ("images", "height", "width", "inputs", "outputs", "rectify")]
+    _fields_ = [
+        (name, ctypes.c_int) for name in ("images", "height", "width", "inputs", "outputs", "rectify")
+    ]
 
 
-def _winograd(input: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
-    library = _library_in_c()
-    assert library is not None
+def _in_c(input: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
+    winograd, to_one = _libraries()
+    assert winograd is not None
+    assert to_one is not None
     images, inputs, height, width = input.shape
     outputs, threads = weight.shape[0], torch.get_num_threads()
-    shape = _Shape(images, height, width, inputs, outputs, relu)
+    shape = ctypes.byref(_Shape(images, height, width, inputs, outputs, relu))
     pixels = input.contiguous(memory_format=torch.channels_last)
     taps = weight.permute(2, 3, 1, 0).contiguous()
     shift = weight.new_zeros(outputs) if bias is None else bias.contiguous()
-    scratch = input.new_empty(library.scratch_size(ctypes.byref(shape), threads))
-    out = _winograd_result(input, weight, bias, relu)
-    at = [ctypes.c_void_p(x.data_ptr()) for x in (pixels, taps, shift, scratch, out)]
-    library.conv3x3(ctypes.byref(shape), *at[:3], threads, *at[3:])
+    out = _result_in_c(input, weight, bias, relu)
+    operands = [_at(x) for x in (pixels, taps, shift)]
+    if outputs == 1:
+        to_one.conv3x3_to_one(shape, *operands, threads, _at(out))
+    else:
+        scratch = input.new_empty(winograd.scratch_size(shape, threads))
+        winograd.conv3x3(shape, *operands, threads, _at(scratch), _at(out))
     return out
 
 
-def _winograd_result(input: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
+def _at(x: Tensor) -> ctypes.c_void_p:
+    return ctypes.c_void_p(x.data_ptr())
+
+
+def _result_in_c(input: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
     shape = (input.shape[0], weight.shape[0], *input.shape[2:])
     return torch.empty(shape, dtype=input.dtype, device=input.device, memory_format=torch.channels_last)
 
 
-_winograd_operator = torch.library.custom_op(f"{NAMESPACE}::winograd_conv2d", _winograd, mutates_args=())
-_winograd_operator.register_fake(_winograd_result)
+_operator_in_c = torch.library.custom_op(f"{NAMESPACE}::conv2d_in_c", _in_c, mutates_args=())
+_operator_in_c.register_fake(_result_in_c)
