@@ -1,19 +1,14 @@
 """Convolution with a small window that keeps height and width, and a rectifier in the same pass over memory."""
 
-import ctypes
-from functools import lru_cache
-from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from kernels import native
-from kernels._operator import NAMESPACE, under_functorch
-
-TILE, POINTS = 4, 36  # of kernels/_winograd.c: sides of a tile of output, and multiplications for it
-WEIGHT_TILES = 32  # the weight's transform takes about as long as the products of so many tiles
+from kernels import _conv_in_c
+from kernels._operator import NAMESPACE, operator, under_functorch, unobserved
 
 
 def same_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, *, relu: bool = False) -> Tensor:
@@ -23,16 +18,17 @@ def same_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, *, re
 
     relu: max(0, out) instead.
 
-    In inference:
-        - 3x3 windows in float32 on a CPU, channels-last, both numbers of channels multiples of a vector's length
-          (16 with AVX-512, 8 with AVX, else 4), go by Winograd's minimal filtering F(4x4, 3x3) in C, a quarter
-          of the multiplications; a picture so small that its tiles do not repay the weight's transform does not.
-          The relative error is about 5e-7 (`F.conv2d`: 2e-7), and a NaN or an infinity spoils the tiles of 4x4
-          pixels that it reaches.
-        - 3x3 windows from such channels to a single one go by a loop in C.
-        - with a rectifier, oneDNN on a CPU and cuDNN on a GPU (channels in multiples of 8) compute both at once.
-    Everything else is `F.conv2d` with a rectifier in place: where there is no C compiler, where gradients are
-    wanted, in double precision, under autocast, in a `torch.func` transform and in an exported graph.
+    3x3 windows in float32 on a CPU, channels-last, go through C, as do their gradients, where numbers of channels
+    are multiples of a vector's length (16 with AVX-512, 8 with AVX, else 4):
+        - by Winograd's minimal filtering F(4x4, 3x3), with a quarter of the multiplications; a picture so small
+          that its tiles do not repay the weight's transform does not. The relative error of the result is about
+          5e-7 (`F.conv2d`: 2e-7), of the weight's gradient 1e-6 (3e-6), and a NaN or an infinity spoils the
+          tiles of 4x4 pixels that it reaches.
+        - to a single channel by a loop; from a single channel, only the gradients.
+    A rectifier, where no gradients are wanted, is computed at once with the convolution there, by oneDNN on a CPU
+    and by cuDNN on a GPU (channels in multiples of 8). Everything else is `F.conv2d` with a rectifier in place:
+    where there is no C compiler, in double precision, under autocast, in `torch.func` transforms and forward
+    mode, in second derivatives and in an exported graph.
 
     Args:
         input: (N, C, H, W).
@@ -55,15 +51,14 @@ def same_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, *, re
         tensor([0., 1.])
     """
     _require_shapes(input, weight, bias)
-    arguments = [x for x in (input, weight, bias) if x is not None]
-    if _plain(input) or (torch.is_grad_enabled() and any(x.requires_grad for x in arguments)):
+    operands = [x for x in (input, weight, bias) if x is not None]
+    if _plain(input):
         return _library(input, weight, bias, relu)
-    if all(x.device.type == "cpu" and x.dtype == torch.float32 for x in arguments) and _served_in_c(
-        input, weight
-    ):
-        run = _operator_in_c if torch.compiler.is_compiling() else _in_c
-        return run(input, weight, bias, relu)
-    if relu and all(x.dtype == input.dtype for x in arguments):
+    tracked = torch.is_grad_enabled() and any(x.requires_grad for x in operands)
+    if _served_in_c(operands, tracked):
+        out = _conv(input, weight, bias, relu and not tracked)
+        return out.relu_() if relu and tracked else out
+    if relu and not tracked and all(x.dtype == input.dtype for x in operands):
         return _with_relu(input, weight, bias)
     return _library(input, weight, bias, relu)
 
@@ -102,8 +97,20 @@ def _pads(weight: Tensor) -> list[int]:
     return [size // 2 for size in weight.shape[2:]]
 
 
-def _channels_last(*tensors: Tensor) -> bool:
-    return any(x.is_contiguous(memory_format=torch.channels_last) for x in tensors)
+def _channels_last(x: Tensor) -> bool:
+    """Whether that is the order in memory, which a plane of one channel leaves open, but for its strides."""
+    return x.stride(1) == 1 and x.is_contiguous(memory_format=torch.channels_last)
+
+
+def _served_in_c(operands: list[Tensor], tracked: bool) -> bool:
+    input, weight = operands[:2]
+    if any(x.device.type != "cpu" or x.dtype != torch.float32 for x in operands):
+        return False
+    if not (_channels_last(input) or _channels_last(weight)):
+        return False
+    images, _, height, width = input.shape
+    served = _conv_in_c.serves(weight, images, height, width)
+    return served or (tracked and _conv_in_c.serves_weight_gradient(weight))
 
 
 def _with_relu(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -132,81 +139,55 @@ def _cudnn(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 @_cudnn.register_fake
 def _(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    layout = torch.channels_last if _channels_last(input, weight) else torch.contiguous_format
+    layout = (
+        torch.channels_last if _channels_last(input) or _channels_last(weight) else torch.contiguous_format
+    )
     shape = (input.shape[0], weight.shape[0], *input.shape[2:])
     return torch.empty(shape, dtype=input.dtype, device=input.device, memory_format=layout)
 
 
-def _served_in_c(input: Tensor, weight: Tensor) -> bool:
-    """Whether one of this package's C sources serves float32 tensors of these shapes and layouts, and faster."""
-    if weight.shape[2:] != (3, 3) or not _channels_last(input, weight):
-        return False
-    outputs, inputs = weight.shape[:2]
-    lanes = _lanes()
-    if lanes == 0 or inputs % lanes != 0:
-        return False
-    return outputs == 1 or (outputs % lanes == 0 and _tiles_repay(*input.shape[2:], len(input)))
+def _forward(input: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
+    images, _, height, width = input.shape
+    if _conv_in_c.serves(weight, images, height, width):
+        return _conv_in_c.convolve(input, weight, bias, relu)
+    return _library(input, weight, bias, relu).contiguous(memory_format=torch.channels_last)
 
 
-def _tiles_repay(height: int, width: int, images: int) -> bool:
-    """Whether the multiplications of the tiles and of the weight's transform are fewer than the direct ones."""
-    tiles = images * -(-height // TILE) * -(-width // TILE)
-    return (tiles + WEIGHT_TILES) * POINTS < images * height * width * 9
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:2])
 
 
-@torch.compiler.assume_constant_result
-def _lanes() -> int:
-    """Channels that go into one vector; 0 where the C sources cannot be compiled."""
-    winograd, to_one = _libraries()
-    return 0 if winograd is None or to_one is None else winograd.lanes()
-
-
-@lru_cache
-def _libraries() -> tuple[ctypes.CDLL | None, ctypes.CDLL | None]:
-    winograd, to_one = (
-        native.load(Path(__file__).with_name(name)) for name in ("_winograd.c", "_thin_conv.c")
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    input, weight = ctx.saved_tensors
+    needs = ctx.needs_input_grad[:3]
+    if torch.is_grad_enabled():  # for second derivatives
+        pads, sizes = _pads(weight), [len(weight)] if needs[2] else None
+        return *_library_gradients(
+            grad, input, weight, sizes, [1, 1], pads, [1, 1], False, [0, 0], 1, needs
+        ), None
+    turned = weight.flip(2, 3).transpose(0, 1)
+    return (
+        _conv(grad, turned, None, False) if needs[0] else None,
+        _weight_gradient(input, grad) if needs[1] else None,
+        grad.sum((0, 2, 3)) if needs[2] else None,
+        None,
     )
-    if winograd is not None:
-        winograd.scratch_size.restype = ctypes.c_int64
-    return winograd, to_one
 
 
-class _Shape(ctypes.Structure):
-    """The struct of this name in both C sources."""
-
-    _fields_ = [
-        (name, ctypes.c_int) for name in ("images", "height", "width", "inputs", "outputs", "rectify")
-    ]
+_conv = operator("small_conv2d", _forward, _conv_in_c.result, _save, _backward)
+_library_gradients = torch.ops.aten.convolution_backward
 
 
-def _in_c(input: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
-    winograd, to_one = _libraries()
-    assert winograd is not None
-    assert to_one is not None
-    images, inputs, height, width = input.shape
-    outputs, threads = weight.shape[0], torch.get_num_threads()
-    shape = ctypes.byref(_Shape(images, height, width, inputs, outputs, relu))
-    pixels = input.contiguous(memory_format=torch.channels_last)
-    taps = weight.permute(2, 3, 1, 0).contiguous()
-    shift = weight.new_zeros(outputs) if bias is None else bias.contiguous()
-    out = _result_in_c(input, weight, bias, relu)
-    operands = [_at(x) for x in (pixels, taps, shift)]
-    if outputs == 1:
-        to_one.conv3x3_to_one(shape, *operands, threads, _at(out))
-    else:
-        scratch = input.new_empty(winograd.scratch_size(shape, threads))
-        winograd.conv3x3(shape, *operands, threads, _at(scratch), _at(out))
-    return out
+def _weight_gradient(input: Tensor, grad: Tensor) -> Tensor:
+    run = _conv_in_c.weight_gradient if unobserved((input, grad)) else _weight_gradient_operator
+    return run(input, grad)
 
 
-def _at(x: Tensor) -> ctypes.c_void_p:
-    return ctypes.c_void_p(x.data_ptr())
+_weight_gradient_operator = torch.library.custom_op(
+    f"{NAMESPACE}::small_conv2d_weight_gradient", _conv_in_c.weight_gradient, mutates_args=()
+)
 
 
-def _result_in_c(input: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
-    shape = (input.shape[0], weight.shape[0], *input.shape[2:])
-    return torch.empty(shape, dtype=input.dtype, device=input.device, memory_format=torch.channels_last)
-
-
-_operator_in_c = torch.library.custom_op(f"{NAMESPACE}::conv2d_in_c", _in_c, mutates_args=())
-_operator_in_c.register_fake(_result_in_c)
+@_weight_gradient_operator.register_fake
+def _(input: Tensor, gradient: Tensor) -> Tensor:
+    return input.new_empty(3, 3, input.shape[1], gradient.shape[1]).permute(3, 2, 0, 1)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from kernels import same_conv2d
-from rpcanet.modules.layers import conv3x3
+from rpcanet.modules.layers import Conv3x3, conv3x3
 
 
 class Memory(NamedTuple):
@@ -30,9 +30,9 @@ class ResidualBlock(nn.Module):
         return self.conv2(self.relu(self.conv1(z))) + z
 
 
-def gate_convs(channels: int, gates: int) -> nn.Conv2d:
+def gate_convs(channels: int, gates: int) -> Conv3x3:
     """The C -> C convolutions of several gates side by side in one; Xavier-normal weights gate by gate."""
-    conv = nn.Conv2d(channels, gates * channels, kernel_size=3, padding=1)
+    conv = Conv3x3(channels, gates * channels)
     for weight in conv.weight.detach().split(channels):
         nn.init.xavier_normal_(weight)
     return conv

@@ -206,6 +206,4 @@ def test_convolution_with_rectifier_has_gradients():
     rectified = partial(kernels.same_conv2d, relu=True)
     assert torch.autograd.gradcheck(rectified, arguments)
     single = [x.detach().float().requires_grad_() for x in arguments]
-    assert all(
-        g is not None for g in torch.autograd.grad(rectified(*single).square().sum(), single)
-    )
+    assert all(g is not None for g in torch.autograd.grad(rectified(*single).square().sum(), single))
