@@ -1,13 +1,13 @@
 """Batched low-rank and sparse numerics in PyTorch: what `rpcanet` and `sbl` both stand on."""
 
 from kernels.conv import conv_spectrum, large_kernel_conv2d
-from kernels.conv_relu import conv2d_relu
 from kernels.eigh import Eigh, eigh
 from kernels.kronecker import kron_matvec, mode_product
 from kernels.leading_triplet import LeadingTriplet, leading_singular_triplet
 from kernels.low_rank import LowRankSparse, lowrank_sparse_step, singular_value_threshold
 from kernels.nonnegative import nonnegative_least_squares
 from kernels.proximal import group_soft_threshold, hard_threshold, soft_threshold
+from kernels.same_conv import same_conv2d
 from kernels.svd import SVD, svd, svdvals
 
 __all__ = [
@@ -15,7 +15,6 @@ __all__ = [
     "Eigh",
     "LeadingTriplet",
     "LowRankSparse",
-    "conv2d_relu",
     "conv_spectrum",
     "eigh",
     "group_soft_threshold",
@@ -26,6 +25,7 @@ __all__ = [
     "lowrank_sparse_step",
     "mode_product",
     "nonnegative_least_squares",
+    "same_conv2d",
     "singular_value_threshold",
     "soft_threshold",
     "svd",

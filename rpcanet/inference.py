@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from kernels import conv2d_relu
+from kernels import same_conv2d
 from rpcanet.modules import DCPM
 from rpcanet.modules.dcpm import FoldedContrast
 from rpcanet.modules.mam import ResidualBlock
@@ -22,8 +22,11 @@ def optimize(net: Unfolding, dtype: torch.dtype = torch.float32, compile: bool =
     Every batch norm is folded into the convolution before it, the contrast prior's window keeps its
     spectrum, and features are laid out channels-last.
 
-    dtype: of the features. bfloat16 is far faster on processors and GPUs with matrix units for it; the planes
-    D, B and O that pass from module to module stay float32.
+    dtype: of the features. bfloat16 is far faster on GPUs and processors with matrix units for it; the planes
+    D, B and O that pass from module to module stay float32. A network on a processor without such units (AMX)
+    gets float32 features all the same: they are exact, and as fast by convolutions with a quarter of the
+    multiplications as bfloat16 by vector instructions; where these too are missing it is emulated, hundreds of
+    times slower.
     compile: fuse the elementwise steps with `torch.compile`, one compilation for the first stage and one for
     all others; the first call at a new size takes minutes.
 
@@ -36,12 +39,24 @@ def optimize(net: Unfolding, dtype: torch.dtype = torch.float32, compile: bool =
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be torch.float32 or torch.bfloat16, got {dtype}")
-    stages = [_inference_form(deepcopy(stage).eval(), dtype) for stage in net.stages]
+    features = feature_dtype(dtype, next(net.parameters()).device)
+    stages = [_inference_form(deepcopy(stage).eval(), features) for stage in net.stages]
     fast = InferenceForm(stages, net.mean, net.std).eval().requires_grad_(False)
     fast = fast.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's types
     if compile:
         fast.compile_stages()
     return fast
+
+
+def feature_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
+    """What `optimize` computes features in when asked for `dtype`: float32 where a CPU has no unit for bfloat16.
+
+    >>> feature_dtype(torch.bfloat16, torch.device("cuda"))
+    torch.bfloat16
+    """
+    if device.type == "cpu" and not torch.cpu._is_amx_tile_supported():
+        return torch.float32
+    return dtype
 
 
 class InferenceForm(Unfolding):
@@ -63,16 +78,15 @@ class Cast(nn.Module):
         return x.to(self.dtype)
 
 
-class ConvReLU(nn.Module):
-    """max(0, Conv(x)) in one pass."""
+class Conv(nn.Module):
+    """Conv(x), or max(0, Conv(x)) in one pass: a convolution that keeps height and width."""
 
-    def __init__(self, conv: nn.Conv2d) -> None:
+    def __init__(self, conv: nn.Conv2d, relu: bool = False) -> None:
         super().__init__()
-        assert conv.bias is not None
-        self.weight, self.bias = conv.weight, conv.bias
+        self.weight, self.bias, self.relu = conv.weight, conv.bias, relu
 
     def forward(self, x: Tensor) -> Tensor:
-        return conv2d_relu(x, self.weight, self.bias)
+        return same_conv2d(x, self.weight, self.bias, relu=self.relu)
 
 
 class Residual(nn.Module):
@@ -96,7 +110,7 @@ def _inference_form(module: nn.Module, dtype: torch.dtype) -> nn.Module:
         block = nn.Sequential(*_folded((module.conv1, module.relu, module.conv2), dtype))
         return Residual(block)
     if isinstance(module, nn.Conv2d):
-        return module.to(dtype)
+        return Conv(module).to(dtype)
     for name, child in module.named_children():
         setattr(module, name, _inference_form(child, dtype))
     return module
@@ -120,11 +134,12 @@ def _folded(layers: Iterable[nn.Module], dtype: torch.dtype) -> list[nn.Module]:
         if isinstance(layer, nn.BatchNorm2d | nn.ReLU):
             conv = folded.pop()
             assert isinstance(conv, nn.Conv2d)
-            layer = ConvReLU(conv) if isinstance(layer, nn.ReLU) else fuse_conv_bn_eval(conv, layer)
+            layer = Conv(conv, relu=True) if isinstance(layer, nn.ReLU) else fuse_conv_bn_eval(conv, layer)
         folded.append(layer)
+    folded = [Conv(layer) if isinstance(layer, nn.Conv2d) else layer for layer in folded]
     first, last = folded[0], folded[-1]
-    if isinstance(first, ConvReLU) and first.weight.shape[1] == 1:
+    if isinstance(first, Conv) and first.weight.shape[1] == 1:
         folded.insert(0, Cast(dtype))
-    if isinstance(last, nn.Conv2d) and last.out_channels == 1:
+    if isinstance(last, Conv) and last.weight.shape[0] == 1:
         folded.append(Cast(torch.float32))
     return [layer.to(dtype) for layer in folded]

@@ -65,7 +65,7 @@ KERNELS = {
     "nonnegative_least_squares": (MATRICES, tensors()),
     "large_kernel_conv2d": (tensors(), tensors()),
     "conv_spectrum": (tensors(),),
-    "conv2d_relu": (tensors(4, 4), tensors(4, 4), tensors(1, 1)),
+    "same_conv2d": (tensors(4, 4), tensors(4, 4), tensors(1, 1)),
 }
 OTHER_CALLS = ("Estimate", "OracleLS", "UnfoldedKroSBL")
 ESTIMATORS = {name: getattr(sbl, name) for name in sbl.__all__ if name not in OTHER_CALLS}
@@ -427,7 +427,7 @@ def sets(test):
 @sets
 @pytest.mark.parametrize("name", KERNELS)
 def test_kernels(name, count):
-    errors = (*SHAPE_ERRORS, RuntimeError) if name == "conv2d_relu" else SHAPE_ERRORS
+    errors = (*SHAPE_ERRORS, RuntimeError) if name == "same_conv2d" else SHAPE_ERRORS
     fuzz(count, function=getattr(kernels, name), strategies=KERNELS[name], errors=errors)
 
 

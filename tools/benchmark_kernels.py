@@ -73,6 +73,17 @@ def cases(device: str) -> Iterator[Case]:
     if device == "cpu":
         one = tuple(factor[0] for factor in factors)
         yield Case("kron_matvec, one", "numpy.kron", _kron, _dense_kron, (*one, vector[0]))
+    last = torch.channels_last
+    pixels, window = draw(1, 32, 256, 256).to(memory_format=last), draw(32, 32, 3, 3).to(memory_format=last)
+    yield Case("conv 3x3 32->32 at 256", "F.conv2d", kernels.same_conv2d, _conv, (pixels, window))
+    yield Case("conv 3x3 32->1 at 256", "F.conv2d", kernels.same_conv2d, _conv, (pixels, window[:1]))
+    yield Case(
+        "conv 3x3 32->32, forward + backward",
+        "F.conv2d",
+        _with_gradients(kernels.same_conv2d),
+        _with_gradients(_conv),
+        (pixels, window),
+    )
     images, weight = draw(1, 32, 256, 256), draw(32, 32, 17, 17) / 100
     yield Case("conv 17x17 32->32 at 256", "F.conv2d", kernels.large_kernel_conv2d, _conv, (images, weight))
     spectrum = kernels.conv_spectrum(weight)

@@ -23,6 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import rpcanet
 from kernels.files import write_whole
 from rpcanet import Decomposition, decomposition_loss
+from rpcanet.inference import feature_dtype
 
 NETWORKS = {
     "RPCANet": ("rpcanet", 6),
@@ -65,9 +66,9 @@ def run(
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     torch.backends.cudnn.benchmark = True
     keep_memory()  # as the tools that run networks
-    rates = {
-        str(dtype).split(".")[1]: product_rate(place, dtype) for dtype in (torch.float32, torch.bfloat16)
-    }
+    asked = dict.fromkeys(form.split("-")[0] for form in forms or (*INFERENCE, *TRAINING))
+    computed = {name: feature_dtype(getattr(torch, name), torch.device(place)) for name in asked}
+    rates = {name: product_rate(place, dtype) for name, dtype in computed.items()}
     console, rows = Console(), []
     console.width = max(console.width, WIDTH)
     for values in itertools.product(networks, sizes, batches, what):

@@ -56,7 +56,8 @@ class Evaluation:
         seed: of the generated scenes (synthetic only); by default as trained, else 42.
         batch_size: pictures evaluated at once, where they share one size.
         device: cpu, cuda, ...
-        precision: of the network's features, float32 or bfloat16 (several times faster, and less exact).
+        precision: of the network's features, float32 or bfloat16 (faster on GPUs and
+            processors with matrix units for it, and less exact; elsewhere it is float32).
         compile: fuse elementwise steps with torch.compile, worth its start-up for many pictures.
         skip_bad: leave out pictures that cannot be used, and list them; without it the first ends the run.
         keep_empty: take pictures whose mask holds no object.

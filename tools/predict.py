@@ -53,7 +53,8 @@ class Prediction:
         panels: write STEM_panel.png too.
         skip_bad: leave out pictures that cannot be read, and list them; without it the first ends the run.
         device: cpu, cuda, ...
-        precision: of the network's features, float32 or bfloat16 (several times faster, and less exact).
+        precision: of the network's features, float32 or bfloat16 (faster on GPUs and
+            processors with matrix units for it, and less exact; elsewhere it is float32).
         compile: fuse elementwise steps with torch.compile, worth its start-up for many pictures of one size.
     """
 

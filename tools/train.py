@@ -103,7 +103,8 @@ class Machine:
     Args:
         accelerator: auto, cpu, gpu, ...
         devices: how many, or auto; torchrun decides it for the processes that it starts.
-        precision: 32-true, bf16-mixed, 16-mixed, ...
+        precision: 32-true, bf16-mixed, 16-mixed, ...; where a processor has no instructions for the latter two it
+            emulates them, several times slower than 32-true.
         compile: fuse elementwise steps with torch.compile; the first steps then take a minute or two.
         checkpointing: keep what passes between stages alone and compute each stage twice; memory then grows
             with one stage instead of all of them.

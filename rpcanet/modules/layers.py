@@ -1,11 +1,23 @@
 """The layers that every module is made of."""
 
-from torch import nn
+from torch import Tensor, nn
+
+from kernels import same_conv2d
 
 
-def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
-    """A 3x3 convolution with bias that keeps height and width (zero padding 1); Xavier-normal weights."""
-    conv = nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1)
+class Conv3x3(nn.Conv2d):
+    """A 3x3 convolution with bias that keeps height and width (zero padding 1)."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, kernel_size=3, padding=1)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return same_conv2d(input, self.weight, self.bias)
+
+
+def conv3x3(in_channels: int, out_channels: int) -> Conv3x3:
+    """One with Xavier-normal weights."""
+    conv = Conv3x3(in_channels, out_channels)
     nn.init.xavier_normal_(conv.weight)
     return conv
 

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rpcanet.modules.layers import conv3x3
+from kernels import same_conv2d
+from rpcanet.modules.layers import Conv3x3, conv3x3
 
 
 class Memory(NamedTuple):
@@ -30,9 +30,9 @@ class ResidualBlock(nn.Module):
         return self.conv2(self.relu(self.conv1(z))) + z
 
 
-def gate_convs(channels: int, gates: int) -> nn.Conv2d:
+def gate_convs(channels: int, gates: int) -> Conv3x3:
     """The C -> C convolutions of several gates side by side in one; Xavier-normal weights gate by gate."""
-    conv = nn.Conv2d(channels, gates * channels, kernel_size=3, padding=1)
+    conv = Conv3x3(channels, gates * channels)
     for weight in conv.weight.detach().split(channels):
         nn.init.xavier_normal_(weight)
     return conv
@@ -83,7 +83,7 @@ class ConvLSTM(nn.Module):
         weight = torch.cat((x.weight, h.weight), dim=1)
         assert x.bias is not None
         assert h.bias is not None
-        gates = F.conv2d(torch.cat((z, memory.hidden), dim=1), weight, x.bias + h.bias, padding=1)
+        gates = same_conv2d(torch.cat((z, memory.hidden), dim=1), weight, x.bias + h.bias)
         f, i, o, j = _split(gates, 4)
         cell = torch.addcmul(f.sigmoid() * memory.cell, i.sigmoid(), j.tanh())
         return Memory(hidden=o.sigmoid() * cell.tanh(), cell=cell)

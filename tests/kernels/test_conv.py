@@ -183,27 +183,3 @@ def test_peak_memory_is_at_most_three_times_the_direct_one():
         peak[way] = int(run.stdout) / 1024
     print(f"peak MiB: {peak}")
     assert peak["tiles"] <= 3 * peak["direct"]
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("window", [(3, 3), (1, 1), (5, 3)])
-def test_convolution_with_rectifier_is_both_in_turn(dtype, layout, window):
-    images = draw(0, 2, 5, 13, 11).to(dtype).contiguous(memory_format=layout)
-    weight = draw(1, 7, 5, *window).to(dtype).contiguous(memory_format=layout)
-    bias = draw(2, 7).to(dtype)
-    pads = [size // 2 for size in window]
-    expected = F.conv2d(images, weight, bias, padding=pads).relu()
-    result = kernels.conv2d_relu(images, weight, bias)
-    assert result.stride() == expected.stride()
-    torch.testing.assert_close(result, expected)
-    assert kernels.conv2d_relu(images[:0], weight, bias).shape == (0, 7, 13, 11)
-
-
-def test_convolution_with_rectifier_has_gradients():
-    arguments = [x.requires_grad_() for x in (draw(0, 1, 2, 5, 4), draw(1, 3, 2, 3, 3), draw(2, 3))]
-    assert torch.autograd.gradcheck(kernels.conv2d_relu, arguments)
-    single = [x.detach().float().requires_grad_() for x in arguments]
-    assert all(
-        g is not None for g in torch.autograd.grad(kernels.conv2d_relu(*single).square().sum(), single)
-    )

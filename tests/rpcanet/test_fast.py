@@ -73,6 +73,17 @@ def test_inference_in_bfloat16_keeps_planes_in_float32(name):
         assert relative(ours, theirs) < 0.05
 
 
+@pytest.mark.parametrize("units", [False, True])
+def test_features_are_bfloat16_where_a_processor_has_units_for_it(units, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: units)
+    net = settled_pair("rpcanet++", channels=16)[1].float().eval()
+    image, exact = torch.rand(2, 1, 40, 30), rpcanet.optimize(net)
+    fast = rpcanet.optimize(net, torch.bfloat16)
+    assert {p.dtype for p in fast.parameters()} == {torch.float32, torch.bfloat16 if units else torch.float32}
+    difference = relative(fast(image).object, exact(image).object)
+    assert 0 < difference < 0.05 if units else difference == 0
+
+
 def test_the_network_stays_as_it_was():
     net = settled_pair("rpcanet++")[1].float().train()
     before = {key: value.clone() for key, value in net.state_dict().items()}
@@ -90,6 +101,22 @@ def test_no_stage_is_kept_unless_asked_for():
 def test_other_dtypes_are_refused():
     with pytest.raises(ValueError, match=r"dtype must be torch.float32 or torch.bfloat16, got torch.float16"):
         rpcanet.optimize(rpcanet.RPCANet(stages=1), torch.float16)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_channels_last_gradients_equal_plain_layers(name):
+    """float32 gradients through the convolutions in C, of as many channels as those want."""
+    baseline, net = settled_pair(name, channels=16)
+    net = net.float().to(memory_format=torch.channels_last).train()
+    image, mask = scene(batch=3)
+    outputs = zip(net(image.float())[:3], baseline.train()(image), strict=True)
+    assert all(relative(ours, theirs) < 1e-5 for ours, theirs in outputs)
+    named = zip(dict(baseline.named_parameters()), gradients(baseline, image, mask), strict=True)
+    expected = rpcanet.from_published({**baseline.state_dict(), **dict(named)}).double()
+    found = gradients(net, image.float(), mask.float())
+    pairs = [(a, b) for a, b in zip(found, expected.parameters(), strict=True) if a is not None]
+    error = sum((a - b).double().square().sum() for a, b in pairs)
+    assert error < 1e-3**2 * sum(b.square().sum() for _, b in pairs)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
