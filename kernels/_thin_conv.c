@@ -57,7 +57,7 @@ void conv3x3_to_one(
 }
 
 /* The nine products of a row of pixels with the plane around it, added to sums (3, 3, channels). near[i] is the plane's
-   row that lies i - 1 rows above them, with a zero at either end. */
+   row 1 - i below theirs, with a zero at either end. */
 static void add_row(const real *pixels, int width, int channels, const real *near[3], real *sums) {
   for (int c = 0; c < channels; c += LANES) {
     vec sum[9] = {0};
