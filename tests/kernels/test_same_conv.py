@@ -37,7 +37,8 @@ def exact(input, weight, bias=None, relu=False):
 
 
 def relative(actual, expected):
-    return float((actual.detach().double() - expected).norm() / expected.detach().norm().clamp_min(1e-300))
+    expected = expected.detach()
+    return float((actual.detach().double() - expected).norm() / expected.norm().clamp_min(1e-300))
 
 
 @pytest.fixture
@@ -271,14 +272,18 @@ def test_torch_compile_sees_one_graph(shape, tracked):
     def function(*case):
         return kernels.same_conv2d(*case, relu=True) * 2
 
-    expected, result = function(*case), torch.compile(function, fullgraph=True, backend="aot_eager")(*case)
-    torch.testing.assert_close(result, expected)
+    result = torch.compile(function, fullgraph=True, backend="aot_eager")(*case)
+    expected = 2 * exact(*case, relu=True)
+    assert relative(result, expected) < 2e-6
     assert result.is_contiguous(memory_format=torch.channels_last)
     if tracked:
         seed = draw(3, *expected.shape)
-        torch.testing.assert_close(
-            torch.autograd.grad(result, case, seed), torch.autograd.grad(expected, case, seed)
+        pairs = zip(
+            torch.autograd.grad(result, case, seed),
+            torch.autograd.grad(expected, case, seed.double()),
+            strict=True,
         )
+        assert all(relative(ours, theirs) < 1e-5 for ours, theirs in pairs)
 
 
 @compiled
