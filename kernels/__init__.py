@@ -1,5 +1,6 @@
 """Batched low-rank and sparse numerics in PyTorch: what `rpcanet` and `sbl` both stand on."""
 
+from kernels.batch_norm import batch_norm
 from kernels.conv import conv_spectrum, large_kernel_conv2d
 from kernels.eigh import Eigh, eigh
 from kernels.kronecker import kron_matvec, mode_product
@@ -15,6 +16,7 @@ __all__ = [
     "Eigh",
     "LeadingTriplet",
     "LowRankSparse",
+    "batch_norm",
     "conv_spectrum",
     "eigh",
     "group_soft_threshold",

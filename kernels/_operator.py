@@ -38,6 +38,23 @@ def unobserved(args: Iterable[Any]) -> bool:
     return True
 
 
+def library_only(input: Tensor) -> bool:
+    """Whether the call is one that only PyTorch's own operators serve, or has nothing to compute."""
+    return (
+        input.numel() == 0
+        or torch.compiler.is_exporting()
+        or under_functorch()
+        or forward_ad._current_level >= 0
+        or torch.is_autocast_enabled(input.device.type)
+        or (not torch.compiler.is_compiling() and torch._C._len_torch_dispatch_stack() > 0)
+    )
+
+
+def channels_last(x: Tensor) -> bool:
+    """Whether that is the order in memory, which a plane of one channel leaves open, but for its strides."""
+    return x.stride(1) == 1 and x.is_contiguous(memory_format=torch.channels_last)
+
+
 def full_precision(function: Callable[..., Any]) -> Callable[..., Any]:
     """Run `function` with autocast switched off on the device of its first tensor argument.
 

@@ -5,10 +5,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from kernels import _conv_in_c
-from kernels._operator import NAMESPACE, operator, under_functorch, unobserved
+from kernels._operator import NAMESPACE, channels_last, library_only, operator, unobserved
 
 
 def same_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, *, relu: bool = False) -> Tensor:
@@ -52,7 +51,7 @@ def same_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, *, re
     """
     _require_shapes(input, weight, bias)
     operands = [x for x in (input, weight, bias) if x is not None]
-    if _plain(input):
+    if library_only(input):
         return _library(input, weight, bias, relu)
     tracked = torch.is_grad_enabled() and any(x.requires_grad for x in operands)
     if _served_in_c(operands, tracked):
@@ -76,18 +75,6 @@ def _require_shapes(input: Tensor, weight: Tensor, bias: Tensor | None) -> None:
         )
 
 
-def _plain(input: Tensor) -> bool:
-    """Whether the call is one that only PyTorch's own operators serve, or has nothing to compute."""
-    return (
-        input.numel() == 0
-        or torch.compiler.is_exporting()
-        or under_functorch()
-        or forward_ad._current_level >= 0
-        or torch.is_autocast_enabled(input.device.type)
-        or (not torch.compiler.is_compiling() and torch._C._len_torch_dispatch_stack() > 0)
-    )
-
-
 def _library(input: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
     out = F.conv2d(input, weight, bias, padding=_pads(weight))
     return out.relu_() if relu else out
@@ -97,16 +84,11 @@ def _pads(weight: Tensor) -> list[int]:
     return [size // 2 for size in weight.shape[2:]]
 
 
-def _channels_last(x: Tensor) -> bool:
-    """Whether that is the order in memory, which a plane of one channel leaves open, but for its strides."""
-    return x.stride(1) == 1 and x.is_contiguous(memory_format=torch.channels_last)
-
-
 def _served_in_c(operands: list[Tensor], tracked: bool) -> bool:
     input, weight = operands[:2]
     if any(x.device.type != "cpu" or x.dtype != torch.float32 for x in operands):
         return False
-    if not (_channels_last(input) or _channels_last(weight)):
+    if not (channels_last(input) or channels_last(weight)):
         return False
     images, _, height, width = input.shape
     served = _conv_in_c.serves(weight, images, height, width)
@@ -139,9 +121,7 @@ def _cudnn(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 @_cudnn.register_fake
 def _(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    layout = (
-        torch.channels_last if _channels_last(input) or _channels_last(weight) else torch.contiguous_format
-    )
+    layout = torch.channels_last if channels_last(input) or channels_last(weight) else torch.contiguous_format
     shape = (input.shape[0], weight.shape[0], *input.shape[2:])
     return torch.empty(shape, dtype=input.dtype, device=input.device, memory_format=layout)
 

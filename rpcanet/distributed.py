@@ -46,5 +46,5 @@ class WholeBatchNorm(nn.BatchNorm2d):
 def over_processes(net: nn.Module) -> None:
     """Make every batch norm of `net` see the batches of all processes."""
     for module in net.modules():
-        if type(module) is nn.BatchNorm2d:
+        if isinstance(module, nn.BatchNorm2d):
             module.__class__ = WholeBatchNorm

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from rpcanet.modules.layers import conv3x3, conv_stack
+from rpcanet.modules.layers import BatchNorm, conv3x3, conv_stack
 from rpcanet.modules.mam import MAM, Memory
 
 
@@ -49,7 +49,7 @@ class MemoryBAM(nn.Module):
 
     def __init__(self, channels: int = 32, *, first: bool) -> None:
         super().__init__()
-        self.embedding = nn.Sequential(conv3x3(1, channels), nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
+        self.embedding = nn.Sequential(conv3x3(1, channels), BatchNorm(channels), nn.ReLU(inplace=True))
         self.mam = MAM(channels, first=first)
         self.projection = conv3x3(channels, 1)
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from kernels import conv_spectrum, large_kernel_conv2d
-from rpcanet.modules.layers import conv1x1, conv3x3
+from rpcanet.modules.layers import BatchNorm, conv1x1, conv3x3
 
 WINDOW = 17
 
@@ -100,7 +100,7 @@ class DCPM(nn.Module):
         self.embedding = nn.Sequential(conv3x3(1, channels), nn.ReLU(inplace=True))
         self.contrast = CentralContrast(channels)
         self.projection = nn.Sequential(
-            nn.BatchNorm2d(channels), nn.LeakyReLU(0.1, inplace=True), conv3x3(channels, 1)
+            BatchNorm(channels), nn.LeakyReLU(0.1, inplace=True), conv3x3(channels, 1)
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from kernels import same_conv2d
+from kernels import batch_norm, same_conv2d
 
 
 class Conv3x3(nn.Conv2d):
@@ -13,6 +13,21 @@ class Conv3x3(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         return same_conv2d(input, self.weight, self.bias)
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """`nn.BatchNorm2d`, in training by `kernels.batch_norm`."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not (self.training and self.track_running_stats):
+            return super().forward(input)
+        self._check_input_dim(input)
+        momentum = self.momentum
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+            momentum = 1 / float(self.num_batches_tracked) if momentum is None else momentum
+        statistics = (self.running_mean, self.running_var)
+        return batch_norm(input, *statistics, self.weight, self.bias, momentum or 0.0, self.eps)
 
 
 def conv3x3(in_channels: int, out_channels: int) -> Conv3x3:
@@ -38,7 +53,7 @@ def conv_stack(channels: int, hidden: int, batch_norm: bool) -> nn.Sequential:
     for in_channels in [1] + [channels] * hidden:
         layers.append(conv3x3(in_channels, channels))
         if batch_norm:
-            layers.append(nn.BatchNorm2d(channels))
+            layers.append(BatchNorm(channels))
         layers.append(nn.ReLU(inplace=True))
     layers.append(conv3x3(channels, 1))
     return nn.Sequential(*layers)
