@@ -1,6 +1,6 @@
 """Write the README's tables of speed from the JSON files that benchmark.py leaves in tools/results.
 
-    python tools/benchmark.py kernels --json tools/results/2026-11-23-kernels-cpu.json
+    python tools/benchmark.py kernels --json tools/results/2026-11-26-kernels-epyc.json
     python tools/benchmark_table.py --write README.md
 
 One table for each file, gathered by what was measured: kernels, networks, estimators, classical. Without --write
