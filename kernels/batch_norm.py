@@ -46,8 +46,8 @@ def batch_norm(
         A tensor of input's shape, dtype and order in memory.
 
     Raises:
-        ValueError: a single value per channel.
-        RuntimeError: shapes or dtypes that do not fit.
+        ValueError: shapes that do not fit, an empty input, a single value per channel.
+        RuntimeError: dtypes or devices that `F.batch_norm` refuses.
 
     Source: Ioffe and Szegedy, "Batch normalization", ICML 2015.
 
@@ -56,6 +56,7 @@ def batch_norm(
         tensor([-1.,  1.])
     """
     parameters = (running_mean, running_var, weight, bias)
+    _require_shapes(input, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
     if not _served(input, parameters):
         return F.batch_norm(input, *parameters, training=True, momentum=momentum, eps=eps)
     out, mean, variance = _BatchNorm.apply(input, weight, bias, eps)
@@ -66,6 +67,16 @@ def batch_norm(
     return out
 
 
+def _require_shapes(input: Tensor, **parameters: Tensor | None) -> None:
+    if input.ndim < 2 or input.numel() == 0:
+        raise ValueError(f"input must be (N, C, ...) and not empty, got shape {tuple(input.shape)}")
+    for name, x in parameters.items():
+        if x is not None and x.shape != input.shape[1:2]:
+            raise ValueError(
+                f"{name} {tuple(x.shape)} must have one entry for each channel of input {tuple(input.shape)}"
+            )
+
+
 def _served(input: Tensor, parameters: tuple[Tensor | None, ...]) -> bool:
     """Whether PyTorch's sums would lose digits here."""
     return (
@@ -74,7 +85,6 @@ def _served(input: Tensor, parameters: tuple[Tensor | None, ...]) -> bool:
         and not torch.compiler.is_compiling()
         and channels_last(input)
         and input.numel() > input.shape[1]
-        and all(x is None or x.shape == input.shape[1:2] for x in parameters)
         and all(x is None or (x.dtype, x.device.type) == (torch.float32, "cpu") for x in (input, *parameters))
     )
 

@@ -169,8 +169,10 @@ def test_torch_compile():
 def test_single_values_and_shapes_that_do_not_fit_are_errors():
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         kernels.batch_norm(draw(1, 16, 1, 1), None, None)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ValueError, match=r"weight \(15,\) must have one entry for each channel"):
         kernels.batch_norm(draw(2, 16, 3, 3), None, None, torch.ones(15))
+    with pytest.raises(ValueError, match="input must be"):
+        kernels.batch_norm(draw(16), None, None)
 
 
 @pytest.mark.parametrize("momentum", [0.1, None, 0.0])
