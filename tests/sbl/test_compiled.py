@@ -27,7 +27,7 @@ SIZES = {
 }
 SETTINGS = {"default": {}, "floor": {"pruning": 0.0, "floor": 1e-4}, "scaled": {"scaled_start": True}}
 
-pytestmark = pytest.mark.skipif(native.load(compiled.SOURCE) is None, reason="needs a C compiler")
+pytestmark = pytest.mark.skipif(native._compiler() is None, reason="needs a C compiler")
 
 
 @pytest.fixture
