@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 LOWEST := .venv-lowest
 TORCH := 2.13.0
 READY := $(VENV)/.ready
-PACKAGES := rpcanet sbl kernels datasets
+PACKAGES := unfoldkit
 
 .PHONY: demo test test-slow test-lowest lint setup clean
 
@@ -42,7 +42,7 @@ test-lowest:
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy $(PACKAGES) tools
+	$(BIN)/mypy $(PACKAGES)
 
 clean:
 	rm -rf $(VENV) $(LOWEST) runs

@@ -1,10 +1,10 @@
 """Pictures with masks: read from published layouts or made up from a seed, and prepared for a network."""
 
-from datasets.catalogue import NAMES, PUBLISHED, open_pictures, protocol_of
-from datasets.files import Pair, PictureFiles
-from datasets.picture import Picture, Sample, read_image, read_mask
-from datasets.preparation import Pictures, SegmentationDataset, normalise
-from datasets.synthetic import SyntheticScenes
+from .catalogue import NAMES, PUBLISHED, open_pictures, protocol_of
+from .files import Pair, PictureFiles
+from .picture import Picture, Sample, read_image, read_mask
+from .preparation import Pictures, SegmentationDataset, normalise
+from .synthetic import SyntheticScenes
 
 __all__ = [
     "NAMES",

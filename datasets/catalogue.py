@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from datasets.files import Pair, PictureFiles, outside
-from datasets.layouts import (
+from .files import Pair, PictureFiles, outside
+from .layouts import (
     CHASE_DB1,
     DRIVE,
     LAYOUTS,
@@ -15,8 +15,8 @@ from datasets.layouts import (
     STARE,
     Layout,
 )
-from datasets.preparation import Pictures
-from datasets.synthetic import SyntheticScenes
+from .preparation import Pictures
+from .synthetic import SyntheticScenes
 
 Protocol = Literal["overlap", "vessel", "defect"]
 

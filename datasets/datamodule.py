@@ -7,8 +7,8 @@ from typing import Any
 import lightning as L
 from torch.utils.data import DataLoader, DistributedSampler, Sampler
 
-from datasets.picture import Sample
-from datasets.preparation import SegmentationDataset
+from .picture import Sample
+from .preparation import SegmentationDataset
 
 
 class Rest(Sampler[int]):

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from datasets.picture import ENDINGS, Picture, is_picture, read_picture, stem
+from .picture import ENDINGS, Picture, is_picture, read_picture, stem
 
 
 class Pair(NamedTuple):

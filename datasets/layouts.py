@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from datasets.files import Pair, by_stem, matched, outside, pictures_by_stem, read_names
+from .files import Pair, by_stem, matched, outside, pictures_by_stem, read_names
 
 SPLIT_FILES = Path(__file__).parent / "splits"
 # What stands for a split where it has no folder or list of its own name.

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from datasets.picture import Picture, Sample
+from .picture import Picture, Sample
 
 KEPT_BYTES = 2**32  # the most that a data set's decoded pictures may take in memory
 
@@ -40,7 +40,7 @@ class SegmentationDataset(Dataset[Sample]):
     The augmentation of a picture depends on (seed, epoch, index) alone; set `epoch` before each epoch.
     `keep()` decodes every picture once and for all, where memory allows.
 
-    >>> from datasets import SyntheticScenes
+    >>> from unfoldkit.datasets import SyntheticScenes
     >>> dataset = SegmentationDataset(SyntheticScenes("test", count=2, size=64), size=32)
     >>> sample = dataset[1]
     >>> sample.image.shape, sample.mask.shape, sample.name

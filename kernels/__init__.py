@@ -1,15 +1,15 @@
 """Batched low-rank and sparse numerics in PyTorch: what `rpcanet` and `sbl` both stand on."""
 
-from kernels.batch_norm import batch_norm
-from kernels.conv import conv_spectrum, large_kernel_conv2d
-from kernels.eigh import Eigh, eigh
-from kernels.kronecker import kron_matvec, mode_product
-from kernels.leading_triplet import LeadingTriplet, leading_singular_triplet
-from kernels.low_rank import LowRankSparse, lowrank_sparse_step, singular_value_threshold
-from kernels.nonnegative import nonnegative_least_squares
-from kernels.proximal import group_soft_threshold, hard_threshold, soft_threshold
-from kernels.same_conv import same_conv2d
-from kernels.svd import SVD, svd, svdvals
+from .batch_norm import batch_norm
+from .conv import conv_spectrum, large_kernel_conv2d
+from .eigh import Eigh, eigh
+from .kronecker import kron_matvec, mode_product
+from .leading_triplet import LeadingTriplet, leading_singular_triplet
+from .low_rank import LowRankSparse, lowrank_sparse_step, singular_value_threshold
+from .nonnegative import nonnegative_least_squares
+from .proximal import group_soft_threshold, hard_threshold, soft_threshold
+from .same_conv import same_conv2d
+from .svd import SVD, svd, svdvals
 
 __all__ = [
     "SVD",

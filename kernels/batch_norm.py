@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels._operator import channels_last, library_only
+from .dispatch.operator import channels_last, library_only
 
 
 def batch_norm(

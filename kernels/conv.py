@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels._checks import require_one_device
-from kernels._operator import NAMESPACE, full_precision, operator, under_functorch
-from kernels._overlap_save import (
+from .dispatch.checks import require_one_device
+from .dispatch.operator import NAMESPACE, full_precision, operator, under_functorch
+from .dispatch.overlap_save import (
     Strip,
     Tiling,
     planes_of,

@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from kernels._checks import require_finite, require_matrix
-from kernels._lapack import over_batch
-from kernels._operator import operator
-from kernels.svd import inverse_above
+from .dispatch.checks import require_finite, require_matrix
+from .dispatch.lapack import over_batch
+from .dispatch.operator import operator
+from .svd import inverse_above
 
 LIBRARY = 32  # order up to which the GPU library batches, and was faster on an H200
 LIBRARY_BATCH = 4096  # matrices in one of its calls, which takes 1.1 to 1.3 MB of workspace for each
@@ -70,10 +70,10 @@ def _forward(matrix: Tensor) -> tuple[Tensor, Tensor]:
 def decompose(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """Of matrices that are known to be finite; nothing records it."""
     if matrix.is_cuda and matrix.numel():
-        from kernels import _triton_jacobi
+        from .gpu import jacobi
 
-        if matrix.shape[-1] > LIBRARY and _triton_jacobi.serves(matrix):
-            return _triton_jacobi.eigh(matrix)
+        if matrix.shape[-1] > LIBRARY and jacobi.serves(matrix):
+            return jacobi.eigh(matrix)
         return _scaled(matrix)
     eigenvalues, eigenvectors = over_batch(torch.linalg.eigh, matrix)
     return eigenvalues, eigenvectors

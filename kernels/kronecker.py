@@ -10,7 +10,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from kernels._checks import require_one_device
+from .dispatch.checks import require_one_device
 
 
 def mode_product(tensor: Tensor, matrix: Tensor, mode: int) -> Tensor:

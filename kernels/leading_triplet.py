@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from kernels._checks import require_finite, require_matrix
-from kernels._operator import operator
-from kernels.eigh import decompose, eigh_operator
-from kernels.kronecker import product
-from kernels.svd import inverse_above
+from .dispatch.checks import require_finite, require_matrix
+from .dispatch.operator import operator
+from .eigh import decompose, eigh_operator
+from .kronecker import product
+from .svd import inverse_above
 
 SAFE = (1e-250, 1e250)  # traces of Gram matrices in double precision far from over- and underflow
 SQUARED = 64  # rows up to which squaring the Gram matrices of a batch is cheaper than decomposing them
@@ -113,11 +113,11 @@ def _forward(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def _of_wide(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """sigma, u and sigma v = A^H u of matrices with no more rows than columns; sigma's scale (None: 1)."""
     if matrix.is_cuda:
-        from kernels import _triton_leading_triplet
+        from .gpu import leading_triplet
 
-        if _triton_leading_triplet.serves(matrix):
+        if leading_triplet.serves(matrix):
             unit, scale = _near_one(matrix)
-            u, image = _triton_leading_triplet.leading_vector(unit)
+            u, image = leading_triplet.leading_vector(unit)
             return torch.linalg.vector_norm(image, dim=-1), u, image, scale
     wide = _widened(matrix)
     adjoint = _adjoint(wide)

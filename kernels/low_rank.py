@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from kernels._checks import require_broadcast, require_finite, require_matrix, require_one_device
-from kernels._lapack import over_batch
-from kernels._operator import operator
-from kernels.svd import decompose, inverse_above, svd_operator, unit_scale
+from .dispatch.checks import require_broadcast, require_finite, require_matrix, require_one_device
+from .dispatch.lapack import over_batch
+from .dispatch.operator import operator
+from .svd import decompose, inverse_above, svd_operator, unit_scale
 
 
 class LowRankSparse(NamedTuple):
@@ -238,9 +238,9 @@ def _update_forward(
     observation: Tensor, low_rank: Tensor, dual: Tensor, mu: Tensor, lambda_: Tensor
 ) -> tuple[Tensor, Tensor]:
     if observation.is_cuda:
-        from kernels import _triton_low_rank
+        from .gpu.low_rank import sparse_dual_update
 
-        return _triton_low_rank.sparse_dual_update(observation, low_rank, dual, mu, lambda_)
+        return sparse_dual_update(observation, low_rank, dual, mu, lambda_)
     sparse, new_dual = sparse_dual_reference(observation, low_rank, dual, mu, lambda_)
     return sparse.contiguous(), new_dual.contiguous()
 

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kernels._checks import require_matrix
+from .dispatch.checks import require_matrix
 
 FULL_EXCHANGES = 3
 
@@ -84,10 +84,10 @@ class _Solution(torch.autograd.Function):
 
 def _solve(H: Tensor, q: Tensor, guess: Tensor) -> tuple[Tensor, Tensor]:
     if H.is_cuda:
-        from kernels import _triton_nonnegative
+        from .gpu import nonnegative
 
-        if _triton_nonnegative.serves(H):
-            return _triton_nonnegative.pivoting(H, q, guess, FULL_EXCHANGES)
+        if nonnegative.serves(H):
+            return nonnegative.pivoting(H, q, guess, FULL_EXCHANGES)
     return pivoting(H, q, guess)
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels._checks import require_broadcast, require_one_device
+from .dispatch.checks import require_broadcast, require_one_device
 
 
 def soft_threshold(x: Tensor, threshold: Tensor | float) -> Tensor:

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels import _conv_in_c
-from kernels._operator import NAMESPACE, channels_last, library_only, operator, unobserved
+from .dispatch.operator import NAMESPACE, channels_last, library_only, operator, unobserved
+from .native import conv as conv_in_c
 
 
 def same_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, *, relu: bool = False) -> Tensor:
@@ -91,8 +91,8 @@ def _served_in_c(operands: list[Tensor], tracked: bool) -> bool:
     if not (channels_last(input) or channels_last(weight)):
         return False
     images, _, height, width = input.shape
-    served = _conv_in_c.serves(weight, images, height, width)
-    return served or (tracked and _conv_in_c.serves_weight_gradient(weight))
+    served = conv_in_c.serves(weight, images, height, width)
+    return served or (tracked and conv_in_c.serves_weight_gradient(weight))
 
 
 def _with_relu(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -128,8 +128,8 @@ def _(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def _forward(input: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
     images, _, height, width = input.shape
-    if _conv_in_c.serves(weight, images, height, width):
-        return _conv_in_c.convolve(input, weight, bias, relu)
+    if conv_in_c.serves(weight, images, height, width):
+        return conv_in_c.convolve(input, weight, bias, relu)
     return _library(input, weight, bias, relu).contiguous(memory_format=torch.channels_last)
 
 
@@ -154,17 +154,17 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     )
 
 
-_conv = operator("small_conv2d", _forward, _conv_in_c.result, _save, _backward)
+_conv = operator("small_conv2d", _forward, conv_in_c.result, _save, _backward)
 _library_gradients = torch.ops.aten.convolution_backward
 
 
 def _weight_gradient(input: Tensor, grad: Tensor) -> Tensor:
-    run = _conv_in_c.weight_gradient if unobserved((input, grad)) else _weight_gradient_operator
+    run = conv_in_c.weight_gradient if unobserved((input, grad)) else _weight_gradient_operator
     return run(input, grad)
 
 
 _weight_gradient_operator = torch.library.custom_op(
-    f"{NAMESPACE}::small_conv2d_weight_gradient", _conv_in_c.weight_gradient, mutates_args=()
+    f"{NAMESPACE}::small_conv2d_weight_gradient", conv_in_c.weight_gradient, mutates_args=()
 )
 
 

@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from kernels._checks import require_finite, require_matrix
-from kernels._lapack import over_batch
-from kernels._operator import operator
+from .dispatch.checks import require_finite, require_matrix
+from .dispatch.lapack import over_batch
+from .dispatch.operator import operator
 
 
 class SVD(NamedTuple):
@@ -87,10 +87,10 @@ def reference(matrix: Tensor) -> SVD:
 def decompose(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     require_finite("matrix", matrix)
     if matrix.is_cuda:
-        from kernels import _triton_jacobi
+        from .gpu import jacobi
 
-        if _triton_jacobi.serves(matrix):
-            return _triton_jacobi.svd(matrix)
+        if jacobi.serves(matrix):
+            return jacobi.svd(matrix)
     U, S, Vh = over_batch(reference, matrix)
     return U.contiguous(), S, Vh.contiguous()
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from kernels import kron_matvec
-from sbl.algebra import squared_modulus
-from sbl.estimate import Estimate
-from sbl.problem import Problem
+from ..kernels import kron_matvec
+from .algebra import squared_modulus
+from .estimate import Estimate
+from .problem import Problem
 
 
 def kronecker_least_squares(factors: Sequence[Tensor], chosen: Sequence[Tensor], y: Tensor) -> Tensor:

@@ -15,16 +15,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import datasets
-import kernels
-import rpcanet
-import sbl
-from rpcanet import classical, interpretation, measures, metrics
-from rpcanet.measures import stage_measures
-from rpcanet.tiling import padded, tiled
-from sbl import systems
-from sbl.metrics import channel_nmse, nmse, support_recovery_rate, symbol_error_rate
-from sbl.tracing import trace
+from unfoldkit import datasets, kernels, rpcanet, sbl
+from unfoldkit.rpcanet import classical, metrics
+from unfoldkit.rpcanet.inference.tiling import padded, tiled
+from unfoldkit.rpcanet.inside import interpretation, measures
+from unfoldkit.rpcanet.inside.measures import stage_measures
+from unfoldkit.sbl import systems
+from unfoldkit.sbl.em.tracing import trace
+from unfoldkit.sbl.simulation.metrics import channel_nmse, nmse, support_recovery_rate, symbol_error_rate
 
 FEW, MANY = 4, 400  # cases a function
 DTYPES = [torch.float32, torch.float64, torch.complex128, torch.float16, torch.int64, torch.bool]
@@ -529,8 +527,8 @@ def test_damaged_pictures(tmp_path, ending, count):
 @sets
 @pytest.mark.parametrize("kind", ["network", "published", "estimator", "checkpoint", "configuration"])
 def test_damaged_files_of_the_tools(tmp_path, kind, count):
-    from run_configuration import read_configuration
-    from training_runs import Checkpoints
+    from unfoldkit.common.configuration import read_configuration
+    from unfoldkit.common.runs import Checkpoints
 
     path = tmp_path / "file.any"
     torch.manual_seed(0)

@@ -125,26 +125,26 @@ def _add_classical(commands: "argparse._SubParsersAction[argparse.ArgumentParser
 
 
 def _run_kernels(options: argparse.Namespace) -> int:
-    from benchmark_kernels import run
+    from unfoldkit.tools.benchmarks.kernels import run
 
     return run(options.device, options.rounds, options.only, options.json)
 
 
 def _run_estimators(options: argparse.Namespace) -> int:
-    from benchmark_estimators import run
+    from unfoldkit.tools.benchmarks.estimators import run
 
     return run(options.only, options.rounds, options.json, options.device)
 
 
 def _run_networks(options: argparse.Namespace) -> int:
-    from benchmark_networks import run
+    from unfoldkit.tools.benchmarks.networks import run
 
     cases = (list(options.networks), list(options.sizes), list(options.batches), list(options.what))
     return run(options.device, options.rounds, *cases, options.forms, options.json)
 
 
 def _run_classical(options: argparse.Namespace) -> int:
-    from benchmark_classical import run
+    from unfoldkit.tools.benchmarks.classical import run
 
     return run(options.device, options.rounds, options.json)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from results_table import Marks, Row, line, publish
+from unfoldkit.tools.results_table import Marks, Row, line, publish
 
 Content = dict[str, Any]
 

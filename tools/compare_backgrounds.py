@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from console import DataSetName, described_parser, one_line_errors
+from unfoldkit.common.console import DataSetName, described_parser, one_line_errors
 
 
 @dataclass
@@ -29,10 +29,10 @@ def measure(weights: Path, dataset: str, root: str | None, count: int) -> Row:
     """Over the test split, at the size the network was trained with."""
     import torch
 
-    import rpcanet
-    from datasets import SegmentationDataset, open_pictures, protocol_of
-    from rpcanet.measures import effective_rank, spectrum
-    from rpcanet.metrics import protocol
+    from unfoldkit import rpcanet
+    from unfoldkit.datasets import SegmentationDataset, open_pictures, protocol_of
+    from unfoldkit.rpcanet.inside.measures import effective_rank, spectrum
+    from unfoldkit.rpcanet.metrics import protocol
 
     net = rpcanet.load_weights(weights)
     training = rpcanet.read_training(weights)

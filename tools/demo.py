@@ -7,10 +7,10 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
-from console import described_parser, one_line_errors
-from evaluate import Evaluation, evaluate, show
-from predict import Prediction, predict, write_picture
-from train import Configuration, configuration_from, parser, train
+from unfoldkit.common.console import described_parser, one_line_errors
+from unfoldkit.tools.evaluate import Evaluation, evaluate, show
+from unfoldkit.tools.predict import Prediction, predict, write_picture
+from unfoldkit.tools.train import Configuration, configuration_from, parser, train
 
 OUT = Path("runs/demo")
 CONFIG = Path(__file__).parent / "configs" / "demo.yaml"
@@ -42,7 +42,7 @@ Your turn    .venv/bin/python tools/predict.py --weights {weights} PICTURE.png -
 def save_untrained(configuration: Configuration) -> Path:
     import torch
 
-    import rpcanet
+    from unfoldkit import rpcanet
 
     torch.manual_seed(configuration.recipe.seed)
     OUT.mkdir(parents=True)
@@ -53,7 +53,7 @@ def save_untrained(configuration: Configuration) -> Path:
 
 def save_scenes(folder: Path, size: int, seed: int, count: int = 4) -> Path:
     """Some held-out scenes as picture files."""
-    from datasets import open_pictures
+    from unfoldkit.datasets import open_pictures
 
     folder.mkdir(parents=True)
     scenes = open_pictures("synthetic", "test", count=count, size=size, seed=seed)

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from console import (
+from unfoldkit.common.console import (
     DataSetName,
     MethodName,
     ProtocolName,
@@ -31,7 +31,7 @@ from console import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from datasets import Sample
+    from unfoldkit.datasets import Sample
 
 LABELS = {"iou": "IoU", "niou": "nIoU", "f1": "F1", "pd": "Pd", "fa": "Fa", "auc": "AUC", "mae": "MAE"}
 UNITS = {"fa": (1e5, "1e-5"), "auc": (1, ""), "mae": (1, "")}  # all others in percent
@@ -85,8 +85,8 @@ class Evaluation:
 
 def settled(options: Evaluation) -> Evaluation:
     """The options with size, seed and protocol as given, else as trained or as the data set is known."""
-    import rpcanet
-    from datasets import protocol_of
+    from unfoldkit import rpcanet
+    from unfoldkit.datasets import protocol_of
 
     if (options.weights is None) == (options.method is None):
         raise ValueError("expected one of --weights and --method")
@@ -110,8 +110,8 @@ def evaluate(options: Evaluation) -> dict[str, float | None]:
 
 def network_of(weights: str | None) -> dict[str, Any] | None:
     """What a weights file holds: the network's name, stages and channels, and how it was trained."""
-    import rpcanet
-    from rpcanet.weights import name_of
+    from unfoldkit import rpcanet
+    from unfoldkit.rpcanet.networks.weights import name_of
 
     if weights is None:
         return None
@@ -123,7 +123,7 @@ def network_of(weights: str | None) -> dict[str, Any] | None:
 def of_weights(weights: str, options: Evaluation) -> "dict[str, Tensor]":
     import torch
 
-    import rpcanet
+    from unfoldkit import rpcanet
 
     net = rpcanet.load_weights(weights).to(options.device)
     fast = rpcanet.optimize(net, getattr(torch, options.precision), options.compile)
@@ -131,8 +131,8 @@ def of_weights(weights: str, options: Evaluation) -> "dict[str, Tensor]":
 
 
 def of_method(options: Evaluation) -> "dict[str, Tensor]":
-    import rpcanet
-    from rpcanet.classical import METHODS
+    from unfoldkit import rpcanet
+    from unfoldkit.rpcanet.classical import METHODS
 
     method = METHODS[str(options.method)]
 
@@ -147,7 +147,7 @@ def batches(options: Evaluation, mean: float = 0.0, std: float = 255.0) -> "Iter
     from rich.progress import track
     from torch.utils.data import DataLoader
 
-    from datasets import SegmentationDataset, open_pictures
+    from unfoldkit.datasets import SegmentationDataset, open_pictures
 
     size = options.size or None
     pictures = open_pictures(
@@ -183,7 +183,7 @@ def show(values: dict[str, float | None], title: str) -> None:
 
 
 def write_json(path: Path, values: dict[str, float | None], seconds: float, options: Evaluation) -> None:
-    from kernels.files import write_whole
+    from unfoldkit.common.files import write_whole
 
     network = network_of(options.weights)
     content = {**values, "seconds": round(seconds, 3), "network": network, "settings": asdict(options)}

@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from console import described_parser, one_line_errors
+from unfoldkit.common.console import described_parser, one_line_errors
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rpcanet.unfolding import UnfoldedNetwork
+    from unfoldkit.rpcanet.networks.unfolding import UnfoldedNetwork
 
 ENDINGS = {"onnx": ".onnx", "torch-export": ".pt2", "safetensors": ".safetensors"}
 TOLERANCE = 1e-4
@@ -46,9 +46,9 @@ class Export:
 
 def export(options: Export) -> tuple[Path, float]:
     """Write the file and check it; returns where it is and the largest relative difference found."""
-    import rpcanet
-    from rpcanet.export import export as write
-    from rpcanet.export import exported, largest_difference
+    from unfoldkit import rpcanet
+    from unfoldkit.rpcanet.inference.export import export as write
+    from unfoldkit.rpcanet.inference.export import exported, largest_difference
 
     net = rpcanet.load_weights(options.weights)
     out = Path(options.out or Path(options.weights).stem + ENDINGS[options.format])
@@ -72,9 +72,9 @@ def export(options: Export) -> tuple[Path, float]:
 def check_images(net: "UnfoldedNetwork", pictures: list[str]) -> "list[Tensor]":
     """Random pictures, a generated scene and the pictures given, normalised as the network expects."""
     import torch
-    from predict import inputs_in
 
-    from datasets import SyntheticScenes, normalise, read_image
+    from unfoldkit.datasets import SyntheticScenes, normalise, read_image
+    from unfoldkit.tools.predict import inputs_in
 
     generator = torch.Generator().manual_seed(0)
     random = [255 * torch.rand(size, generator=generator) for size in RANDOM_SIZES]

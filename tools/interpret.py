@@ -21,15 +21,27 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from console import MethodName, described_parser, keep_memory, one_line_errors, require_device
-from inside import Subject, log_measures, show_measures, show_pictures, write_measures
-from report import Report, fresh_writer
+from unfoldkit.common.console import (
+    MethodName,
+    described_parser,
+    keep_memory,
+    one_line_errors,
+    require_device,
+)
+from unfoldkit.common.report import Report, fresh_writer
+from unfoldkit.rpcanet.inside.report import (
+    Subject,
+    log_measures,
+    show_measures,
+    show_pictures,
+    write_measures,
+)
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from rpcanet.interpretation import Interior
+    from unfoldkit.rpcanet.inside.interpretation import Interior
 
 
 @dataclass
@@ -64,8 +76,8 @@ def interpret(options: Interpretation) -> Path:
     """Write everything that is listed at the top of this file; returns the report's path."""
     import torch
 
-    from rpcanet.interpretation import interior_measures
-    from rpcanet.measures import Statistics
+    from unfoldkit.rpcanet.inside.interpretation import interior_measures
+    from unfoldkit.rpcanet.inside.measures import Statistics
 
     keep_memory()
     require_device(options.device)
@@ -93,9 +105,9 @@ def interpret(options: Interpretation) -> Path:
 
 
 def subject_of(options: Interpretation) -> Subject:
-    import rpcanet
-    from rpcanet.classical import METHODS
-    from rpcanet.interpretation import SOLVER_STEPS, look_at_solver, look_inside
+    from unfoldkit import rpcanet
+    from unfoldkit.rpcanet.classical import METHODS
+    from unfoldkit.rpcanet.inside.interpretation import SOLVER_STEPS, look_at_solver, look_inside
 
     if options.batch_size < 1:
         raise ValueError(f"--batch_size must be at least 1, got {options.batch_size}")
@@ -117,10 +129,9 @@ def subject_of(options: Interpretation) -> Subject:
 
 def pictures_of(options: Interpretation) -> dict[str, Path]:
     """The pictures by name; raises where there are none, or where one that --names lists is missing."""
-    from predict import inputs_in
-
-    from datasets.files import read_names
-    from datasets.picture import stem
+    from unfoldkit.datasets.files import read_names
+    from unfoldkit.datasets.picture import stem
+    from unfoldkit.tools.predict import inputs_in
 
     found = {stem(path): path for path in inputs_in([options.images])}
     if options.names is None:
@@ -150,7 +161,8 @@ def batches(
     """Names and pictures, read ahead, under a progress bar."""
     import torch
     from rich.progress import Progress
-    from streaming import ahead
+
+    from unfoldkit.common.streaming import ahead
 
     together = options.batch_size if subject.size else 1
     names = list(paths)
@@ -171,8 +183,8 @@ def levels(path: Path, subject: Subject) -> "Tensor":
     """(1, height, width), as the networks take pictures."""
     import cv2
 
-    from datasets import read_image
-    from datasets.preparation import normalise
+    from unfoldkit.datasets import read_image
+    from unfoldkit.datasets.preparation import normalise
 
     image = read_image(path)
     if subject.size:

@@ -23,13 +23,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from console import MethodName, described_parser, keep_memory, one_line_errors, report_skipped, require_device
-from streaming import AT_ONCE, ahead, behind
+
+from unfoldkit.common.console import (
+    MethodName,
+    described_parser,
+    keep_memory,
+    one_line_errors,
+    report_skipped,
+    require_device,
+)
+from unfoldkit.common.streaming import AT_ONCE, ahead, behind
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rpcanet import Decomposition
+    from unfoldkit.rpcanet import Decomposition
 
     Decomposer = Callable[[Tensor], Decomposition]
     Write = Callable[..., None]
@@ -100,8 +108,8 @@ def predict(options: Prediction) -> list[Path]:
 
 def read_all(paths: list[Path], faults: list[str] | None) -> Iterator[tuple[Path, np.ndarray | None]]:
     """Each picture's grey levels, and nothing yet of a video."""
-    from datasets import read_image
-    from datasets.video import is_video
+    from unfoldkit.datasets import read_image
+    from unfoldkit.datasets.video import is_video
 
     for path in paths:
         with skipping(faults):
@@ -133,7 +141,7 @@ def predict_picture(
 
 
 def result_path(path: Path, ending: str, options: Prediction) -> Path:
-    from datasets.picture import stem
+    from unfoldkit.datasets.picture import stem
 
     return Path(options.out) / f"{stem(path)}_{ending}"
 
@@ -142,8 +150,8 @@ def decomposer(options: Prediction) -> "Decomposer":
     """From grey levels (height, width) to their decomposition, by weights or by a classical method."""
     import torch
 
-    import rpcanet
-    from rpcanet.classical import METHODS
+    from unfoldkit import rpcanet
+    from unfoldkit.rpcanet.classical import METHODS
 
     if options.method is not None and options.weights is None:
         method = METHODS[options.method]
@@ -166,8 +174,8 @@ def decomposer(options: Prediction) -> "Decomposer":
 
 def predict_video(path: Path, decompose: "Decomposer", options: Prediction) -> list[Path]:
     """Background, probability and mask of a video, block by block."""
-    from datasets.video import frame_rate, read_video, video_file
-    from rpcanet.classical import VIDEO_METHODS
+    from unfoldkit.datasets.video import frame_rate, read_video, video_file
+    from unfoldkit.rpcanet.classical import VIDEO_METHODS
 
     together = options.method in VIDEO_METHODS
     written = [result_path(path, f"{kind}.avi", options) for kind in ("background", "probability", "mask")]
@@ -187,7 +195,7 @@ def split_block(block: np.ndarray, options: Prediction) -> "tuple[Tensor, Tensor
     """What stays, as a fraction of full brightness, and |what moves| over its largest value."""
     import torch
 
-    from rpcanet.classical import METHODS, background_foreground
+    from unfoldkit.rpcanet.classical import METHODS, background_foreground
 
     assert options.method is not None
     frames = torch.from_numpy(block).float().to(options.device) / 255
@@ -206,8 +214,8 @@ def frame(block: np.ndarray, decompose: "Decomposer") -> "tuple[Tensor, Tensor]"
 
 def inputs_in(inputs: list[str]) -> list[Path]:
     """All pictures and videos of `inputs`; raises where one is missing or two would write the same result."""
-    from datasets.files import outside, pictures_by_stem
-    from datasets.picture import stem
+    from unfoldkit.datasets.files import outside, pictures_by_stem
+    from unfoldkit.datasets.picture import stem
 
     found: dict[str, Path] = {}
     for path in map(Path, inputs):
@@ -227,7 +235,7 @@ def results(
     levels: "Tensor", decomposition: "Decomposition", options: Prediction
 ) -> Iterator[tuple[str, np.ndarray]]:
     """The pictures to write, by the ending of their names: 8-bit arrays, colour in OpenCV's order."""
-    from rpcanet.panels import panel
+    from unfoldkit.rpcanet.inside.panels import panel
 
     probability = decomposition.object.sigmoid()[0, 0].cpu().numpy()
     yield "mask", np.where(probability > options.threshold, 255, 0).astype(np.uint8)
@@ -244,7 +252,7 @@ def to_levels(fraction: np.ndarray) -> np.ndarray:
 def write_picture(path: Path, picture: np.ndarray) -> None:
     import cv2
 
-    from kernels.files import write_whole
+    from unfoldkit.common.files import write_whole
 
     written, content = cv2.imencode(".png", picture)
     if not written:

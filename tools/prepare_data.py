@@ -19,12 +19,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from console import described_parser, one_line_errors
+from unfoldkit.common.console import described_parser, one_line_errors
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from datasets import PictureFiles
+    from unfoldkit.datasets import PictureFiles
 
 SPLITS = ("train", "val", "trainval", "test")
 
@@ -47,8 +47,8 @@ def check(name: str, root: Path) -> list[Findings]:
     """Read every picture of every split of a data set; raises where no split can be opened."""
     from rich.progress import track
 
-    from datasets import PUBLISHED, PictureFiles
-    from datasets.catalogue import find_pairs, layout_of
+    from unfoldkit.datasets import PUBLISHED, PictureFiles
+    from unfoldkit.datasets.catalogue import find_pairs, layout_of
 
     layout_of(name, root)
     counts = PUBLISHED[name].counts if name in PUBLISHED else {}
@@ -77,7 +77,7 @@ def check(name: str, root: Path) -> list[Findings]:
 
 def look(files: "PictureFiles", index: int, findings: Findings) -> None:
     """Read one picture and its mask, and note what they are like and what is wrong with them."""
-    from datasets.picture import read_levels
+    from unfoldkit.datasets.picture import read_levels
 
     pair = files.pairs[index]
     findings.pictures += 1
@@ -116,7 +116,7 @@ def report_leaks(found: list[Findings]) -> None:
 def overview() -> "Table":
     from rich.table import Table
 
-    from datasets import PUBLISHED
+    from unfoldkit.datasets import PUBLISHED
 
     table = Table("name", "data set", "pictures", "protocol")
     for name, data in PUBLISHED.items():
@@ -126,8 +126,8 @@ def overview() -> "Table":
 
 
 def described(name: str) -> str:
-    from datasets import PUBLISHED
-    from datasets.layouts import SPLIT_FOLDERS
+    from unfoldkit.datasets import PUBLISHED
+    from unfoldkit.datasets.layouts import SPLIT_FOLDERS
 
     data = PUBLISHED[name]
     counts = ", ".join(f"{count} {split}" for split, count in data.counts.items())
@@ -177,7 +177,7 @@ def main() -> None:
     parser.add_argument("--root", type=str, help="the copy to check")
     options = parser.parse_args()
     with one_line_errors("prepare_data.py"):
-        from datasets import PUBLISHED
+        from unfoldkit.datasets import PUBLISHED
 
         if options.name is None:
             Console().print(overview())

@@ -14,8 +14,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from console import described_parser, one_line_errors
-from evaluate import LABELS, UNITS, Evaluation
+from unfoldkit.common.console import described_parser, one_line_errors
+from unfoldkit.tools.evaluate import LABELS, UNITS, Evaluation
 
 RESULTS = Path(__file__).parent / "results"
 CONFIGS = Path(__file__).parent / "configs"
@@ -35,7 +35,7 @@ Marks = tuple[str, str]
 
 def tables(results: list[Result], published: dict[str, Any]) -> str:
     """A heading and a table for every published data set."""
-    from datasets import PUBLISHED
+    from unfoldkit.datasets import PUBLISHED
 
     parts = []
     for name, data in PUBLISHED.items():
@@ -50,7 +50,7 @@ def tables(results: list[Result], published: dict[str, Any]) -> str:
 
 def measured(results: list[Result], columns: tuple[str, ...]) -> list[Row]:
     """One row for each result, the largest pictures first, then by the first column of IoU."""
-    from rpcanet import trained_size
+    from unfoldkit.rpcanet import trained_size
 
     ordered = sorted(results, key=lambda x: (-x["settings"]["size"], x["iou"]))
     return [
@@ -82,7 +82,7 @@ def stated(published: dict[str, dict[str, float]], columns: tuple[str, ...]) -> 
 
 def not_run(name: str, here: list[Result], columns: tuple[str, ...]) -> list[Row]:
     """A row for each classical method and published network without a result."""
-    from rpcanet.classical import METHODS
+    from unfoldkit.rpcanet.classical import METHODS
 
     blank = [""] * len(columns)
     rows = []
@@ -184,7 +184,7 @@ def publish(program: str, description: str | None, inside: Callable[[Path], dict
         if options.write is None:
             print("\n\n".join(found.values()))
             return
-        from kernels.files import write_whole
+        from unfoldkit.common.files import write_whole
 
         path = Path(options.write)
         text = path.read_text(encoding="utf-8")

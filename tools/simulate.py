@@ -85,7 +85,7 @@ def synthetic(
         scheduler: Address of a Dask scheduler to run on instead.
     """
     _prepare_processes(workers, scheduler)
-    from sbl.experiments import SYNTHETIC_ESTIMATORS, SyntheticExperiment
+    from unfoldkit.sbl.simulation.experiments import SYNTHETIC_ESTIMATORS, SyntheticExperiment
 
     _require_device(device, scheduler)
     sizes = numbers("rows", rows, int)
@@ -157,8 +157,8 @@ def irs(
         scheduler: Address of a Dask scheduler to run on instead.
     """
     _prepare_processes(workers, scheduler)
-    from sbl.experiments import IRSExperiment, irs_estimator
-    from sbl.systems import IRSMIMO
+    from unfoldkit.sbl.simulation.experiments import IRSExperiment, irs_estimator
+    from unfoldkit.sbl.systems import IRSMIMO
 
     _require_device(device, scheduler)
     system = IRSMIMO(
@@ -199,7 +199,7 @@ def run_shards(shards: list[Shard]) -> list[dict[str, list[float]]]:
 def _simulate(
     out: Path, shards: list[Shard], settings: dict[str, Any], workers: int | None, scheduler: str | None
 ) -> None:
-    from curves import write_curves, write_results
+    from unfoldkit.sbl.simulation.results import write_curves, write_results
 
     folder = out / "shards"
     _claim(out, settings)
@@ -215,7 +215,7 @@ def _simulate(
 def _run_all(shards: list[Shard], folder: Path, workers: int | None, scheduler: str | None) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from kernels.files import write_whole
+    from unfoldkit.common.files import write_whole
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress, _executor(workers, scheduler) as executor:
@@ -279,7 +279,7 @@ def _process_context() -> Any:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["sbl.experiments"])
+    context.set_forkserver_preload(["unfoldkit.sbl.simulation.experiments"])
     return context
 
 
@@ -321,7 +321,7 @@ def _shards(
 
 def _claim(out: Path, settings: dict[str, Any]) -> None:
     """Keep shards of different settings apart."""
-    from kernels.files import write_whole
+    from unfoldkit.common.files import write_whole
 
     path = out / "settings.json"
     if path.exists() and _stored(path) != settings:
@@ -375,7 +375,7 @@ def _chosen(text: str, known: list[str]) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    from console import run_command
+    from unfoldkit.common.console import run_command
 
     run_command("simulate.py", __doc__, {"synthetic": synthetic, "irs": irs}, arguments)
 

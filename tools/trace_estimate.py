@@ -14,15 +14,15 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from report import Report, fresh_writer, write_mat
-from simulate import array, numbers
+from unfoldkit.common.report import Report, fresh_writer, write_mat
+from unfoldkit.tools.simulate import array, numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor
 
-    from sbl.tracing import Trace
+    from unfoldkit.sbl.em.tracing import Trace
 
 
 class Posed(NamedTuple):
@@ -66,10 +66,10 @@ def synthetic(
         sparsity: Nonzeros a factor.
         known_noise: Whether the estimators are told the noise variance.
     """
-    from sbl.experiments import SYNTHETIC_ESTIMATORS, trial_generator
-    from sbl.metrics import nmse
-    from sbl.systems.observation import observe
-    from sbl.systems.synthetic import draw_synthetic
+    from unfoldkit.sbl.simulation.experiments import SYNTHETIC_ESTIMATORS, trial_generator
+    from unfoldkit.sbl.simulation.metrics import nmse
+    from unfoldkit.sbl.systems.observation import observe
+    from unfoldkit.sbl.systems.synthetic import draw_synthetic
 
     sizes = numbers("rows", rows, int), numbers("columns", columns, int)
     drawn = draw_synthetic(trial_generator(seed, trial), *sizes, sparsity)
@@ -124,10 +124,10 @@ def irs(
         patterns: Patterns of the surface.
         on_grid: Whether directions lie on the grid.
     """
-    from sbl.experiments import IRS_ESTIMATORS, trial_generator
-    from sbl.metrics import channel_nmse
-    from sbl.systems import IRSMIMO
-    from sbl.systems.observation import observe
+    from unfoldkit.sbl.simulation.experiments import IRS_ESTIMATORS, trial_generator
+    from unfoldkit.sbl.simulation.metrics import channel_nmse
+    from unfoldkit.sbl.systems import IRSMIMO
+    from unfoldkit.sbl.systems.observation import observe
 
     arrays = array("bs", bs), array("ms", ms), array("irs", irs)
     system = IRSMIMO(*arrays, grid, paths, spread, pilots, patterns, on_grid)
@@ -152,7 +152,7 @@ def irs(
 
 def chosen(text: str, known: dict[str, Any]) -> dict[str, Any]:
     """The estimators called by a comma-separated list, of those that iterate."""
-    from sbl.em import ExpectationMaximisation
+    from unfoldkit.sbl.em.loop import ExpectationMaximisation
 
     iterative = {
         name: method for name, method in known.items() if isinstance(method, ExpectationMaximisation)
@@ -168,7 +168,7 @@ def write(out: Path, posed: Posed, estimators: dict[str, Any], settings: dict[st
     """Trace every estimator on the problem and leave what is listed at the top of this file."""
     from rich.progress import track
 
-    from sbl.tracing import trace
+    from unfoldkit.sbl.em.tracing import trace
 
     traces: dict[str, Trace] = {}
     for name, estimator in track(estimators.items(), f"Tracing {len(estimators)} estimators"):
@@ -187,7 +187,7 @@ def write(out: Path, posed: Posed, estimators: dict[str, Any], settings: dict[st
 
 def write_files(out: Path, traces: "dict[str, Trace]", errors: "dict[str, Tensor]", settings: Any) -> None:
     """trace.json: the curves.  trace.mat: the curves, prior variances and last means, a struct an estimator."""
-    from kernels.files import write_whole
+    from unfoldkit.common.files import write_whole
 
     curves = {name: curves_of(kept, errors[name]) for name, kept in traces.items()}
     content = {"settings": settings, "estimators": curves}
@@ -206,9 +206,8 @@ def curves_of(kept: "Trace", nmse: "Tensor") -> dict[str, list[float]]:
 
 def log(folder: Path, kept: "Trace", nmse: "Tensor") -> None:
     """The curves and heat maps of one estimator as a run of its own, so that TensorBoard overlays them."""
-    from trace_figures import hyperparameter_figure
-
-    from rpcanet.figures import rendered
+    from unfoldkit.rpcanet.inside.figures import rendered
+    from unfoldkit.sbl.simulation.trace_figures import hyperparameter_figure
 
     with fresh_writer(folder) as writer:
         for name, values in curves_of(kept, nmse).items():
@@ -219,7 +218,12 @@ def log(folder: Path, kept: "Trace", nmse: "Tensor") -> None:
 
 
 def show(report: Report, posed: Posed, traces: "dict[str, Trace]", errors: "dict[str, Tensor]") -> None:
-    from trace_figures import channel_figure, convergence_figure, hyperparameter_figure, support_figure
+    from unfoldkit.sbl.simulation.trace_figures import (
+        channel_figure,
+        convergence_figure,
+        hyperparameter_figure,
+        support_figure,
+    )
 
     curves = {name: curves_of(kept, errors[name]) for name, kept in traces.items()}
     rows = {
@@ -251,7 +255,7 @@ def show(report: Report, posed: Posed, traces: "dict[str, Trace]", errors: "dict
 
 
 def main(arguments: list[str] | None = None) -> None:
-    from console import run_command
+    from unfoldkit.common.console import run_command
 
     run_command("trace_estimate.py", __doc__, {"synthetic": synthetic, "irs": irs}, arguments)
 

@@ -17,9 +17,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from console import DataSetName, ProtocolName, keep_memory, one_line_errors, report_skipped
 from jsonargparse import ArgumentParser, Namespace
-from run_configuration import configured, prepare_folder, run_parser
+
+from unfoldkit.common.configuration import configured, prepare_folder, run_parser
+from unfoldkit.common.console import DataSetName, ProtocolName, keep_memory, one_line_errors, report_skipped
 
 
 @dataclass
@@ -140,12 +141,19 @@ def train(configuration: Configuration, out: Path, resume: bool = False) -> None
     import lightning as L
     import torch
     from lightning.pytorch.loggers import TensorBoardLogger
-    from training_runs import Checkpoints, Provenance, StopSignals, WeightsFiles, best_and_last, placement
 
-    import rpcanet
-    from rpcanet.distributed import over_processes
-    from rpcanet.training import Progress, SegmentationTask
-    from rpcanet.watching import Watch
+    from unfoldkit import rpcanet
+    from unfoldkit.common.runs import (
+        Checkpoints,
+        Provenance,
+        StopSignals,
+        WeightsFiles,
+        best_and_last,
+        placement,
+    )
+    from unfoldkit.rpcanet.training.distributed import over_processes
+    from unfoldkit.rpcanet.training.task import Progress, SegmentationTask
+    from unfoldkit.rpcanet.training.watching import Watch
 
     keep_memory()
     recipe, machine = configuration.recipe, configuration.machine
@@ -192,8 +200,8 @@ def train(configuration: Configuration, out: Path, resume: bool = False) -> None
 
 
 def open_data(options: Data, seed: int) -> Any:
-    from datasets import SegmentationDataset, open_pictures
-    from datasets.datamodule import SegmentationData
+    from unfoldkit.datasets import SegmentationDataset, open_pictures
+    from unfoldkit.datasets.datamodule import SegmentationData
 
     def samples(split: str, count: int, augment: bool) -> SegmentationDataset:
         pictures = open_pictures(

@@ -16,9 +16,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from console import one_line_errors
 from jsonargparse import ArgumentParser, Namespace
-from run_configuration import configured, prepare_folder, run_parser
+
+from unfoldkit.common.configuration import configured, prepare_folder, run_parser
+from unfoldkit.common.console import one_line_errors
 
 
 @dataclass
@@ -131,12 +132,12 @@ def train(configuration: Configuration, out: Path, resume: bool = False) -> None
     import lightning as L
     import torch
     from lightning.pytorch.loggers import TensorBoardLogger
-    from training_runs import Checkpoints, Provenance, StopSignals, WeightsFiles, best_and_last
 
-    from rpcanet.training import Progress
-    from sbl import UnfoldedKroSBL, save_estimator
-    from sbl.systems import IRSMIMO
-    from sbl.training import EstimationTask, SimulatedChannels
+    from unfoldkit.common.runs import Checkpoints, Provenance, StopSignals, WeightsFiles, best_and_last
+    from unfoldkit.rpcanet.training.task import Progress
+    from unfoldkit.sbl import UnfoldedKroSBL, save_estimator
+    from unfoldkit.sbl.systems import IRSMIMO
+    from unfoldkit.sbl.training.task import EstimationTask, SimulatedChannels
 
     recipe = configuration.recipe
     last = out / "checkpoints" / "last.ckpt"

@@ -11,8 +11,8 @@ from itertools import cycle
 from pathlib import Path
 from typing import NamedTuple
 
-from console import described_parser, one_line_errors
-from evaluate import LABELS
+from unfoldkit.common.console import described_parser, one_line_errors
+from unfoldkit.tools.evaluate import LABELS
 
 LOGGED = ("train/loss", "epoch")
 
@@ -44,8 +44,9 @@ def read(run: Path, metric: str) -> Curves:
 
 
 def draw(runs: dict[str, Curves], metric: str, published: dict[str, float], out: Path) -> None:
-    from figure_files import MARKERS, save_figure
     from matplotlib.figure import Figure
+
+    from unfoldkit.common.figures import MARKERS, save_figure
 
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)

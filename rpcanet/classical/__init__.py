@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from rpcanet.classical.ipi import ipi
-from rpcanet.classical.pstnn import pstnn
-from rpcanet.classical.robust_pca import pcp, pssv, wnnm
-from rpcanet.classical.separation import Separation
-from rpcanet.classical.video import background_foreground
+from .ipi import ipi
+from .pstnn import pstnn
+from .robust_pca import pcp, pssv, wnnm
+from .separation import Separation
+from .video import background_foreground
 
 METHODS: dict[str, Callable[[Tensor], Separation]] = {
     "pcp": pcp,

@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from rpcanet.classical.patches import as_pictures, assemble, extract, nanmedian
-from rpcanet.classical.robust_pca import pcp
-from rpcanet.classical.separation import Separation
+from .patches import as_pictures, assemble, extract, nanmedian
+from .robust_pca import pcp
+from .separation import Separation
 
 
 def ipi(

@@ -6,9 +6,9 @@ import torch
 from kornia.filters import gaussian_blur2d
 from torch import Tensor
 
-from kernels import singular_value_threshold, soft_threshold, svdvals
-from rpcanet.classical.patches import as_pictures, assemble, extract, nanmean
-from rpcanet.classical.separation import Separation, iterate, relative_residual
+from ...kernels import singular_value_threshold, soft_threshold, svdvals
+from .patches import as_pictures, assemble, extract, nanmean
+from .separation import Separation, iterate, relative_residual
 
 GROWTH, MU, MU_MAX = 1.05, 2e-3, 1e10
 

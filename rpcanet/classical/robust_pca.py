@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kernels import (
+from ...kernels import (
     LowRankSparse,
     lowrank_sparse_step,
     singular_value_threshold,
@@ -15,7 +15,7 @@ from kernels import (
     svd,
     svdvals,
 )
-from rpcanet.classical.separation import Separation, iterate, relative_residual
+from .separation import Separation, iterate, relative_residual
 
 Step = Callable[[Tensor, Tensor, Tensor, Tensor, float], LowRankSparse]
 LowRankUpdate = Callable[[Tensor, Tensor], Tensor]

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from rpcanet.classical.robust_pca import pcp
-from rpcanet.classical.separation import Separation
+from .robust_pca import pcp
+from .separation import Separation
 
 
 def background_foreground(frames: Tensor, method: Callable[[Tensor], Separation] = pcp) -> Separation:

@@ -2,13 +2,13 @@
 
 from torchmetrics import Metric, MetricCollection
 
-from rpcanet.metrics.centroid import CentroidProtocol
-from rpcanet.metrics.defect import DefectProtocol
-from rpcanet.metrics.overlap import OverlapProtocol
-from rpcanet.metrics.pixel_curves import PixelCurves
-from rpcanet.metrics.protocol import PixelProtocol, TargetProtocol
-from rpcanet.metrics.roc import TargetROC
-from rpcanet.metrics.vessel import VesselProtocol
+from .centroid import CentroidProtocol
+from .defect import DefectProtocol
+from .overlap import OverlapProtocol
+from .pixel_curves import PixelCurves
+from .protocol import PixelProtocol, TargetProtocol
+from .roc import TargetROC
+from .vessel import VesselProtocol
 
 PROTOCOLS: dict[str, tuple[type[Metric], ...]] = {
     "overlap": (OverlapProtocol, TargetROC),

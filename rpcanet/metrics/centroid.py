@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rpcanet.metrics.protocol import TargetProtocol, Targets, components
+from .protocol import TargetProtocol, Targets, components
 
 REACH = 3.0  # pixels
 

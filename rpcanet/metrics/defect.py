@@ -5,7 +5,7 @@ import torch
 from py_sod_metrics import MAE, Smeasure
 from torch import Tensor
 
-from rpcanet.metrics.protocol import PixelProtocol, ratio, relative_to_peak
+from .protocol import PixelProtocol, ratio, relative_to_peak
 
 
 class _Structure(Smeasure):

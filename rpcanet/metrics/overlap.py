@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rpcanet.metrics.protocol import TargetProtocol, Targets, components, relative_to_peak
+from .protocol import TargetProtocol, Targets, components, relative_to_peak
 
 
 class OverlapProtocol(TargetProtocol):

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from rpcanet.metrics.protocol import require_bins, require_pictures
+from .protocol import require_bins, require_pictures
 
 
 class PixelCurves(Metric):

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from rpcanet.metrics.protocol import components, pictures, relative_to_peak, require_bins
+from .protocol import components, pictures, relative_to_peak, require_bins
 
 
 class TargetROC(Metric):

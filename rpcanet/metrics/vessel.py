@@ -6,7 +6,7 @@ from scipy.stats import rankdata
 from torch import Tensor
 from torchmetrics import Metric
 
-from rpcanet.metrics.protocol import pictures, ratio
+from .protocol import pictures, ratio
 
 NAMES = ("accuracy", "sensitivity", "specificity", "precision", "f1", "iou", "auc")
 

@@ -1,10 +1,10 @@
 """The modules that a stage is made of, one file each: BAM, MAM, PatchSVT, OEM, DCPM, IRM."""
 
-from rpcanet.modules.bam import BAM, MemoryBAM
-from rpcanet.modules.dcpm import DCPM
-from rpcanet.modules.irm import IRM
-from rpcanet.modules.mam import MAM, Memory
-from rpcanet.modules.oem import OEM
-from rpcanet.modules.patch_svt import PatchSVT
+from .bam import BAM, MemoryBAM
+from .dcpm import DCPM
+from .irm import IRM
+from .mam import MAM, Memory
+from .oem import OEM
+from .patch_svt import PatchSVT
 
 __all__ = ["BAM", "DCPM", "IRM", "MAM", "OEM", "Memory", "MemoryBAM", "PatchSVT"]

@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from rpcanet.modules.layers import BatchNorm, conv3x3, conv_stack
-from rpcanet.modules.mam import MAM, Memory
+from .layers import BatchNorm, conv3x3, conv_stack
+from .mam import MAM, Memory
 
 
 class BAM(nn.Module):

@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from kernels import conv_spectrum, large_kernel_conv2d
-from rpcanet.modules.layers import BatchNorm, conv1x1, conv3x3
+from ...kernels import conv_spectrum, large_kernel_conv2d
+from .layers import BatchNorm, conv1x1, conv3x3
 
 WINDOW = 17
 

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from rpcanet.modules.layers import conv_stack
+from .layers import conv_stack
 
 
 class IRM(nn.Module):

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from kernels import batch_norm, same_conv2d
+from ...kernels import batch_norm, same_conv2d
 
 
 class Conv3x3(nn.Conv2d):

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from kernels import same_conv2d
-from rpcanet.modules.layers import Conv3x3, conv3x3
+from ...kernels import same_conv2d
+from .layers import Conv3x3, conv3x3
 
 
 class Memory(NamedTuple):

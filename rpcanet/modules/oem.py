@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from rpcanet.modules.dcpm import DCPM
-from rpcanet.modules.layers import conv_stack
+from .dcpm import DCPM
+from .layers import conv_stack
 
 
 class OEM(nn.Module):

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kernels import singular_value_threshold
+from ...kernels import singular_value_threshold
 
 
 class PatchSVT(nn.Module):

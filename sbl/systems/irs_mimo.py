@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sbl.systems.arrays import angular_grid, steering_vectors
+from .arrays import angular_grid, steering_vectors
 
 Array = int | tuple[int, int]
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kernels import kron_matvec
+from ...kernels import kron_matvec
 
 
 class SyntheticProblem(NamedTuple):

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets import open_pictures
+from unfoldkit.datasets import open_pictures
 
 FAULTS = {
     "corrupted": r"images/corrupted.png: not a readable picture",

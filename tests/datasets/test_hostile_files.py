@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets import open_pictures, picture, read_image, read_mask
-from datasets.files import read_names
+from unfoldkit.datasets import open_pictures, picture, read_image, read_mask
+from unfoldkit.datasets.files import read_names
 
 LEVELS = np.random.default_rng(0).integers(0, 255, (12, 10), dtype=np.uint8)
 

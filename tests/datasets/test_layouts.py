@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets import NAMES, PUBLISHED, open_pictures
-from datasets.catalogue import find_pairs, layout_of
-from datasets.files import read_names
-from datasets.layouts import SPLIT_FILES, SPLIT_FOLDERS
+from unfoldkit.datasets import NAMES, PUBLISHED, open_pictures
+from unfoldkit.datasets.catalogue import find_pairs, layout_of
+from unfoldkit.datasets.files import read_names
+from unfoldkit.datasets.layouts import SPLIT_FILES, SPLIT_FOLDERS
 
 LEVELS = np.arange(6 * 8, dtype=np.uint8).reshape(6, 8) + 9
 MASK = (LEVELS % 5 == 0).astype(np.uint8)

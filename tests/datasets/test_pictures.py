@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets import read_image, read_mask
-from datasets.picture import read_picture
+from unfoldkit.datasets import read_image, read_mask
+from unfoldkit.datasets.picture import read_picture
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (12, 17), dtype=np.uint8)

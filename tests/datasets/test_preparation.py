@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from datasets import Picture, SegmentationDataset, SyntheticScenes
-from datasets.datamodule import SegmentationData
+from unfoldkit.datasets import Picture, SegmentationDataset, SyntheticScenes
+from unfoldkit.datasets.datamodule import SegmentationData
 
 RAMP = np.arange(12 * 18, dtype=np.uint8).reshape(12, 18)
 

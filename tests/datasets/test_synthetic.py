@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets import SyntheticScenes
-from datasets.synthetic import _background
+from unfoldkit.datasets import SyntheticScenes
+from unfoldkit.datasets.synthetic import _background
 
 
 def test_scenes_depend_on_seed_split_and_index_alone():

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import kernels
-from rpcanet.modules.layers import BatchNorm
+from unfoldkit import kernels
+from unfoldkit.rpcanet.modules.layers import BatchNorm
 
 LAYOUTS = {"channels-last": torch.channels_last, "planes": torch.contiguous_format}
 SIZES = [
@@ -59,7 +59,7 @@ def relative(actual, expected):
 @pytest.fixture
 def served():
     """A record of the calls that F.batch_norm does not serve alone."""
-    function = sys.modules["kernels.batch_norm"]._BatchNorm
+    function = sys.modules["unfoldkit.kernels.batch_norm"]._BatchNorm
     with patch.object(function, "apply", wraps=function.apply) as record:
         yield record
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.library import opcheck
 
-import kernels
+from unfoldkit import kernels
 
 
 def draw(*shape, dtype=torch.float64, seed=0):
@@ -66,7 +66,7 @@ def test_torch_compile_sees_one_graph(name, dtype):
 
 
 def test_torch_compile_of_the_tiled_convolution(monkeypatch):
-    monkeypatch.setattr(sys.modules["kernels.conv"], "DIRECT", 1e9)
+    monkeypatch.setattr(sys.modules["unfoldkit.kernels.conv"], "DIRECT", 1e9)
     images, weight = draw(1, 2, 30, 40).requires_grad_(), WEIGHT.clone().requires_grad_()
 
     def function(images, weight):

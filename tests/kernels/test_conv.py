@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import kernels
+from unfoldkit import kernels
 
 EXAMPLES = settings(
     max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -25,7 +25,7 @@ def draw(seed, *shape, dtype=torch.float64):
 @pytest.fixture
 def always_tiles(monkeypatch):
     """The direct method made out to be slow."""
-    monkeypatch.setattr(sys.modules["kernels.conv"], "DIRECT", 1e9)
+    monkeypatch.setattr(sys.modules["unfoldkit.kernels.conv"], "DIRECT", 1e9)
 
 
 def took_tiles(result):

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import kernels
-from kernels.leading_triplet import reference as triplet_reference
+from unfoldkit import kernels
+from unfoldkit.kernels.leading_triplet import reference as triplet_reference
 
 EXAMPLES = settings(max_examples=60)
 DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
@@ -187,7 +187,7 @@ def test_eigh_reads_the_lower_triangle(matrices):
 
 
 def test_eigh_of_a_gpu_takes_a_large_batch_in_parts(matrices, monkeypatch):
-    module = sys.modules["kernels.eigh"]
+    module = sys.modules["unfoldkit.kernels.eigh"]
     monkeypatch.setattr(module, "LIBRARY_BATCH", 2)
     matrix = matrices(1, "gaussian", 4, 4, torch.complex128)
     scales = torch.tensor([1e-9, 1.0, 1e3, 0.0, 1e9]).reshape(5, *[1] * matrix.ndim)

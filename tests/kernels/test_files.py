@@ -8,7 +8,7 @@ import resource
 
 import pytest
 
-from kernels.files import whole_file, write_whole
+from unfoldkit.common.files import whole_file, write_whole
 
 
 @pytest.mark.parametrize("name", ["plain", "with space", "with\nnewline", "größe-数据"])

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-import kernels
+from unfoldkit import kernels
 
 pytestmark = [
     pytest.mark.gpu,
@@ -79,7 +79,7 @@ def test_nonnegative_least_squares_equals_the_cpu():
 
 @pytest.mark.parametrize("size", [(256, 256), (40, 33), (5, 9)])
 def test_convolution_and_its_gradients(size, monkeypatch):
-    monkeypatch.setattr(sys.modules["kernels.conv"], "DIRECT_ON_GPU", 1e9)
+    monkeypatch.setattr(sys.modules["unfoldkit.kernels.conv"], "DIRECT_ON_GPU", 1e9)
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(2, 8, *size, generator=generator).cuda().requires_grad_()
     weight = torch.randn(8, 8, 17, 17, generator=generator).cuda().requires_grad_()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-import kernels
+from unfoldkit import kernels
 
 DOUBLES = (torch.float64, torch.complex128)
 SHAPES = ((3, 3), (4, 3), (2, 3, 5))
@@ -170,7 +170,7 @@ def test_kronecker_products(dtype):
 
 @pytest.mark.parametrize("padding", ["same", "valid", (1, 4)])
 def test_tiled_convolution(padding, monkeypatch):
-    monkeypatch.setattr(sys.modules["kernels.conv"], "DIRECT", 1e9)
+    monkeypatch.setattr(sys.modules["unfoldkit.kernels.conv"], "DIRECT", 1e9)
     arguments = draw(2, 2, 7, 6), draw(2, 2, 5, 3, seed=1), draw(2, seed=2)
     assert gradcheck(
         lambda x, w, b: kernels.large_kernel_conv2d(x, w, b, padding),

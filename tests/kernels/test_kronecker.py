@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import kernels
+from unfoldkit import kernels
 
 EXAMPLES = settings(max_examples=50)
 

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import kernels
-from kernels.low_rank import reference, sparse_dual_reference
+from unfoldkit import kernels
+from unfoldkit.kernels.low_rank import reference, sparse_dual_reference
 
 EXAMPLES = settings(max_examples=40)
 DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)

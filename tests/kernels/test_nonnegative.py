@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import nnls
 
-from kernels import nonnegative_least_squares
+from unfoldkit.kernels import nonnegative_least_squares
 
 
 @settings(max_examples=40)

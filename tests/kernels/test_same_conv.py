@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from torch.library import opcheck
 from torch.utils.flop_counter import FlopCounterMode
 
-import kernels
-from kernels import _conv_in_c, native
+from unfoldkit import kernels
+from unfoldkit.kernels.native import compiler
+from unfoldkit.kernels.native import conv as conv_in_c
 
 EXAMPLES = settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 LAYOUTS = {"channels-last": torch.channels_last, "planes": torch.contiguous_format}
-compiled = pytest.mark.skipif(native._compiler() is None, reason="needs a C compiler")
+compiled = pytest.mark.skipif(compiler._compiler() is None, reason="needs a C compiler")
 
 
 def draw(seed, *shape, dtype=torch.float32, last=True):
@@ -44,28 +45,28 @@ def relative(actual, expected):
 @pytest.fixture
 def calls(monkeypatch):
     """The names of the C functions that are called."""
-    names, call = [], _conv_in_c._call
+    names, call = [], conv_in_c._call
 
     def counted(function, *arguments):
         names.append(function.__name__)
         call(function, *arguments)
 
-    monkeypatch.setattr(_conv_in_c, "_call", counted)
+    monkeypatch.setattr(conv_in_c, "_call", counted)
     return names
 
 
 @pytest.fixture
 def always_tiles(monkeypatch):
     """The weight's transform made out to be free beyond measure."""
-    monkeypatch.setattr(_conv_in_c, "WEIGHT_TILES", -(10**9))
+    monkeypatch.setattr(conv_in_c, "WEIGHT_TILES", -(10**9))
 
 
 @pytest.fixture
 def no_compiler(monkeypatch):
-    monkeypatch.setattr(native, "load", lambda source: None)
-    _conv_in_c._libraries.cache_clear()
+    monkeypatch.setattr(compiler, "load", lambda source: None)
+    conv_in_c._libraries.cache_clear()
     yield
-    _conv_in_c._libraries.cache_clear()
+    conv_in_c._libraries.cache_clear()
 
 
 @compiled

@@ -15,7 +15,7 @@ triton = pytest.importorskip("triton")
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 
-from kernels import _triton_jacobi, _triton_leading_triplet, _triton_low_rank, _triton_nonnegative  # noqa: E402
+from unfoldkit.kernels.gpu import jacobi, leading_triplet, low_rank, nonnegative  # noqa: E402
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 COMPILER = tuple(map(int, triton.__version__.split(".")[:2]))
@@ -62,20 +62,20 @@ def compile_kernel(kernel, dtype, constants, options, architecture):
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_jacobi(dtype, architecture, sizes):
-    largest = _triton_jacobi.LARGEST[dtype]
+    largest = jacobi.LARGEST[dtype]
     for m, n, right in sizes:
         if max(m, n) > largest:
             continue
-        rows, columns, options = _triton_jacobi.blocks(dtype, m, n)
+        rows, columns, options = jacobi.blocks(dtype, m, n)
         constants = {"ROWS": rows, "COLUMNS": columns, "COMPLEX": dtype.is_complex, "RIGHT": right}
-        kernel = _triton_jacobi.jacobi_kernel
+        kernel = jacobi.jacobi_kernel
         compile_kernel(kernel, dtype, constants, options, architecture)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_leading_vector(dtype, architecture):
-    triplet = _triton_leading_triplet
+    triplet = leading_triplet
     largest = triplet.LARGEST_COMPLEX if dtype.is_complex else triplet.LARGEST_REAL
     for m in (16, 32, 64):
         if m > largest:
@@ -88,14 +88,14 @@ def test_leading_vector(dtype, architecture):
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_sparse_dual(dtype, architecture):
-    constants = {"BLOCK": _triton_low_rank.BLOCK, "COMPLEX": dtype.is_complex}
-    compile_kernel(_triton_low_rank.sparse_dual_kernel, dtype, constants, {"num_warps": 4}, architecture)
+    constants = {"BLOCK": low_rank.BLOCK, "COMPLEX": dtype.is_complex}
+    compile_kernel(low_rank.sparse_dual_kernel, dtype, constants, {"num_warps": 4}, architecture)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("n", [4, 18, 32])
 def test_nonnegative_least_squares(n, architecture):
-    rows, options = _triton_nonnegative.blocks(n)
-    constants = {"EPS": _triton_nonnegative.EPS, "ROWS": rows}
-    kernel = _triton_nonnegative.pivoting_kernel
+    rows, options = nonnegative.blocks(n)
+    constants = {"EPS": nonnegative.EPS, "ROWS": rows}
+    kernel = nonnegative.pivoting_kernel
     compile_kernel(kernel, torch.float64, constants, options, architecture)

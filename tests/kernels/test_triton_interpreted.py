@@ -44,7 +44,7 @@ def assert_close(actual, expected, scale, ulp=300):
     ],
 )
 def test_svd(matrices, kind, dtype, shape):
-    from kernels._triton_jacobi import svd
+    from unfoldkit.kernels.gpu.jacobi import svd
 
     for exponent in (0, -30, 30) if shape == (7, 3) else (0,):
         matrix = matrices(0, kind, *shape, dtype, exponent)
@@ -66,7 +66,7 @@ def test_svd(matrices, kind, dtype, shape):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.complex128])
 @pytest.mark.parametrize("kind", KINDS)
 def test_eigh(matrices, kind, dtype, n):
-    from kernels._triton_jacobi import eigh
+    from unfoldkit.kernels.gpu.jacobi import eigh
 
     square = matrices(1, kind, n, n, dtype)
     matrix = square + square.mH
@@ -83,7 +83,7 @@ def test_eigh(matrices, kind, dtype, n):
 
 @case
 def test_a_tall_matrix_is_reduced_first(matrices):
-    from kernels._triton_jacobi import svd
+    from unfoldkit.kernels.gpu.jacobi import svd
 
     matrix = matrices(2, "gaussian", 70, 3, torch.float32)
     U, S, Vh = svd(matrix)
@@ -97,7 +97,7 @@ def test_a_tall_matrix_is_reduced_first(matrices):
     ("kind", "shape"), [*((kind, (5, 40)) for kind in KINDS), ("gaussian", (1, 3)), ("gaussian", (17, 17))]
 )
 def test_leading_vector(matrices, kind, dtype, shape):
-    from kernels._triton_leading_triplet import leading_vector
+    from unfoldkit.kernels.gpu.leading_triplet import leading_vector
 
     matrix = matrices(3, kind, *shape, dtype)
     u, image = leading_vector(matrix)
@@ -111,8 +111,8 @@ def test_leading_vector(matrices, kind, dtype, shape):
 @case
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_sparse_dual_update(matrices, dtype):
-    from kernels._triton_low_rank import sparse_dual_update
-    from kernels.low_rank import sparse_dual_reference
+    from unfoldkit.kernels.gpu.low_rank import sparse_dual_update
+    from unfoldkit.kernels.low_rank import sparse_dual_reference
 
     arrays = [matrices(seed, "gaussian", 30, 40, dtype) for seed in range(3)]
     arrays[0][0, 0] = arrays[1][0, 0] = arrays[2][0, 0] = 0
@@ -125,8 +125,8 @@ def test_sparse_dual_update(matrices, dtype):
 @case
 @pytest.mark.parametrize("n", [1, 7, 18])
 def test_nonnegative_least_squares(n):
-    from kernels._triton_nonnegative import pivoting as on_chip
-    from kernels.nonnegative import FULL_EXCHANGES, pivoting
+    from unfoldkit.kernels.gpu.nonnegative import pivoting as on_chip
+    from unfoldkit.kernels.nonnegative import FULL_EXCHANGES, pivoting
 
     generator = torch.Generator().manual_seed(n)
     C = torch.eye(n).double() * 3 + torch.randn(4, n, n, generator=generator, dtype=torch.float64)

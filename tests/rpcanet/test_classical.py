@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from rpcanet import classical
-from rpcanet.classical import METHODS, ipi, pcp, pssv, pstnn, wnnm
-from rpcanet.classical.pstnn import corner_prior
+from unfoldkit.rpcanet import classical
+from unfoldkit.rpcanet.classical import METHODS, ipi, pcp, pssv, pstnn, wnnm
+from unfoldkit.rpcanet.classical.pstnn import corner_prior
 
 
 def mixture(m, n, rank, share, seed=0, dtype=torch.float64):

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from rpcanet import RPCANet, decompose
-from rpcanet.panels import panel
+from unfoldkit.rpcanet import RPCANet, decompose
+from unfoldkit.rpcanet.inside.panels import panel
 
 
 def test_a_picture_at_its_own_size_is_the_network_itself():

@@ -4,10 +4,10 @@
 
 import pytest
 import torch
-from plain_networks import plain
 
-import rpcanet
-from rpcanet import Decomposition, decomposition_loss
+from unfoldkit import rpcanet
+from unfoldkit.rpcanet import Decomposition, decomposition_loss
+from unfoldkit.tools.benchmarks.plain_networks import plain
 
 NETWORKS = ["rpcanet", "rpcanet++"]
 

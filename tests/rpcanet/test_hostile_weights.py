@@ -8,13 +8,13 @@ import zipfile
 
 import pytest
 import torch
-from run_configuration import read_configuration
 from safetensors.torch import save_file
-from train import parser
-from training_runs import Checkpoints
 
-import rpcanet
-from sbl import UnfoldedKroSBL, load_estimator, save_estimator
+from unfoldkit import rpcanet
+from unfoldkit.common.configuration import read_configuration
+from unfoldkit.common.runs import Checkpoints
+from unfoldkit.sbl import UnfoldedKroSBL, load_estimator, save_estimator
+from unfoldkit.tools.train import parser
 
 
 class Hostile:

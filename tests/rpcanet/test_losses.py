@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rpcanet import Decomposition, decomposition_loss, soft_iou_loss
+from unfoldkit.rpcanet import Decomposition, decomposition_loss, soft_iou_loss
 
 
 def test_soft_iou_is_its_definition_picture_by_picture():

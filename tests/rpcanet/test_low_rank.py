@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-import rpcanet
-from rpcanet import LowRankRPCANet
-from rpcanet.modules import PatchSVT
+from unfoldkit import rpcanet
+from unfoldkit.rpcanet import LowRankRPCANet
+from unfoldkit.rpcanet.modules import PatchSVT
 
 
 def thresholded(patch, tau):

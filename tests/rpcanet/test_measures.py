@@ -5,10 +5,16 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from datasets import SegmentationDataset, open_pictures
-from rpcanet import RPCANet, RPCANetPlusPlus, load_weights, optimize
-from rpcanet.interpretation import Interior, interior_measures, look_inside
-from rpcanet.measures import Statistics, effective_rank, leading_energy, spectrum, stage_measures
+from unfoldkit.datasets import SegmentationDataset, open_pictures
+from unfoldkit.rpcanet import RPCANet, RPCANetPlusPlus, load_weights, optimize
+from unfoldkit.rpcanet.inside.interpretation import Interior, interior_measures, look_inside
+from unfoldkit.rpcanet.inside.measures import (
+    Statistics,
+    effective_rank,
+    leading_energy,
+    spectrum,
+    stage_measures,
+)
 
 
 def by_definition(image, backgrounds, objects):

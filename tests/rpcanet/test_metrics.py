@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy import integrate, ndimage
 
-from rpcanet.metrics import PROTOCOLS, CentroidProtocol, OverlapProtocol, TargetROC, protocol
+from unfoldkit.rpcanet.metrics import PROTOCOLS, CentroidProtocol, OverlapProtocol, TargetROC, protocol
 
 EIGHT = np.ones((3, 3))
 
@@ -147,7 +147,7 @@ def test_batches_accumulate(name):
 
 WORKER = """
 import json, sys, torch
-from rpcanet.metrics import protocol
+from unfoldkit.rpcanet.metrics import protocol
 data, meeting, rank = sys.argv[1:]
 torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=int(rank), world_size=2)
 probability, mask = torch.load(data)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rpcanet import RPCANet, RPCANetPlusPlus, decompose, optimize
+from unfoldkit.rpcanet import RPCANet, RPCANetPlusPlus, decompose, optimize
 
 
 def parameters(net):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rpcanet import from_published
+from unfoldkit.rpcanet import from_published
 
 pytestmark = pytest.mark.reference
 

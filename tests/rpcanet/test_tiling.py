@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from rpcanet import Decomposition, RPCANet, decompose
-from rpcanet.tiling import padded, tiled
+from unfoldkit.rpcanet import Decomposition, RPCANet, decompose
+from unfoldkit.rpcanet.inference.tiling import padded, tiled
 
 
 def pointwise(image):

@@ -8,13 +8,13 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.testing import assert_close
 
-import rpcanet
-from datasets import SegmentationDataset, SyntheticScenes
-from datasets.datamodule import SegmentationData
-from rpcanet.interpretation import interior_measures, look_inside
-from rpcanet.metrics import PixelCurves
-from rpcanet.training import SegmentationTask
-from rpcanet.watching import Watch
+from unfoldkit import rpcanet
+from unfoldkit.datasets import SegmentationDataset, SyntheticScenes
+from unfoldkit.datasets.datamodule import SegmentationData
+from unfoldkit.rpcanet.inside.interpretation import interior_measures, look_inside
+from unfoldkit.rpcanet.metrics import PixelCurves
+from unfoldkit.rpcanet.training.task import SegmentationTask
+from unfoldkit.rpcanet.training.watching import Watch
 
 
 def test_pixel_curves_count_by_definition():

@@ -7,7 +7,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from rpcanet import RPCANet, RPCANetPlusPlus, build, from_published, load_weights, read_training, save_weights
+from unfoldkit.rpcanet import (
+    RPCANet,
+    RPCANetPlusPlus,
+    build,
+    from_published,
+    load_weights,
+    read_training,
+    save_weights,
+)
 
 
 @pytest.mark.parametrize("net", [RPCANet(stages=2, channels=4), RPCANetPlusPlus(3, 8, mean=83.6, std=54.2)])

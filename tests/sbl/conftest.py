@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from kernels import kron_matvec
-from sbl import KSBL, OMP, PCSBL, AMKroSBL, ClassicSBL, KroneckerOMP, PCKroSBL, SVDKroSBL, compiled
+from unfoldkit.kernels import kron_matvec
+from unfoldkit.sbl import KSBL, OMP, PCSBL, AMKroSBL, ClassicSBL, KroneckerOMP, PCKroSBL, SVDKroSBL
+from unfoldkit.sbl.em import compiled
 
 SHORT = 30
 KRONECKER = {

@@ -7,8 +7,9 @@ import dataclasses
 import pytest
 import torch
 
-from kernels import native
-from sbl import KSBL, AMKroSBL, PCKroSBL, SVDKroSBL, compiled
+from unfoldkit.kernels.native import compiler
+from unfoldkit.sbl import KSBL, AMKroSBL, PCKroSBL, SVDKroSBL
+from unfoldkit.sbl.em import compiled
 
 METHODS = {
     "SVD": SVDKroSBL(max_iterations=20),
@@ -27,7 +28,7 @@ SIZES = {
 }
 SETTINGS = {"default": {}, "floor": {"pruning": 0.0, "floor": 1e-4}, "scaled": {"scaled_start": True}}
 
-pytestmark = pytest.mark.skipif(native._compiler() is None, reason="needs a C compiler")
+pytestmark = pytest.mark.skipif(compiler._compiler() is None, reason="needs a C compiler")
 
 
 @pytest.fixture
@@ -149,5 +150,5 @@ def test_what_else_goes_through_pytorch(draw, solved):
 def test_without_a_compiler_pytorch_gives_the_estimate(draw, monkeypatch):
     factors, _, y, s2 = draw()
     expected = SVDKroSBL()(factors, y, s2)
-    monkeypatch.setattr(native, "load", lambda source: None)
+    monkeypatch.setattr(compiler, "load", lambda source: None)
     torch.testing.assert_close(SVDKroSBL()(factors, y, s2).mean, expected.mean, rtol=1e-8, atol=1e-10)

@@ -7,10 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sbl import KSBL, OMP, PCSBL, AMKroSBL, ClassicSBL, KroneckerOMP, OracleLS, PCKroSBL, SVDKroSBL
-from sbl.em import CACHED_ENTRIES
-from sbl.experiments import IRSExperiment
-from sbl.metrics import nmse
+from unfoldkit.sbl import KSBL, OMP, PCSBL, AMKroSBL, ClassicSBL, KroneckerOMP, OracleLS, PCKroSBL, SVDKroSBL
+from unfoldkit.sbl.em.loop import CACHED_ENTRIES
+from unfoldkit.sbl.simulation.experiments import IRSExperiment
+from unfoldkit.sbl.simulation.metrics import nmse
 
 pytestmark = pytest.mark.usefixtures("engine")
 ORDERS = {1: ((10,), (14,)), 2: ((5, 6), (7, 8)), 3: ((4, 5, 3), (5, 4, 4)), 4: ((3, 3, 3, 2), (4, 3, 3, 3))}

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils._pytree import tree_leaves
 
-from sbl import KSBL, PCSBL, AMKroSBL, ClassicSBL, PCKroSBL, SVDKroSBL
+from unfoldkit.sbl import KSBL, PCSBL, AMKroSBL, ClassicSBL, PCKroSBL, SVDKroSBL
 
 FIXED = {"max_iterations": 3, "tolerance": None}
 METHODS = {

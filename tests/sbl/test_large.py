@@ -1,7 +1,8 @@
 """Problems whose full matrix could not be stored."""
 
 import pytest
-from benchmark_estimators import four_factors
+
+from unfoldkit.tools.benchmarks.estimators import four_factors
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 import torch
 
-from sbl.metrics import channel_nmse, nmse, support_recovery_rate, symbol_error_rate
+from unfoldkit.sbl.simulation.metrics import channel_nmse, nmse, support_recovery_rate, symbol_error_rate
 
 
 def random_channels(seed, *shape):

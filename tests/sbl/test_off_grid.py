@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from sbl import DecomposedSBL, SVDKroSBL
-from sbl.decomposed_sbl import rank_one
-from sbl.metrics import channel_nmse
-from sbl.off_grid_sbl import interpolate, off_grid_sbl
-from sbl.systems import IRSMIMO, angular_grid, steering_vectors
-from sbl.training import draw_batch
+from unfoldkit.sbl import DecomposedSBL, SVDKroSBL
+from unfoldkit.sbl.em.off_grid_sbl import interpolate, off_grid_sbl
+from unfoldkit.sbl.estimators.decomposed_sbl import rank_one
+from unfoldkit.sbl.simulation.metrics import channel_nmse
+from unfoldkit.sbl.systems import IRSMIMO, angular_grid, steering_vectors
+from unfoldkit.sbl.training.task import draw_batch
 
 
 def cosine(position, grid):

@@ -5,9 +5,9 @@ from functools import reduce
 import pytest
 import torch
 
-from sbl.kronecker_posterior import kronecker_posterior
-from sbl.state import State
-from sbl.unstructured_posterior import unstructured_posterior
+from unfoldkit.sbl.em.kronecker_posterior import kronecker_posterior
+from unfoldkit.sbl.em.state import State
+from unfoldkit.sbl.em.unstructured_posterior import unstructured_posterior
 
 SIZES = {
     "wide": ((3, 2, 4), (5, 4, 6)),

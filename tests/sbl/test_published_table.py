@@ -10,7 +10,7 @@ is the first of the four.
 import pytest
 import torch
 
-from sbl.experiments import IRSExperiment
+from unfoldkit.sbl.simulation.experiments import IRSExperiment
 
 DRAW = 6
 SNRS_DB = (4.0, 8.0, 12.0, 16.0, 20.0)

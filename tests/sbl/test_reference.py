@@ -5,10 +5,10 @@ import scipy.io
 import torch
 from torch import Tensor
 
-from sbl import AMKroSBL, SVDKroSBL
-from sbl.experiments import IRS_ESTIMATORS
-from sbl.metrics import channel_nmse, nmse
-from sbl.systems import IRSMIMO, Channel, Training, observe
+from unfoldkit.sbl import AMKroSBL, SVDKroSBL
+from unfoldkit.sbl.simulation.experiments import IRS_ESTIMATORS
+from unfoldkit.sbl.simulation.metrics import channel_nmse, nmse
+from unfoldkit.sbl.systems import IRSMIMO, Channel, Training, observe
 
 pytestmark = [pytest.mark.reference, pytest.mark.usefixtures("engine")]
 

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from kernels import kron_matvec
-from sbl.systems import IRSMIMO, angular_grid, draw_synthetic, observe, steering_vectors
+from unfoldkit.kernels import kron_matvec
+from unfoldkit.sbl.systems import IRSMIMO, angular_grid, draw_synthetic, observe, steering_vectors
 
 
 def generator(seed=0):

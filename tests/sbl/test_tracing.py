@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from sbl import KSBL, OMP, PCSBL, AMKroSBL, ClassicSBL, PCKroSBL, SVDKroSBL
-from sbl.tracing import trace
+from unfoldkit.sbl import KSBL, OMP, PCSBL, AMKroSBL, ClassicSBL, PCKroSBL, SVDKroSBL
+from unfoldkit.sbl.em.tracing import trace
 
 ESTIMATORS = (SVDKroSBL(), AMKroSBL(), KSBL(), PCKroSBL(0.8), ClassicSBL(), PCSBL())
 

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from sbl import UnfoldedKroSBL, load_estimator, save_estimator
-from sbl.kronecker_posterior import kronecker_posterior
-from sbl.problem import pose
-from sbl.state import initial_state
-from sbl.systems import IRSMIMO
-from sbl.training import EstimationTask, draw_batch
-from sbl.unfolded import base_estimator
+from unfoldkit.sbl import UnfoldedKroSBL, load_estimator, save_estimator
+from unfoldkit.sbl.em.kronecker_posterior import kronecker_posterior
+from unfoldkit.sbl.em.state import initial_state
+from unfoldkit.sbl.estimators.unfolded import base_estimator
+from unfoldkit.sbl.problem import pose
+from unfoldkit.sbl.systems import IRSMIMO
+from unfoldkit.sbl.training.task import EstimationTask, draw_batch
 
 SMALL = IRSMIMO(bs=5, ms=3, irs=8, grid=6, pilots=2, patterns=3, dtype=torch.complex64)
 

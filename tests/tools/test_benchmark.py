@@ -4,12 +4,12 @@
 
 import json
 
-import benchmark
 import pytest
 import torch
-from plain_networks import plain
 
-import rpcanet
+from unfoldkit import rpcanet
+from unfoldkit.tools import benchmark
+from unfoldkit.tools.benchmarks.plain_networks import plain
 
 
 @pytest.mark.parametrize(("name", "stages"), [("rpcanet", 2), ("rpcanet++", 2)])

@@ -9,17 +9,17 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from evaluate import Evaluation, evaluate
-from predict import Prediction, predict
 
-import rpcanet
-from datasets.synthetic import SyntheticScenes
-from datasets.video import read_video, video_file
+from unfoldkit import rpcanet
+from unfoldkit.datasets.synthetic import SyntheticScenes
+from unfoldkit.datasets.video import read_video, video_file
+from unfoldkit.tools.evaluate import Evaluation, evaluate
+from unfoldkit.tools.predict import Prediction, predict
 
 
 def command(monkeypatch, tool, *arguments):
     monkeypatch.setattr(sys, "argv", [f"{tool}.py", *map(str, arguments)])
-    import_module(tool).main()
+    import_module(f"unfoldkit.tools.{tool}").main()
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ def test_trained_on_crops_is_evaluated_on_whole_pictures_by_the_vessel_protocol(
             pixels = np.random.default_rng(0).integers(0, 2, shape, dtype=np.uint8)
             cv2.imwrite(str(tmp_path / split / f"images/{name}.png"), 200 * pixels)
             cv2.imwrite(str(tmp_path / split / f"masks/{name}.png"), 255 * pixels)
-    from train import configuration_from, parser, train
+    from unfoldkit.tools.train import configuration_from, parser, train
 
     network = ["--network.stages=1", "--network.channels=4", "--recipe.epochs=1", "--recipe.protocol=vessel"]
     data = [

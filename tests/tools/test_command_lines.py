@@ -10,10 +10,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from evaluate import Evaluation, evaluate
-from predict import Prediction, predict
 
-import rpcanet
+from unfoldkit import rpcanet
+from unfoldkit.tools.evaluate import Evaluation, evaluate
+from unfoldkit.tools.predict import Prediction, predict
 
 ROOT = Path(__file__).parents[2]
 
@@ -135,7 +135,7 @@ def test_every_fault_is_one_clear_line_and_status_2(tmp_path, weights, monkeypat
     for (tool, *arguments), message in faults(tmp_path, weights):
         monkeypatch.setattr(sys, "argv", [tool, *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
-            import_module(Path(tool).stem).main()
+            import_module(f"unfoldkit.tools.{Path(tool).stem}").main()
         said = capsys.readouterr().err
         assert ended.value.code == 2, (tool, arguments, said)
         assert message in " ".join(said.split()), (tool, arguments)
@@ -152,12 +152,3 @@ def test_help_teaches(tool):
     done = run(tool, "--help")
     assert done.returncode == 0
     assert f"python tools/{tool}" in done.stdout
-
-
-def test_another_package_called_datasets_is_named(weights, tmp_path):
-    other = tmp_path / "datasets" / "__init__.py"
-    other.parent.mkdir()
-    other.write_text("")
-    done = run("evaluate.py", "--weights", weights, "--dataset", "synthetic", PYTHONPATH=f"{tmp_path}:{ROOT}")
-    assert done.returncode == 2
-    assert f"expected this project's package 'datasets' in {ROOT}, found {other}" in done.stderr

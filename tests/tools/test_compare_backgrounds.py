@@ -1,9 +1,9 @@
 """Backgrounds compared by their rank."""
 
 import pytest
-from compare_backgrounds import measure
 
-import rpcanet
+from unfoldkit import rpcanet
+from unfoldkit.tools.compare_backgrounds import measure
 
 
 def test_a_low_rank_network_has_backgrounds_of_lower_rank_than_the_picture(tmp_path):

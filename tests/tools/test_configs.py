@@ -3,12 +3,11 @@
 from pathlib import Path
 
 import pytest
-import train
-import train_estimator
-from train import configuration_from, parser
 
-import rpcanet
-from datasets import PUBLISHED
+from unfoldkit import rpcanet
+from unfoldkit.datasets import PUBLISHED
+from unfoldkit.tools import train, train_estimator
+from unfoldkit.tools.train import configuration_from, parser
 
 CONFIGS = Path(__file__).parents[2] / "tools" / "configs"
 # size, batch, epochs, rate, crops, mean, std

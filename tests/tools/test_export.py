@@ -6,10 +6,10 @@ import sys
 import onnx
 import pytest
 import torch
-from export import Export, export, main
 
-import rpcanet
-from rpcanet.export import OPSET, exported, largest_difference
+from unfoldkit import rpcanet
+from unfoldkit.rpcanet.inference.export import OPSET, exported, largest_difference
+from unfoldkit.tools.export import Export, export, main
 
 FORMATS = ("onnx", "torch-export", "safetensors")
 SIZES = ((1, 1, 1, 1), (3, 1, 17, 50))
@@ -79,11 +79,11 @@ def test_weights_are_not_overwritten(weights):
 
 
 def test_an_export_that_differs_is_removed(weights, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("rpcanet.export.largest_difference", lambda *_: float("nan"))
+    monkeypatch.setattr("unfoldkit.rpcanet.inference.export.largest_difference", lambda *_: float("nan"))
     monkeypatch.setattr(sys, "argv", ["export.py", f"--weights={weights}", f"--out={tmp_path / 'x.onnx'}"])
-    monkeypatch.setattr("rpcanet.export._traced", lambda net: None)
-    monkeypatch.setattr("rpcanet.export._onnx", lambda *_: b"")
-    monkeypatch.setattr("rpcanet.export.exported", lambda *_: None)
+    monkeypatch.setattr("unfoldkit.rpcanet.inference.export._traced", lambda net: None)
+    monkeypatch.setattr("unfoldkit.rpcanet.inference.export._onnx", lambda *_: b"")
+    monkeypatch.setattr("unfoldkit.rpcanet.inference.export.exported", lambda *_: None)
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 2

@@ -15,13 +15,13 @@ import time
 from pathlib import Path
 
 import pytest
-import simulate
 import torch
 from safetensors.torch import load_file
-from train import configuration_from, parser, train
 
-from rpcanet import load_weights
-from rpcanet.training import SegmentationTask
+from unfoldkit.rpcanet import load_weights
+from unfoldkit.rpcanet.training.task import SegmentationTask
+from unfoldkit.tools import simulate
+from unfoldkit.tools.train import configuration_from, parser, train
 
 ROOT = Path(__file__).parents[2]
 TRAINING = [
@@ -46,9 +46,9 @@ PRELOADED = (
     "simulate",
     "training_runs",
     "curves",
-    "rpcanet.training",
-    "datasets.datamodule",
-    "sbl.experiments",
+    "unfoldkit.rpcanet.training.task",
+    "unfoldkit.datasets.datamodule",
+    "unfoldkit.sbl.simulation.experiments",
 )
 PRELOADED += ("torch.utils.tensorboard", "matplotlib.pyplot", "rich.progress", "torch._dynamo")
 
@@ -314,7 +314,9 @@ def test_a_simulation_leaves_with_the_conventional_status(tmp_path, number, stat
 
 
 def test_nan_in_training_names_step_batch_and_pictures(tmp_path, monkeypatch):
-    monkeypatch.setattr("rpcanet.losses.soft_iou_loss", lambda logits, mask: logits.sum() * float("nan"))
+    monkeypatch.setattr(
+        "unfoldkit.rpcanet.training.losses.soft_iou_loss", lambda logits, mask: logits.sum() * float("nan")
+    )
     pattern = r"the loss is nan at step 0, batch 0 of epoch 0, pictures: train_\d{4}, train_\d{4}"
     with pytest.raises(FloatingPointError, match=pattern):
         train(configured(), tmp_path)

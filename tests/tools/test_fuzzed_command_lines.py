@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import rpcanet
+from unfoldkit import rpcanet
 
 FEW, MANY = 3, 100  # cases a tool
 VALUES = [
@@ -111,7 +111,7 @@ def run(tool, arguments):
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(said):
         patch.setattr(sys, "argv", [f"{tool}.py", *arguments])
         try:
-            import_module(tool).main()
+            import_module(f"unfoldkit.tools.{tool}").main()
         except SystemExit as ended:
             return ended.code or 0, said.getvalue()
     return 0, said.getvalue()

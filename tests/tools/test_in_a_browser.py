@@ -13,8 +13,9 @@ from urllib.parse import quote
 import cv2
 import numpy as np
 import pytest
-from interpret import Interpretation, interpret
-from train import configuration_from, parser, train
+
+from unfoldkit.tools.interpret import Interpretation, interpret
+from unfoldkit.tools.train import configuration_from, parser, train
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 OFFLINE = ("--host-resolver-rules=MAP * ~NOTFOUND", "--proxy-server=127.0.0.1:9")

@@ -11,11 +11,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from interpret import Interpretation, interpret
 from scipy.io import loadmat
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import rpcanet
+from unfoldkit import rpcanet
+from unfoldkit.tools.interpret import Interpretation, interpret
 
 ROOT = Path(__file__).parents[2]
 MEASURES = {"spectrum", "effective_rank", "energy", "sparsity", "fidelity"}

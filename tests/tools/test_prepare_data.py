@@ -5,10 +5,10 @@ import sys
 
 import cv2
 import numpy as np
-import prepare_data
 import pytest
 
-from datasets import PUBLISHED
+from unfoldkit.datasets import PUBLISHED
+from unfoldkit.tools import prepare_data
 
 
 def run(monkeypatch, capsys, *arguments):

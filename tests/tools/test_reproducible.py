@@ -4,11 +4,9 @@
 
 import json
 
-import simulate
-import train_estimator
-from train import configuration_from, parser, train
-
-from datasets import SyntheticScenes
+from unfoldkit.datasets import SyntheticScenes
+from unfoldkit.tools import simulate, train_estimator
+from unfoldkit.tools.train import configuration_from, parser, train
 
 TRAINING = [
     *("--network.stages=1", "--network.channels=4", "--data.workers=0", "--machine.accelerator=cpu"),

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-from results_table import MARKS, RESULTS, collected, replaced
 
-from datasets import PUBLISHED
+from unfoldkit.datasets import PUBLISHED
+from unfoldkit.tools.results_table import MARKS, RESULTS, collected, replaced
 
 README = Path(__file__).parents[2] / "README.md"
 

@@ -13,10 +13,11 @@ import time
 from pathlib import Path
 
 import pytest
-import simulate
 import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from unfoldkit.tools import simulate
 
 ROOT = Path(__file__).parents[2]
 TRAINING = [

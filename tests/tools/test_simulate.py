@@ -4,12 +4,12 @@ import csv
 import json
 
 import pytest
-import simulate
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from kernels.files import write_whole
-from sbl import UnfoldedKroSBL, save_estimator
-from sbl.experiments import IRSExperiment, SyntheticExperiment
+from unfoldkit.common.files import write_whole
+from unfoldkit.sbl import UnfoldedKroSBL, save_estimator
+from unfoldkit.sbl.simulation.experiments import IRSExperiment, SyntheticExperiment
+from unfoldkit.tools import simulate
 
 SMALL = ["--rows", "4,5", "--columns", "6,6", "--sparsity", "2", "--snr", "10,20", "--estimators", "SVD,OLS"]
 
@@ -58,7 +58,7 @@ def test_an_interrupted_run_continues(tmp_path, monkeypatch):
         if path.parent.name == "shards":
             written.append(path)
 
-    monkeypatch.setattr("kernels.files.write_whole", fail_after_two)
+    monkeypatch.setattr("unfoldkit.common.files.write_whole", fail_after_two)
     with pytest.raises(SystemExit) as ended:
         run(broken, "--trials", "2")
     assert ended.value.code == 130

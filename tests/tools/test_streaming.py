@@ -5,7 +5,8 @@
 import threading
 
 import pytest
-from streaming import ahead, behind
+
+from unfoldkit.common.streaming import ahead, behind
 
 
 def test_items_come_in_order_and_before_they_are_asked_for():

@@ -4,12 +4,12 @@ import json
 
 import pytest
 import torch
-import trace_estimate
 from scipy.io import loadmat
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from trace_figures import hyperparameter_figure, support_figure
 
-from sbl.experiments import IRSExperiment, SyntheticExperiment
+from unfoldkit.sbl.simulation.experiments import IRSExperiment, SyntheticExperiment
+from unfoldkit.sbl.simulation.trace_figures import hyperparameter_figure, support_figure
+from unfoldkit.tools import trace_estimate
 
 SMALL = ["--rows", "6,7", "--columns", "8,8", "--sparsity", "2", "--estimators", "SVD,classic"]
 

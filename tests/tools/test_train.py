@@ -4,10 +4,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from train import configuration_from, parser, train
 
-import rpcanet
-from rpcanet.training import SegmentationTask
+from unfoldkit import rpcanet
+from unfoldkit.rpcanet.training.task import SegmentationTask
+from unfoldkit.tools.train import configuration_from, parser, train
 
 SMALL = ["--network.stages=2", "--network.channels=4", "--data.workers=0", "--machine.accelerator=cpu"]
 SCENES = [

@@ -4,10 +4,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from train_estimator import configuration_from, parser, train
 
-from sbl import load_estimator
-from sbl.training import EstimationTask
+from unfoldkit.sbl import load_estimator
+from unfoldkit.sbl.training.task import EstimationTask
+from unfoldkit.tools.train_estimator import configuration_from, parser, train
 
 SMALL = [
     *("--system.bs=4", "--system.ms=3", "--system.irs=8", "--system.grid=6", "--system.pilots=2"),

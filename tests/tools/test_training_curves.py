@@ -5,8 +5,9 @@
 import sys
 
 import pytest
-import training_curves
 from torch.utils.tensorboard import SummaryWriter
+
+from unfoldkit.tools import training_curves
 
 
 @pytest.fixture

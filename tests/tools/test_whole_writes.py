@@ -8,13 +8,12 @@ import resource
 
 import pytest
 import torch
-from report import write_mat
-from training_runs import Checkpoints
 
-import rpcanet
-import sbl
-from kernels import files
-from rpcanet.export import export
+from unfoldkit import rpcanet, sbl
+from unfoldkit.common import files
+from unfoldkit.common.report import write_mat
+from unfoldkit.common.runs import Checkpoints
+from unfoldkit.rpcanet.inference.export import export
 
 LARGE = torch.rand(20_000, generator=torch.Generator().manual_seed(0))
 

@@ -1,0 +1,1 @@
+"""Trained networks at work: the fast form, data sets, pictures and videos, export to other programs."""

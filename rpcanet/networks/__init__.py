@@ -1,0 +1,1 @@
+"""The networks, each a stage and the loop over stages, and their weights as files."""

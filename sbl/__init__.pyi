@@ -1,0 +1,14 @@
+from .estimate import Estimate as Estimate
+from .estimators.am_krosbl import AMKroSBL as AMKroSBL
+from .estimators.classic_sbl import ClassicSBL as ClassicSBL
+from .estimators.decomposed_sbl import DecomposedSBL as DecomposedSBL
+from .estimators.kronecker_omp import KroneckerOMP as KroneckerOMP
+from .estimators.ksbl import KSBL as KSBL
+from .estimators.omp import OMP as OMP
+from .estimators.oracle_ls import OracleLS as OracleLS
+from .estimators.pc_krosbl import PCKroSBL as PCKroSBL
+from .estimators.pc_sbl import PCSBL as PCSBL
+from .estimators.svd_krosbl import SVDKroSBL as SVDKroSBL
+from .estimators.unfolded import UnfoldedKroSBL as UnfoldedKroSBL
+from .training.weights import load_estimator as load_estimator
+from .training.weights import save_estimator as save_estimator

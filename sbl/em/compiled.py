@@ -1,0 +1,167 @@
+"""The EM loop for small problems on a CPU, in C: each problem on a core of its own, at its own pruned size.
+
+PyTorch takes longer to be called on matrices of order 20 than their arithmetic takes. `em.c` has the equations of
+`sbl.em.loop`, `sbl.em.kronecker_posterior` and the estimators' M-steps, in double precision whatever the dtype.
+Where it cannot be compiled, and for what it does not serve, the loop in PyTorch gives the same.
+"""
+
+import ctypes
+import math
+import pathlib
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map_only
+
+from ...kernels.native import compiler
+from ..problem import Problem
+from .run import Path, Run
+from .state import State
+
+SOURCE = pathlib.Path(__file__).with_name("em.c")
+MOST_FACTORS = 8
+LARGEST = 2**16  # entries of x or y, up to which one core's caches hold the work
+LARGEST_ORDER = 96  # of an eigendecomposition, up to which LAPACK's blocking gains nothing
+
+
+class Kind(IntEnum):
+    """The M-steps that `em.c` knows."""
+
+    NESTED_SVD = 0
+    ONE_SWEEP = 1
+    ALTERNATING = 2
+
+
+class Step(NamedTuple):
+    """An M-step and its settings: of sweeps as in `sbl.em.sweep.alternate`, of coupling as in `PCKroSBL`."""
+
+    kind: Kind
+    sweeps: int = 1
+    inner_tolerance: float = 0.0
+    relative: bool = False
+    divergence: float = math.inf
+    coupled: tuple[bool, ...] = ()
+    beta: float = 0.0
+    offset: float = 0.0
+
+
+class Stop(NamedTuple):
+    """When entries and iterations end; see `ExpectationMaximisation`."""
+
+    ratios: tuple[float, ...]
+    floor: float
+    max_iterations: int
+    tolerance: float
+
+
+Integers = ctypes.c_int64 * MOST_FACTORS
+Doubles = ctypes.c_double * MOST_FACTORS
+Pointers = ctypes.c_void_p * MOST_FACTORS
+
+
+class Call(ctypes.Structure):
+    """The structure of this name in `em.c`."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("problems", "factors", "complex_numbers", "noise_unknown")),
+        *((name, Integers) for name in ("rows", "columns", "shared", "coupled")),
+        ("matrices", Pointers),
+        ("y", ctypes.c_void_p),
+        ("noise_variance", ctypes.c_void_p),
+        ("g", Pointers),
+        ("ratios", Doubles),
+        *((name, ctypes.c_double) for name in ("floor", "tolerance")),
+        ("max_iterations", ctypes.c_int64),
+        *((name, ctypes.c_int64) for name in ("step", "sweeps", "relative")),
+        *((name, ctypes.c_double) for name in ("inner_tolerance", "divergence", "beta", "offset")),
+        *((name, ctypes.c_void_p) for name in ("iterations", "outcome", "cost", "change", "noise_path")),
+        ("g_path", Pointers),
+    )
+
+
+CONVERGED, NOT_FINITE = 0, 2
+
+
+def serves(problem: Problem) -> bool:
+    """Whether the problems are on a CPU, small, and there is a compiler."""
+    rows = [factor.shape[-2] for factor in problem.factors]
+    order = max(min(M, N) for M, N in zip(rows, problem.lengths, strict=True))
+    small = max(problem.y.shape[-1], math.prod(problem.lengths)) <= LARGEST and order <= LARGEST_ORDER
+    fits = small and len(rows) <= MOST_FACTORS and problem.y.device.type == "cpu"
+    return fits and compiler.load(SOURCE) is not None
+
+
+def solve(state: State, step: Step, stop: Stop, noise_unknown: bool, history: bool) -> Run:
+    """Run EM on every problem of `state`, from its g, until g settles; with its `Path` if asked for `history`.
+
+    Raises:
+        torch.linalg.LinAlgError: a second moment overflowed.
+        MemoryError: a core's work does not fit into memory.
+    """
+    library = compiler.load(SOURCE)
+    assert library is not None
+    problems = state.y.shape[0]
+    factors, y = [_double(factor) for factor in state.factors], _double(state.y)
+    noise = state.noise_variance.double().clone()
+    g = [v.double().clone(memory_format=torch.contiguous_format) for v in state.g]
+    iterations, outcome = torch.zeros(2, problems, dtype=torch.int64)
+    path = _blank_path(state, stop.max_iterations) if history else None
+    call = Call(
+        problems=problems,
+        factors=len(factors),
+        complex_numbers=y.is_complex(),
+        noise_unknown=noise_unknown,
+        rows=Integers(*(factor.shape[-2] for factor in factors)),
+        columns=Integers(*(factor.shape[-1] for factor in factors)),
+        shared=Integers(*(factor.shape[0] == 1 for factor in factors)),
+        coupled=Integers(*step.coupled),
+        matrices=_pointers(factors),
+        y=y.data_ptr(),
+        noise_variance=noise.data_ptr(),
+        g=_pointers(g),
+        ratios=Doubles(*stop.ratios),
+        floor=stop.floor,
+        tolerance=stop.tolerance,
+        max_iterations=stop.max_iterations,
+        step=step.kind,
+        sweeps=step.sweeps,
+        relative=step.relative,
+        inner_tolerance=step.inner_tolerance,
+        divergence=step.divergence,
+        beta=step.beta,
+        offset=step.offset,
+        iterations=iterations.data_ptr(),
+        outcome=outcome.data_ptr(),
+    )
+    if path is not None:
+        call.cost, call.change, call.noise_path = (table.data_ptr() for table in path[:3])
+        call.g_path = _pointers(path.g)
+    if library.em_solve(ctypes.byref(call)):
+        raise MemoryError(f"a problem of {y.shape[-1]} measurements does not fit into memory")
+    if bool((outcome == NOT_FINITE).any()):
+        raise torch.linalg.LinAlgError("the second moment of x holds NaN or infinity: y is too large")
+    run = Run(torch.arange(problems), tuple(g), noise, iterations, outcome == CONVERGED, path)
+    return _in_dtype(run, state.noise_variance.dtype)
+
+
+def _double(tensor: Tensor) -> Tensor:
+    wide = tensor.to(torch.complex128 if tensor.is_complex() else torch.float64)
+    return wide.detach().resolve_conj().contiguous()
+
+
+def _pointers(tensors: Sequence[Tensor]) -> ctypes.Array[ctypes.c_void_p]:
+    return Pointers(*(tensor.data_ptr() for tensor in tensors))
+
+
+def _blank_path(state: State, iterations: int) -> Path:
+    def blank(*sizes: int) -> Tensor:
+        return torch.full((state.y.shape[0], iterations, *sizes), math.nan, dtype=torch.float64)
+
+    return Path(blank(), blank(), blank(), tuple(blank(v.shape[-1]) for v in state.g))
+
+
+def _in_dtype(run: Run, dtype: torch.dtype) -> Run:
+    return tree_map_only(Tensor, lambda x: x.to(dtype) if x.is_floating_point() else x, run)

@@ -1,0 +1,122 @@
+"""E-step of a Kronecker-structured prior: everything through eigenproblems of the factors' size.
+
+With a_i = A_i diag(g_i) A_i^H = U_i diag(p_i) U_i^H, P = p_1 kron ... kron p_I and
+W_i = diag(g_i) A_i^H U_i (He and Joseph, IEEE Trans. Signal Processing 2024, section III),
+
+    mean     = (kron W_i) (z / (s2 + P)),                z = (kron U_i^H) y,
+    variance = kron g_i - (kron |W_i|^2) (1 / (s2 + P)).
+
+The variance is summed as (kron [E_i, e_i]) (s2 / (s2 + P)), E_i = |W_i|^2 / p_i, where e_i = g_i - E_i 1 is what
+no eigenvector has of g_i and P is zero.
+A factor with no more kept columns than rows goes through its smaller Gram matrix
+diag(g_i)^1/2 A_i^H A_i diag(g_i)^1/2 = V_i diag(p_i) V_i^H, in the scale W_i = diag(g_i)^1/2 V_i and
+U_i = A_i W_i, which multiplies z by sqrt(p_i) and divides W_i by it; then E_i = |W_i|^2 and E_i 1 = g_i.
+Where P vanishes 1 / (s2 + P) counts as zero: at s2 = 0 these are the pseudo-inverses of A_i diag(sqrt(g_i)).
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from ...kernels.eigh import eigh_operator
+from ...kernels.kronecker import apply_kron
+from ..algebra import kron_vectors, reciprocal, root, squared_modulus
+from .state import State
+
+
+class KroneckerPosterior(NamedTuple):
+    """The posterior in the factors' eigenbases; every field carries a flat batch axis B first."""
+
+    state: State
+    W: tuple[Tensor, ...]  # (B, n_i, k_i)
+    p: tuple[Tensor, ...]  # (B, k_i)
+    full: tuple[bool, ...]  # whether a factor went by its smaller Gram matrix
+    P: Tensor  # (B, k_1 ... k_I)
+    null: Tensor  # (B, k_1 ... k_I): where P is zero
+    z: Tensor  # (B, k_1 ... k_I)
+    D: Tensor  # (B, k_1 ... k_I): 1 / (s2 + P), zero where P is
+
+    def mean(self) -> Tensor:
+        """(B, n_1 ... n_I)."""
+        return apply_kron(self.W, self.z * self.D)
+
+    def variance(self) -> Tensor:
+        """(B, n_1 ... n_I), real, without cancellation."""
+        s2 = self.state.noise_variance.unsqueeze(-1)
+        shares, kept = self._shares(), (s2 * self.D).masked_fill(self.null, 1)
+        if all(self.full):
+            return apply_kron(shares, kept)
+        kept = kept.unflatten(-1, [p.shape[-1] for p in self.p])
+        margins = [margin for full in reversed(self.full) for margin in (0, int(not full))]
+        shares = [
+            share if full else torch.cat((share, (g - share.sum(-1)).clamp(min=0).unsqueeze(-1)), -1)
+            for g, share, full in zip(self.state.g, shares, self.full, strict=True)
+        ]
+        return apply_kron(shares, pad(kept, margins, value=1.0).flatten(1))
+
+    def explained(self) -> Tensor:
+        """(B, n_1 ... n_I): kron g - variance, the part of the prior variances that y takes away."""
+        return apply_kron(self._shares(), self.P * self.D)
+
+    def cost(self) -> Tensor:
+        """log det(s2 I + A G A^H) + y^H (s2 I + A G A^H)^-1 y: (B,); where s2 = 0, over the range of A G only."""
+        s2 = self.state.noise_variance
+        outside = self.state.y.shape[-1] - self.P.shape[-1] + self.null.sum(-1)
+        total = s2.unsqueeze(-1) + self.P
+        log_det = total.masked_fill(self.null, 1).log().sum(-1) + outside * torch.where(s2 > 0, s2, 1).log()
+        energy = self._energy()
+        return log_det + (energy * self.D).sum(-1) + self._outside(energy) * reciprocal(s2)
+
+    def residual(self) -> Tensor:
+        """||y - A mean||^2: (B,)."""
+        energy = self._energy()
+        return (energy * (1 - self.P * self.D).square()).sum(-1) + self._outside(energy)
+
+    def degrees_of_freedom(self) -> Tensor:
+        """The sum of 1 - variance / g over the kept entries: (B,)."""
+        return (self.P * self.D).sum(-1)
+
+    def _shares(self) -> list[Tensor]:
+        """E_i = |W_i|^2 / p_i in the scale of the larger Gram matrix: how g_i is shared among the eigenvectors."""
+        return [
+            squared_modulus(W) if full else squared_modulus(W) * reciprocal(p).unsqueeze(-2)
+            for W, p, full in zip(self.W, self.p, self.full, strict=True)
+        ]
+
+    def _energy(self) -> Tensor:
+        """Energy of y along each eigenvector of A G A^H with P > 0."""
+        inverse = [
+            reciprocal(p) if full else torch.ones_like(p) for p, full in zip(self.p, self.full, strict=True)
+        ]
+        return squared_modulus(self.z) * kron_vectors(inverse) * ~self.null
+
+    def _outside(self, energy: Tensor) -> Tensor:
+        """Energy of y outside the range of A G: (B,)."""
+        return (squared_modulus(self.state.y).sum(-1) - energy.sum(-1)).clamp(min=0)
+
+
+def kronecker_posterior(state: State) -> KroneckerPosterior:
+    """The posterior under prior variances kron g_i."""
+    amplitudes = [g.sqrt() if state.dense else root(g) for g in state.g]
+    spectra = [_spectrum(A, amplitude) for A, amplitude in zip(state.factors, amplitudes, strict=True)]
+    p, full, adjoint, W = zip(*spectra, strict=True)
+    P = kron_vectors(p)
+    null = P.logical_not()
+    D = (P.masked_fill(null, math.inf) + state.noise_variance.unsqueeze(-1)).reciprocal()
+    return KroneckerPosterior(state, W, p, full, P, null, apply_kron(adjoint, state.y), D)
+
+
+def _spectrum(A: Tensor, amplitude: Tensor) -> tuple[Tensor, bool, Tensor, Tensor]:
+    """p_i, whether by the smaller Gram matrix, U_i^H and W_i."""
+    rows, columns = A.shape[-2:]
+    S = A * amplitude.unsqueeze(-2)
+    adjoint = S.mH
+    full = columns <= rows
+    p, vectors = eigh_operator(torch.bmm(adjoint, S) if full else torch.bmm(S, adjoint))
+    negligible = p <= p.amax(-1, keepdim=True) * (torch.finfo(p.dtype).eps * max(rows, columns))
+    p = p.masked_fill(negligible, 0)
+    U, W = (torch.bmm(S, vectors), vectors) if full else (vectors, torch.bmm(adjoint, vectors))
+    return p, full, U.mH, W * amplitude.unsqueeze(-1)

@@ -1,0 +1,93 @@
+"""Orthogonal matching pursuit on the vectorised problem."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ...kernels import kron_matvec
+from ..algebra import kron_vectors, squared_modulus
+from ..estimate import Estimate
+from ..least_squares import point_estimate, residual_limit
+from ..problem import Problem, pose
+
+
+@dataclass(frozen=True)
+class OMP:
+    """Greedy search without structure: the column of A most correlated with the residual, then least squares.
+
+    It ends when ||r||^2 is within the noise or after `sparsity` columns. Least squares goes through the Cholesky
+    factor of the chosen columns' Gram matrix; only the chosen columns of A are formed.
+    Source: Tropp and Gilbert, IEEE Trans. Information Theory 2007.
+
+    sparsity: the most columns it may take; None for M.
+
+    >>> A = [torch.eye(2), torch.eye(3)]
+    >>> OMP()(A, torch.tensor([0.0, 0, 0, 0, 5, 0]), 1e-3).mean
+    tensor([[0., 0., 0.],
+            [0., 5., 0.]])
+    """
+
+    sparsity: int | None = None
+
+    def __call__(
+        self, factors: Sequence[Tensor], y: Tensor, noise_variance: Tensor | float | None = None
+    ) -> Estimate:
+        """Estimate x (..., N_1, ..., N_I) from y (..., M); the variance is zero.
+
+        Raises:
+            ValueError: an argument has a wrong shape, a NaN, or a negative variance; the message names it.
+        """
+        problem = pose(factors, y, noise_variance)
+        B, M = problem.y.shape
+        N = torch.Size(problem.lengths).numel()
+        norms = kron_vectors([squared_modulus(A).sum(-2) for A in problem.factors]).expand(B, N)
+        target = residual_limit(problem)
+        x = problem.y.new_zeros(B, N)
+        iterations = torch.zeros(B, dtype=torch.long, device=y.device)
+        members = torch.arange(B, device=y.device)
+        residual = problem.y
+        index = torch.empty(B, 0, dtype=torch.long, device=y.device)
+        columns = problem.y.new_empty(B, M, 0)
+        for _ in range(min(M, N, self.sparsity or M)):
+            moving = squared_modulus(residual).sum(-1) > target[members]
+            members, residual, index, columns = (t[moving] for t in (members, residual, index, columns))
+            if members.numel() == 0:
+                break
+            part = problem.pick(members)
+            correlation = squared_modulus(kron_matvec([A.mH for A in part.factors], residual))
+            score = correlation / norms[members].clamp(min=torch.finfo(norms.dtype).tiny)
+            best = score.scatter(-1, index, -1.0).argmax(-1, keepdim=True)
+            index = torch.cat([index, best], -1)
+            columns = torch.cat([columns, _column(part, best.squeeze(-1)).unsqueeze(-1)], -1)
+            values = _gram_solve(columns, part.y)
+            residual = part.y - (columns @ values.unsqueeze(-1)).squeeze(-1)
+            x[members] = torch.zeros_like(x[members]).scatter(-1, index, values)
+            iterations[members] += 1
+        residual = problem.y - kron_matvec(list(problem.factors), x)
+        return point_estimate(problem, x, iterations, squared_modulus(residual).sum(-1) <= target)
+
+
+def _column(problem: Problem, best: Tensor) -> Tensor:
+    """The column of A at each member's flat index: (B, M)."""
+    columns = []
+    for A in reversed(problem.factors):
+        n = A.shape[-1]
+        A = A.expand(len(best), -1, -1)
+        columns.append(A.gather(-1, (best % n).reshape(-1, 1, 1).expand(-1, A.shape[-2], 1)).squeeze(-1))
+        best = best // n
+    return kron_vectors(columns[::-1])
+
+
+def _gram_solve(columns: Tensor, y: Tensor) -> Tensor:
+    gram = columns.mH @ columns
+    diagonal = gram.diagonal(dim1=-2, dim2=-1).real
+    eps = torch.finfo(diagonal.dtype).eps * gram.shape[-1]
+    ridge = (
+        (eps * diagonal.amax(-1, keepdim=True))
+        .clamp(min=torch.finfo(diagonal.dtype).tiny)
+        .expand(diagonal.shape)
+    )
+    R = torch.linalg.cholesky_ex(gram + torch.diag_embed(ridge).to(gram.dtype))[0]
+    return torch.cholesky_solve(columns.mH @ y.unsqueeze(-1), R).squeeze(-1)

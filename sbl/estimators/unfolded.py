@@ -1,0 +1,203 @@
+"""UnfoldedKroSBL: a fixed number of KroSBL iterations whose steps are tuned by training."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
+
+from ...kernels import kron_matvec
+from ..algebra import kron_vectors, squared_modulus
+from ..em.kronecker_posterior import KroneckerPosterior, kronecker_posterior
+from ..em.loop import ExpectationMaximisation
+from ..em.state import State, initial_state
+from ..estimate import Estimate
+from ..problem import Problem, pose
+from .am_krosbl import AMKroSBL
+from .svd_krosbl import SVDKroSBL
+
+# Shares of the largest entry to which smaller prior variances, and second moments, are lifted.
+LEAST_VARIANCE = 1e-6
+LEAST_MOMENT = 1e-30
+# The smallest value of 1 - variance / g.
+LEAST_FREEDOM = 1e-6
+FIRST_THRESHOLD = 1e-2
+M_STEPS = ("svd", "am")
+
+
+class UnfoldedKroSBL(nn.Module):
+    """K iterations of KroSBL as a network of some hundred parameters, for one kind of problem.
+
+    Iteration k, with learned numbers in Greek (each has an index k) and every g_i scaled to a largest entry of 1:
+
+        s2_k   = s2 exp(nu) (||y||^2 / (M s2))^alpha               noise variance of the E-step: anneals
+        L      = omega variance + |mean|^2 (1 - variance / g)^-eta  second moment, omega >= 0
+        L~     = ((C_1 kron ... kron C_I) L)^sigma                 C_i circular: 1, and kappa_i >= 0 beside
+        p      = M-step of SVD- or AM-KroSBL at L~
+        l_i    = epsilon_i log p_i + mu_i log g_i                  damps, or exceeds
+        log g_i <- l_i + gamma_i log sigmoid(l_i - theta_i)        smooth pruning below theta_i, gamma_i >= 0
+
+    and the product of the g_i's scales is that of p times exp(rho). A last E-step gives the mean. omega = 1,
+    eta = 0 is expectation-maximisation, omega = 0, eta = 1 MacKay's fixed point; kappa couples neighbours as
+    PC-KroSBL's beta does. Untrained it is the base estimator: omega, sigma, epsilon = 1, all others but theta 0.
+
+    iterations: K. factors: I. m_step: "svd" or "am", of which the latter makes `sweeps` sweeps.
+    neighbours: entries of kappa_i, on each side.
+    Source: the iterations are those of He and Joseph, IEEE Trans. Signal Processing 2024; the fixed point is that
+    of MacKay, "Bayesian interpolation", 1992; unfolding follows Gregor and LeCun, "Learning fast approximations
+    of sparse coding", 2010.
+
+    >>> A = [torch.eye(2, dtype=torch.float64), torch.eye(3, dtype=torch.float64)]
+    >>> y = torch.tensor([0.0, 0.0, 0.0, 0.0, 5.0, 0.0], dtype=torch.float64)
+    >>> UnfoldedKroSBL(iterations=10, factors=2)(A, y, 1e-6).mean.detach().round(decimals=3)
+    tensor([[0., 0., 0.],
+            [0., 5., 0.]], dtype=torch.float64)
+    """
+
+    def __init__(
+        self,
+        iterations: int = 10,
+        factors: int = 3,
+        m_step: str = "svd",
+        sweeps: int = 3,
+        neighbours: int = 2,
+    ) -> None:
+        super().__init__()
+        for name, value in {"iterations": iterations, "factors": factors, "sweeps": sweeps}.items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if m_step not in M_STEPS:
+            raise ValueError(f"m_step must be one of {', '.join(M_STEPS)}, got {m_step!r}")
+        if neighbours < 0:
+            raise ValueError(f"neighbours must not be negative, got {neighbours}")
+        self.architecture = {
+            "iterations": iterations,
+            "factors": factors,
+            "m_step": m_step,
+            "sweeps": sweeps,
+            "neighbours": neighbours,
+        }
+        self.base = base_estimator(m_step, iterations, sweeps)
+        self.start = nn.Parameter(torch.zeros(()))
+        self.noise_gain = nn.Parameter(torch.zeros(iterations + 1))
+        self.noise_exponent = nn.Parameter(torch.zeros(iterations + 1))
+        self.variance_weight = nn.Parameter(torch.ones(iterations))
+        self.fixed_point = nn.Parameter(torch.zeros(iterations))
+        self.sharpness = nn.Parameter(torch.ones(iterations))
+        self.scale_gain = nn.Parameter(torch.zeros(iterations))
+        self.exponent = nn.Parameter(torch.ones(iterations, factors))
+        self.memory = nn.Parameter(torch.zeros(iterations, factors))
+        self.gate = nn.Parameter(torch.zeros(iterations, factors))
+        self.threshold = nn.Parameter(torch.full((iterations, factors), math.log(FIRST_THRESHOLD)))
+        self.coupling = nn.Parameter(torch.zeros(iterations, factors, neighbours))
+
+    def forward(self, factors: Sequence[Tensor], y: Tensor, noise_variance: Tensor | float) -> Estimate:
+        """Estimate x (..., N_1, ..., N_I) from y (..., M), differentiable in all arguments and parameters.
+
+        Args:
+            factors: I matrices (..., M_i, N_i), real or complex, single or double precision.
+            y: (..., M_1 ... M_I), the first factor slowest, of the factors' dtype.
+            noise_variance: s2, positive, broadcasts to the batch.
+
+        Raises:
+            ValueError: an argument has a wrong shape, a NaN, or a negative variance; the message names it.
+        """
+        problem = pose(factors, y, noise_variance)
+        count = self.architecture["factors"]
+        if len(problem.factors) != count:
+            raise ValueError(f"factors must hold {count} matrices, got {len(problem.factors)}")
+        g = self.base.start(problem)
+        state = initial_state(problem, (*g[:-1], g[-1] * self.start.exp()))
+        s2 = state.noise_variance
+        for k, noise in enumerate(self._noise_levels(problem.y, s2)):
+            posterior = kronecker_posterior(state._replace(noise_variance=noise))
+            if k < len(self.sharpness):
+                state = state._replace(g=self._m_step(k, posterior, state))
+        return _estimate(problem, posterior, state.g, s2, len(self.sharpness))
+
+    def _noise_levels(self, y: Tensor, s2: Tensor) -> list[Tensor]:
+        """s2_1, ..., s2_K and that of the last E-step."""
+        signal = squared_modulus(y).mean(-1).log() - s2.log()
+        gains = self.noise_gain.to(s2.dtype), self.noise_exponent.to(s2.dtype)
+        return [s2 * (gain + exponent * signal).exp() for gain, exponent in zip(*gains, strict=True)]
+
+    def _m_step(self, k: int, posterior: KroneckerPosterior, state: State) -> tuple[Tensor, ...]:
+        moment = self._moment(k, posterior)
+        moment = kron_matvec([self._coupling(k, i, g) for i, g in enumerate(state.g)], moment)
+        largest = moment.amax(-1, keepdim=True)
+        sharp = (self.sharpness[k] * _relative_log(moment, LEAST_MOMENT)).exp()
+        relative = tuple(g / g.amax(-1, keepdim=True) for g in state.g)
+        proposal = self.base.m_step(sharp, state._replace(g=relative))
+        scale = largest * self.scale_gain[k].exp()
+        for p in proposal:
+            scale = scale * p.amax(-1, keepdim=True)
+        *others, last = (
+            self._log_variance(k, i, p, g).exp()
+            for i, (p, g) in enumerate(zip(proposal, state.g, strict=True))
+        )
+        return (*others, last * scale)
+
+    def _moment(self, k: int, posterior: KroneckerPosterior) -> Tensor:
+        """L (B, n_1 ... n_I)."""
+        prior, explained = kron_vectors(posterior.state.g), posterior.explained()
+        freedom = (explained / prior).clamp(LEAST_FREEDOM, 1)
+        variance = (prior - explained).clamp(min=0)
+        power = squared_modulus(posterior.mean()) * freedom ** -self.fixed_point[k]
+        return _non_negative(self.variance_weight[k]) * variance + power
+
+    def _log_variance(self, k: int, i: int, proposal: Tensor, old: Tensor) -> Tensor:
+        new = self.exponent[k, i] * _relative_log(proposal, LEAST_VARIANCE)
+        new = new + self.memory[k, i] * _relative_log(old, LEAST_VARIANCE)
+        new = new + _non_negative(self.gate[k, i]) * logsigmoid(new - self.threshold[k, i])
+        return new.clamp(min=math.log(LEAST_VARIANCE))
+
+    def _coupling(self, k: int, i: int, g: Tensor) -> Tensor:
+        """C_i (1, n, n): 1 on the diagonal, kappa_i beside it and around the corners."""
+        identity = torch.eye(g.shape[-1], dtype=g.dtype, device=g.device)
+        C = identity
+        for distance, weight in enumerate(_non_negative(self.coupling[k, i]), start=1):
+            C = C + weight * (identity.roll(distance, -1) + identity.roll(-distance, -1))
+        return C.unsqueeze(0)
+
+
+def base_estimator(m_step: str, iterations: int, sweeps: int) -> ExpectationMaximisation:
+    """The estimator that an untrained `UnfoldedKroSBL` equals: nothing pruned, started at the data's scale.
+
+    >>> base_estimator("svd", 10, 3).max_iterations
+    10
+    """
+    if m_step == "svd":
+        return SVDKroSBL(pruning=0.0, max_iterations=iterations, tolerance=None, scaled_start=True)
+    return AMKroSBL(
+        pruning=0.0,
+        max_iterations=iterations,
+        tolerance=None,
+        scaled_start=True,
+        sweeps=sweeps,
+        inner_tolerance=0.0,
+    )
+
+
+def _estimate(
+    problem: Problem, posterior: KroneckerPosterior, g: tuple[Tensor, ...], s2: Tensor, iterations: int
+) -> Estimate:
+    batch, lengths = problem.batch, problem.lengths
+    return Estimate(
+        mean=posterior.mean().reshape(*batch, *lengths),
+        variance=posterior.variance().reshape(*batch, *lengths),
+        hyperparameters=tuple(v.reshape(*batch, v.shape[-1]) for v in g),
+        noise_variance=s2.reshape(batch),
+        iterations=torch.full(batch, iterations, device=s2.device),
+        converged=torch.ones(batch, dtype=torch.bool, device=s2.device),
+    )
+
+
+def _non_negative(x: Tensor) -> Tensor:
+    """max(x, 0), whose gradient passes also where x is negative, so that training can leave zero."""
+    return x + (x.clamp(min=0) - x).detach()
+
+
+def _relative_log(x: Tensor, least: float) -> Tensor:
+    """log(x / max x), at least log(least)."""
+    return (x / x.amax(-1, keepdim=True)).clamp(min=least).log()

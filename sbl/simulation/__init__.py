@@ -1,0 +1,1 @@
+"""Monte-Carlo experiments: random problems, scores, runs over many trials, curves and traces."""

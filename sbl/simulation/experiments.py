@@ -1,0 +1,222 @@
+"""The paper's two experiments, trial by trial: draw, estimate, score.
+
+Every trial is drawn from a generator of its own, seeded by (seed, trial), so that no number depends on how
+trials are batched or shared between processes.
+Source: He and Joseph, IEEE Trans. Signal Processing 2024, section V.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..estimate import Estimate
+from ..estimators.am_krosbl import AMKroSBL
+from ..estimators.classic_sbl import ClassicSBL
+from ..estimators.decomposed_sbl import DecomposedSBL
+from ..estimators.kronecker_omp import KroneckerOMP
+from ..estimators.ksbl import KSBL
+from ..estimators.omp import OMP
+from ..estimators.oracle_ls import OracleLS
+from ..estimators.pc_krosbl import PCKroSBL
+from ..estimators.pc_sbl import PCSBL
+from ..estimators.svd_krosbl import SVDKroSBL
+from ..systems.irs_mimo import IRSMIMO, Training
+from ..systems.observation import observe
+from ..systems.synthetic import SyntheticProblem, draw_synthetic
+from ..training.weights import load_estimator
+from .metrics import channel_nmse, nmse, support_recovery_rate, symbol_error_rate
+
+Estimator = Callable[..., Estimate]
+Scores = dict[str, list[float]]
+
+SYNTHETIC_ESTIMATORS: dict[str, Estimator] = {
+    "SVD": SVDKroSBL(),
+    "AM": AMKroSBL(),
+    "KSBL": KSBL(),
+    "PC0.8": PCKroSBL(0.8),
+    "PC0.5": PCKroSBL(0.5),
+    "classic": ClassicSBL(),
+    "PCSBL": PCSBL(),
+    "OMP": OMP(),
+    "KOMP": KroneckerOMP(),
+}
+_PC_IRS: dict[str, Any] = {"coupled": (0, 2), "pruning": (1e-2, 1e-1, 1e-2)}
+IRS_ESTIMATORS: dict[str, Estimator] = {
+    "SVD": SVDKroSBL(pruning=0.0, floor=1e-4),
+    "AM": AMKroSBL(pruning=(1e-2, 1e-1, 1e-3), floor=1e-4, inner_tolerance=1e-4, inner_relative=True),
+    "KSBL": KSBL(pruning=(1e-2, 1e-1, 1e-3), floor=1e-4),
+    "PC0.8": PCKroSBL(0.8, **_PC_IRS),
+    "PC0.5": PCKroSBL(0.5, **_PC_IRS),
+    "classic": ClassicSBL(pruning=1e-4),
+    "PCSBL": PCSBL(),
+    "OMP": OMP(),
+    "KOMP": KroneckerOMP(),
+    "Decomposed": DecomposedSBL(),
+}
+UNFOLDED = "Unfolded:"
+# Blocks of trials that a process keeps, for the next estimator or SNR.
+KEPT_DRAWS = 16
+# From this SNR on, SVD-KroSBL prunes in the IRS experiment.
+SVD_PRUNES_FROM_DB = 25.0
+
+
+def irs_estimator(name: str) -> Estimator:
+    """The estimator called `name` in the IRS experiment; Unfolded:PATH is the one of a weights file.
+
+    Raises ValueError where there is none of that name, and what `load_estimator` raises for the file.
+    """
+    if name.startswith(UNFOLDED):
+        return load_estimator(name.removeprefix(UNFOLDED))
+    if name not in IRS_ESTIMATORS:
+        raise ValueError(f"no estimator {name}; there are {', '.join(IRS_ESTIMATORS)} and {UNFOLDED}FILE")
+    return IRS_ESTIMATORS[name]
+
+
+def trial_generator(seed: int, *stream: int | str) -> torch.Generator:
+    """A generator for one purpose of one trial, independent of all others.
+
+    >>> int(torch.randint(1000, (), generator=trial_generator(1, 0))) == int(
+    ...     torch.randint(1000, (), generator=trial_generator(1, 0)))
+    True
+    """
+    digest = hashlib.sha256("/".join(map(str, (seed, *stream))).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+@dataclass(frozen=True)
+class SyntheticExperiment:
+    """Random Kronecker-sparse problems; see `sbl.systems.synthetic`. `known_noise=False` hides the noise variance.
+
+    Trials are drawn on the CPU and solved on `device`.
+
+    >>> experiment = SyntheticExperiment(rows=(4, 5), columns=(6, 6), sparsity=2)
+    >>> [scores] = experiment.run("OLS", [20.0], seed=0, trials=range(2))
+    >>> sorted(scores)
+    ['iterations', 'nmse', 'seconds', 'srr']
+    """
+
+    rows: tuple[int, ...] = (8, 12, 15)
+    columns: tuple[int, ...] = (15, 15, 15)
+    sparsity: int = 3
+    known_noise: bool = True
+    device: str = "cpu"
+
+    def run(self, estimator: str, snrs_db: Sequence[float], seed: int, trials: range) -> list[Scores]:
+        """Scores of each trial at each SNR, solved in one batch, whose seconds are divided evenly."""
+        problem = _draw_synthetic_trials(self, seed, trials)
+        y, s2 = observe(problem.clean, problem.noise, _column(snrs_db))
+        method = OracleLS(problem.support) if estimator == "OLS" else SYNTHETIC_ESTIMATORS[estimator]
+        estimate, seconds = _timed(method, problem.factors, y, s2 if self.known_noise else None)
+        dims = len(self.rows)
+        return _scores(
+            nmse=nmse(estimate.mean, problem.x, dims),
+            srr=support_recovery_rate(estimate.mean, problem.x, dims),
+            iterations=estimate.iterations,
+            seconds=torch.full_like(s2, seconds / s2.numel()),
+        )
+
+
+@dataclass(frozen=True)
+class IRSExperiment:
+    """Channel estimation of the IRS-aided uplink; see `sbl.systems.irs_mimo`.
+
+    Pilots and patterns are drawn once for the run, or anew for each trial if `fresh_training`. Trials are
+    drawn on the CPU and solved on `device`.
+
+    >>> [scores] = IRSExperiment().run("KOMP", [20.0], seed=0, trials=range(2))
+    >>> sorted(scores)
+    ['iterations', 'nmse', 'seconds', 'ser']
+    """
+
+    system: IRSMIMO = field(default_factory=IRSMIMO)
+    fresh_training: bool = False
+    device: str = "cpu"
+
+    def run(self, estimator: str, snrs_db: Sequence[float], seed: int, trials: range) -> list[Scores]:
+        """Scores of each trial at each SNR, solved in one batch, whose seconds are divided evenly."""
+        drawn = _draw_channels(self, seed, trials)
+        scores = []
+        for pruned, group in groupby(snrs_db, SVD_PRUNES_FROM_DB.__le__):
+            method = SVDKroSBL(floor=1e-4) if pruned and estimator == "SVD" else irs_estimator(estimator)
+            snr_db = _column(list(group))
+            y, s2 = observe(drawn.clean, drawn.noise, snr_db)
+            estimate, seconds = _timed(method, self.system.factors(drawn.training), y, s2)
+            found = self.system.channel_of(estimate.mean, drawn.training)
+            scores += _scores(
+                nmse=channel_nmse(found, drawn.cascade),
+                ser=symbol_error_rate(found, drawn.cascade, snr_db),
+                iterations=estimate.iterations,
+                seconds=torch.full_like(s2, seconds / s2.numel()),
+            )
+        return scores
+
+
+def _column(snrs_db: Sequence[float]) -> Tensor:
+    """(SNRs, 1), which broadcasts with a batch of trials."""
+    return torch.tensor(snrs_db, dtype=torch.float64).unsqueeze(-1)
+
+
+def _scores(**tables: Tensor) -> list[Scores]:
+    """Tables of (SNRs, trials) as one dictionary of lists an SNR."""
+    rows = zip(*(table.tolist() for table in tables.values()), strict=True)
+    return [dict(zip(tables, row, strict=True)) for row in rows]
+
+
+@lru_cache(KEPT_DRAWS)
+def _draw_synthetic_trials(experiment: SyntheticExperiment, seed: int, trials: range) -> SyntheticProblem:
+    draws = [
+        draw_synthetic(trial_generator(seed, trial), experiment.rows, experiment.columns, experiment.sparsity)
+        for trial in trials
+    ]
+
+    stack = partial(_stack, experiment.device)
+    return SyntheticProblem(
+        tuple(stack(A) for A in zip(*(d.factors for d in draws), strict=True)),
+        stack([d.x for d in draws]),
+        tuple(stack(s) for s in zip(*(d.support for d in draws), strict=True)),
+        stack([d.clean for d in draws]),
+        stack([d.noise for d in draws]),
+    )
+
+
+class _Drawn(NamedTuple):
+    training: Training
+    cascade: Tensor  # (trials, K_I, bs, ms)
+    clean: Tensor  # (trials, M)
+    noise: Tensor  # (trials, M)
+
+
+@lru_cache(KEPT_DRAWS)
+def _draw_channels(experiment: IRSExperiment, seed: int, trials: range) -> _Drawn:
+    system, stack = experiment.system, partial(_stack, experiment.device)
+    if experiment.fresh_training:
+        each = [system.draw_training(trial_generator(seed, "training", trial)) for trial in trials]
+        training = Training(*(stack(parts) for parts in zip(*each, strict=True)))
+    else:
+        shared = system.draw_training(trial_generator(seed, "training"))
+        training = Training(*(part.to(experiment.device) for part in shared))
+    generators = [trial_generator(seed, trial) for trial in trials]
+    channel = system.draw_channels(generators, experiment.device)
+    noise = stack([system.draw_noise(generator) for generator in generators])
+    return _Drawn(training, system.cascade(channel, training), system.received(channel, training), noise)
+
+
+def _stack(device: str, parts: Sequence[Tensor]) -> Tensor:
+    return torch.stack(list(parts)).to(device)
+
+
+def _timed(
+    method: Estimator, factors: Sequence[Tensor], y: Tensor, s2: Tensor | None
+) -> tuple[Estimate, float]:
+    start = time.perf_counter()
+    estimate = method(factors, y, s2)
+    if y.is_cuda:
+        torch.cuda.synchronize(y.device)
+    return estimate, time.perf_counter() - start

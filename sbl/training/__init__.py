@@ -1,0 +1,1 @@
+"""Training of the unfolded estimator on simulated channels, and its weights as files."""

@@ -1,0 +1,80 @@
+"""The configuration of a training run: from a file and the command line, and kept in the run's folder.
+
+A configuration is a dataclass of sections, which are dataclasses of options; `machine` is the one section that
+may change when a run is resumed.
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from jsonargparse import ArgumentParser, Namespace
+
+from unfoldkit.common.console import described_parser
+
+Configuration = TypeVar("Configuration")
+
+
+def run_parser(
+    program: str, description: str | None, configuration: type[Any], example: str, out: str
+) -> ArgumentParser:
+    """Options of every section, --config for a file of them such as `example`, --out and --resume."""
+    parser = described_parser(program, description)
+    parser.add_argument("--config", action="config", help=f"a YAML configuration, such as {example}")
+    for name, section in get_type_hints(configuration).items():
+        parser.add_class_arguments(section, name)
+    parser.add_argument("--out", type=str, default=out, help="folder for everything the run leaves")
+    parser.add_argument(
+        "--resume", action="store_true", help="continue the run in --out from its last checkpoint"
+    )
+    return parser
+
+
+def configured(configuration: type[Configuration], options: Namespace) -> Configuration:
+    """The configuration that `options` of `run_parser` give."""
+    sections = get_type_hints(configuration).items()
+    return configuration(**{name: section(**options[name].as_dict()) for name, section in sections})
+
+
+def prepare_folder(configuration: Any, out: Path, last: Path, resume: bool) -> None:
+    """Keep the configuration in `out`; raises ValueError rather than lose or mix up a run that is there."""
+    import yaml
+    from lightning.pytorch.utilities import rank_zero_only
+
+    from unfoldkit.common.files import write_whole
+
+    stored = out / "config.yaml"
+    wanted = yaml.safe_load(yaml.safe_dump(asdict(configuration)))
+    if resume and not stored.is_file():
+        raise FileNotFoundError(f"{last}: no checkpoint to resume from")
+    if last.is_file() and not resume:
+        raise ValueError(f"{out}: holds a run already; add --resume to continue it, or choose another --out")
+    if resume:
+        _require_same(wanted, stored)
+    out.mkdir(parents=True, exist_ok=True)
+    rank_zero_only(write_whole)(stored, yaml.safe_dump(wanted, sort_keys=False))
+
+
+def _require_same(wanted: dict[str, Any], stored: Path) -> None:
+    before = read_configuration(stored)
+    for section in (name for name in wanted if name != "machine"):
+        for option, value in wanted[section].items():
+            kept = before.get(section, {}).get(option)
+            if kept != value:
+                raise ValueError(
+                    f"--{section}.{option} is {value}, but the run in {stored.parent} has {kept}; "
+                    f"resume it with --config {stored}"
+                )
+
+
+def read_configuration(path: Path) -> dict[str, Any]:
+    """The sections of a stored configuration; raises ValueError where the file holds anything else."""
+    import yaml
+
+    try:
+        stored = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not a readable configuration ({error})") from error
+    if not isinstance(stored, dict) or not all(isinstance(section, dict) for section in stored.values()):
+        raise ValueError(f"{path}: expected sections of options, found {type(stored).__name__}")
+    return stored
