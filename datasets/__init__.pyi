@@ -1,0 +1,14 @@
+from .catalogue import NAMES as NAMES
+from .catalogue import PUBLISHED as PUBLISHED
+from .catalogue import open_pictures as open_pictures
+from .catalogue import protocol_of as protocol_of
+from .files import Pair as Pair
+from .files import PictureFiles as PictureFiles
+from .picture import Picture as Picture
+from .picture import Sample as Sample
+from .picture import read_image as read_image
+from .picture import read_mask as read_mask
+from .preparation import Pictures as Pictures
+from .preparation import SegmentationDataset as SegmentationDataset
+from .preparation import normalise as normalise
+from .synthetic import SyntheticScenes as SyntheticScenes
