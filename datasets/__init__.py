@@ -1,24 +1,31 @@
 """Pictures with masks: read from published layouts or made up from a seed, and prepared for a network."""
 
-from .catalogue import NAMES, PUBLISHED, open_pictures, protocol_of
+from .catalogue import open_pictures
 from .files import Pair, PictureFiles
+from .masks import objects
 from .picture import Picture, Sample, read_image, read_mask
 from .preparation import Pictures, SegmentationDataset, normalise
+from .records import NAMES, PUBLISHED, DataSet, Preparation, Recipe, protocol_of, record_of
 from .synthetic import SyntheticScenes
 
 __all__ = [
     "NAMES",
     "PUBLISHED",
+    "DataSet",
     "Pair",
     "Picture",
     "PictureFiles",
     "Pictures",
+    "Preparation",
+    "Recipe",
     "Sample",
     "SegmentationDataset",
     "SyntheticScenes",
     "normalise",
+    "objects",
     "open_pictures",
     "protocol_of",
     "read_image",
     "read_mask",
+    "record_of",
 ]

@@ -24,6 +24,7 @@ DataSetName = Literal[
     "chase_db1",
     "neu_seg",
     "sd_saliency_900",
+    "sirst_v2",
 ]
 ProtocolName = Literal["overlap", "centroid", "vessel", "defect"]
 MethodName = Literal["pcp", "pssv", "wnnm", "ipi", "pstnn"]
