@@ -1,9 +1,7 @@
-from .catalogue import NAMES as NAMES
-from .catalogue import PUBLISHED as PUBLISHED
 from .catalogue import open_pictures as open_pictures
-from .catalogue import protocol_of as protocol_of
 from .files import Pair as Pair
 from .files import PictureFiles as PictureFiles
+from .masks import objects as objects
 from .picture import Picture as Picture
 from .picture import Sample as Sample
 from .picture import read_image as read_image
@@ -11,4 +9,11 @@ from .picture import read_mask as read_mask
 from .preparation import Pictures as Pictures
 from .preparation import SegmentationDataset as SegmentationDataset
 from .preparation import normalise as normalise
+from .records import NAMES as NAMES
+from .records import PUBLISHED as PUBLISHED
+from .records import DataSet as DataSet
+from .records import Preparation as Preparation
+from .records import Recipe as Recipe
+from .records import protocol_of as protocol_of
+from .records import record_of as record_of
 from .synthetic import SyntheticScenes as SyntheticScenes

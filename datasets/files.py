@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from .picture import ENDINGS, Picture, is_picture, read_picture, stem
+from .picture import ENDINGS, Grey, Picture, is_picture, read_picture, stem
 
 
 class Pair(NamedTuple):
@@ -23,8 +23,8 @@ class PictureFiles:
     `keep_empty`, a mask without any object raise FileNotFoundError or ValueError, which name the file.
     """
 
-    def __init__(self, pairs: Sequence[Pair], keep_empty: bool = False) -> None:
-        self.pairs, self.keep_empty = pairs, keep_empty
+    def __init__(self, pairs: Sequence[Pair], keep_empty: bool = False, grey: Grey = "opencv") -> None:
+        self.pairs, self.keep_empty, self.grey = pairs, keep_empty, grey
         self.skipped: list[str] = []
 
     def __len__(self) -> int:
@@ -34,7 +34,7 @@ class PictureFiles:
         image, mask, name, fault = self.pairs[index]
         if fault:
             raise FileNotFoundError(fault)
-        picture = read_picture(image, mask, name)
+        picture = read_picture(image, mask, name, self.grey)
         if not self.keep_empty and not picture.mask.any():
             raise ValueError(
                 f"{mask}: the mask is empty; expected an object in it (keep_empty takes it as it is, "
@@ -49,7 +49,7 @@ class PictureFiles:
         """
         faults = [self._fault(index) for index in range(len(self))]
         good = [pair for pair, fault in zip(self.pairs, faults, strict=True) if not fault]
-        files = PictureFiles(good, self.keep_empty)
+        files = PictureFiles(good, self.keep_empty, self.grey)
         files.skipped = [fault for fault in faults if fault]
         if not good:
             raise ValueError(f"none of {len(self)} pictures can be used; the first: {files.skipped[0]}")

@@ -61,16 +61,16 @@ def folder_pairs(root: Path, split: str) -> list[Pair]:
     return matched(folder / "images", folder / "masks")
 
 
-def listed_pairs(root: Path, split: str) -> list[Pair]:
-    """`images` and `masks` of equal name (or NAME_pixels0), and a list of names for each split."""
+def listed_pairs(root: Path, split: str, images: str = "images", masks: str = "masks") -> list[Pair]:
+    """Pictures and masks of equal name (or NAME_pixels0) in two folders, and a list of names for each split."""
     names_file = find_list(root, split)
     if names_file is None:
         there = sorted(path.stem for path in [*root.glob("*.txt"), *root.glob("*/*.txt")])
         raise FileNotFoundError(
             f"{root}: no split file {split}.txt; splits found there: {', '.join(there) or 'none'}"
         )
-    image_of, mask_of = pictures_by_stem(root / "images"), pictures_by_stem(root / "masks", _without_pixels)
-    return _chosen(names_file, image_of, mask_of, root / "images", root / "masks")
+    image_of, mask_of = pictures_by_stem(root / images), pictures_by_stem(root / masks, _without_pixels)
+    return _chosen(names_file, image_of, mask_of, root / images, root / masks)
 
 
 def drive_pairs(root: Path, split: str) -> list[Pair]:
@@ -117,6 +117,16 @@ LISTED = Layout(
     lambda root: (root / "images").is_dir() and (root / "masks").is_dir(),
     listed_pairs,
 )
+IRSTD_1K = Layout(
+    "IRSTD1k_Img/NAME.*, IRSTD1k_Label/NAME.* and one list of names for each split, SPLIT.txt",
+    lambda root: (root / "IRSTD1k_Img").is_dir() and (root / "IRSTD1k_Label").is_dir(),
+    lambda root, split: listed_pairs(root, split, "IRSTD1k_Img", "IRSTD1k_Label"),
+)
+SIRST_V2 = Layout(
+    "mixed/NAME.*, annotations/masks/NAME_pixels0.* and splits/SPLIT.txt",
+    lambda root: (root / "mixed").is_dir() and (root / "annotations/masks").is_dir(),
+    lambda root, split: listed_pairs(root, split, "mixed", "annotations/masks"),
+)
 DRIVE = Layout(
     "{training,test}/images/21_training.tif, {training,test}/1st_manual/21_manual1.gif",
     lambda root: any(root.glob("*/1st_manual")),
@@ -134,7 +144,10 @@ CHASE_DB1 = Layout(
 )
 NEU_SEG = Layout(
     "images/{training,test}/NAME.jpg and annotations/{training,test}/NAME.png",
-    lambda root: (root / "images").is_dir() and (root / "annotations").is_dir(),
+    lambda root: all(
+        any((root / part / split).is_dir() for split in ("training", "test"))
+        for part in ("images", "annotations")
+    ),
     neu_seg_pairs,
 )
 SD_SALIENCY_900 = Layout(
@@ -143,7 +156,7 @@ SD_SALIENCY_900 = Layout(
     sd_saliency_pairs,
 )
 # From the most particular to the most general.
-LAYOUTS = (DRIVE, NEU_SEG, SD_SALIENCY_900, STARE, CHASE_DB1, LISTED, SPLIT_FOLDERS)
+LAYOUTS = (DRIVE, IRSTD_1K, SIRST_V2, NEU_SEG, SD_SALIENCY_900, STARE, CHASE_DB1, LISTED, SPLIT_FOLDERS)
 
 
 def _without_pixels(name: str) -> str:

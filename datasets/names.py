@@ -14,4 +14,5 @@ DataSetName = Literal[
     "chase_db1",
     "neu_seg",
     "sd_saliency_900",
+    "sirst_v2",
 ]

@@ -134,7 +134,7 @@ def described(name: str) -> str:
     return (
         f"{data.title}: {counts}\n"
         f"Get it from    {data.source}\n"
-        f"Expected       {data.layout.expected}\n"
+        f"Expected       {data.layout.expected if data.layout else ''}\n"
         f"or             {SPLIT_FOLDERS.expected}\n"
         f"Then           python tools/prepare_data.py {name} --root DIR\n"
         f"Train          python tools/train.py --config tools/configs/{name}.yaml --data.root DIR"

@@ -41,9 +41,9 @@ def test_names_with_spaces_and_other_scripts(tmp_path):
     assert np.array_equal(read_image(save(tmp_path / "ein Bild – 图.png", GREY)), GREY)
 
 
-def test_mask_is_what_is_above_zero(tmp_path):
+def test_mask_is_what_is_above_half_of_its_largest_level(tmp_path):
     levels = np.array([[0, 1, 2], [127, 128, 255]], np.uint8)
-    assert read_mask(save(tmp_path / "m.png", levels)).tolist() == [[0, 1, 1], [1, 1, 1]]
+    assert read_mask(save(tmp_path / "m.png", levels)).tolist() == [[0, 0, 0], [0, 1, 1]]
 
 
 @pytest.mark.parametrize("content", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n" + b"\0" * 20])
