@@ -16,3 +16,4 @@ DataSetName = Literal[
     "sd_saliency_900",
     "sirst_v2",
 ]
+Grey = Literal["opencv", "pillow"]

@@ -3,18 +3,18 @@
 import gzip
 import zlib
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 import cv2
 import numpy as np
 from torch import Tensor
 
 from .masks import ObjectLevel, labels_of, objects
+from .names import Grey
 
 cv2.utils.logging.setLogLevel(0)  # what cannot be read is said in an error, once
 
 MOST_BYTES = 2**30  # of a picture file, before and after decompression
-Grey = Literal["opencv", "pillow"]
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
 
 

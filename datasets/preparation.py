@@ -1,5 +1,6 @@
 """From pictures to samples: size, augmentation, normalisation."""
 
+import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
@@ -36,7 +37,7 @@ class SegmentationDataset(Dataset[Sample]):
     window, at random, holds an object pixel drawn at random, anywhere in the window.
 
     The mask is 1 where its level is object (`object_level`, see `objects`), else 0; with `soft` it is the level's
-    share of the largest instead, as the authors train.
+    share of the largest instead, as the authors train. Pictures with a side above `largest` keep their own size.
 
     Raises ValueError where `size` is less than one or, with `crop`, missing, where `seed` is negative, and where a
     picture is smaller than its window.
@@ -62,6 +63,7 @@ class SegmentationDataset(Dataset[Sample]):
         crop: bool = False,
         soft: bool = False,
         object_level: ObjectLevel = "half",
+        largest: float = math.inf,
     ) -> None:
         if crop and size is None:
             raise ValueError("size is missing: crop needs the size of the windows")
@@ -71,6 +73,7 @@ class SegmentationDataset(Dataset[Sample]):
             raise ValueError(f"seed must be at least 0, got {seed}")
         self.pictures, self.size, self.mean, self.std, self.seed = pictures, size, mean, std, seed
         self.epoch, self.crop, self.soft, self.object_level = 0, crop, soft, object_level
+        self.largest = largest
         self.kept: list[Picture] = []
         self.transform = A.Compose([A.D4(p=1)] if augment else [])
 
@@ -110,7 +113,8 @@ class SegmentationDataset(Dataset[Sample]):
     def _sized(self, index: int) -> Picture:
         """A picture before augmentation."""
         image, mask, name = self.pictures[index]
-        shape = image.shape if self.size is None or self.crop else (self.size, self.size)
+        own = self.size is None or self.crop or max(image.shape) > self.largest
+        shape = image.shape if own else (self.size, self.size)
         return Picture(
             _resized(image, shape, cv2.INTER_LINEAR), _resized(mask, shape, cv2.INTER_NEAREST), name
         )

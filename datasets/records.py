@@ -28,6 +28,7 @@ class Preparation(NamedTuple):
     mean, std: in grey levels, 0 to 255: the network sees (level - mean) / std.
     padding: pictures are padded with zeros at the bottom and right to a multiple of this.
     object_level: which levels of a mask are object, see `objects`.
+    keep_empty: whether pictures without any object belong to the set.
     """
 
     grey: Grey = "opencv"
@@ -36,6 +37,7 @@ class Preparation(NamedTuple):
     std: float = 255.0
     padding: int = 1
     object_level: ObjectLevel = "half"
+    keep_empty: bool = False
 
 
 class Recipe(NamedTuple):
@@ -119,7 +121,7 @@ PUBLISHED = {
         {"trainval": 8525, "test": 545},
         "overlap",
         "Zhang et al., AGPCNet, 2021; GitHub: Tianfang-Zhang/AGPCNet",
-        INFRARED,
+        INFRARED._replace(keep_empty=True),
         Recipe(epochs=400),
     ),
     "drive": DataSet(
@@ -189,11 +191,20 @@ def record_of(name: str) -> DataSet:
     >>> record_of("drive").preparation.padding, record_of("nudt_sirst").recipe.augment
     (32, False)
     >>> record_of("folder").preparation
-    Preparation(grey='opencv', size=256, mean=0.0, std=255.0, padding=1, object_level='half')
+    Preparation(grey='opencv', size=256, mean=0.0, std=255.0, padding=1, object_level='half', keep_empty=False)
     """
-    return RECORDS.get(name) or DataSet(name, None, {}, "overlap", "")
+    return RECORDS.get(name) or DataSet(name, None, {}, "overlap", "", recipe=Recipe(look_every=0))
 
 
 def protocol_of(name: str) -> Protocol:
     """The evaluation protocol that the literature uses for a data set; "overlap" for others."""
     return record_of(name).protocol
+
+
+def padding_of(protocol: str) -> int:
+    """The multiple that pictures are padded to for an evaluation protocol, as on its published data sets.
+
+    >>> padding_of("vessel"), padding_of("centroid")
+    (32, 1)
+    """
+    return max((x.preparation.padding for x in RECORDS.values() if x.protocol == protocol), default=1)

@@ -4,6 +4,7 @@ from typing import Literal
 
 NetworkName = Literal["rpcanet", "rpcanet++", "lowrank"]
 ProtocolName = Literal["overlap", "centroid", "vessel", "defect"]
+LossName = Literal["soft_iou", "batch_iou"]
 MethodName = Literal["pcp", "pssv", "wnnm", "ipi", "pstnn"]
 
 LABELS = {"iou": "IoU", "niou": "nIoU", "f1": "F1", "pd": "Pd", "fa": "Fa", "auc": "AUC", "mae": "MAE"}

@@ -33,7 +33,11 @@ def main() -> None:
         "--skip_bad", "--skip-bad", action="store_true", help="leave out bad pictures and list them"
     )
     parser.add_argument(
-        "--keep_empty", "--keep-empty", action="store_true", help="take masks without any object"
+        "--keep_empty",
+        "--keep-empty",
+        action="store_true",
+        default=None,
+        help="take masks without any object; by default where they belong to the data set",
     )
     options = Evaluation(**parser.parse_args().as_dict())
     with one_line_errors("evaluate.py"):

@@ -5,10 +5,12 @@
     torchrun --nproc-per-node 2 tools/train.py --config tools/configs/sirst.yaml --data.root DIR
 
 A configuration file is a recipe, tools/configs/ has one for each data set; every option of it can also be
-given on the command line, after the file, to override it. In the folder --out the run leaves
+given on the command line, after the file, to override it; what neither gives is as the data set is published.
+In the folder --out the run leaves
 
     config.yaml                         the whole configuration
-    best.safetensors, last.safetensors  weights for evaluate.py and predict.py, by validation IoU
+    best.safetensors, last.safetensors  weights for evaluate.py and predict.py, best by the validation
+                                        pictures' IoU at logit 0
     checkpoints/best.ckpt, last.ckpt    all that --resume needs; SIGTERM and Ctrl-C save last.ckpt, too
     tensorboard/                        losses, metrics, curves, pictures and stages: tensorboard --logdir runs
 """
@@ -17,7 +19,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from unfoldkit.common.configuration import configured, run_parser
 from unfoldkit.common.console import one_line_errors
-from unfoldkit.rpcanet.training.configuration import Configuration
+from unfoldkit.rpcanet.training.configuration import Configuration, settled
 
 
 def parser() -> ArgumentParser:
@@ -25,7 +27,8 @@ def parser() -> ArgumentParser:
 
 
 def configuration_from(options: Namespace) -> Configuration:
-    return configured(Configuration, options)
+    """The configuration of these options, with what they leave open as the data set's record has it."""
+    return settled(configured(Configuration, options))
 
 
 def main() -> None:

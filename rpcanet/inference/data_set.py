@@ -3,25 +3,27 @@
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.progress import track
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, default_collate
 
-from unfoldkit.common.console import keep_memory, report_skipped, require_device
+from unfoldkit.common.console import keep_memory, progress, report_skipped, require_device
 from unfoldkit.common.files import write_whole
 
-from ...datasets import Sample, SegmentationDataset, open_pictures, protocol_of
+from ...datasets import Sample, SegmentationDataset, open_pictures, record_of
 from ..classical import METHODS
-from ..networks.weights import load_weights, name_of, read_training, trained_seed, trained_size
+from ..networks.unfolding import UnfoldedNetwork
+from ..networks.weights import name_of, read_training, trained_seed
 from .evaluation import evaluate, score
 from .fast import optimize
 from .options import Evaluation
+from .preprocessing import Preprocessing, prepared_network
 
 
 @dataclass
@@ -60,40 +62,55 @@ def evaluate_data_set(options: Evaluation) -> Evaluated:
     """
     keep_memory()
     require_device(options.device)
-    options = settled(options)
-    start = time.perf_counter()
-    values = of_method(options) if options.weights is None else of_weights(options.weights, options)
-    seconds = time.perf_counter() - start
-    scalars = {name: defined(value.item()) for name, value in values.items() if value.ndim == 0}
-    return Evaluated(scalars, seconds, network_of(options.weights), options)
-
-
-def settled(options: Evaluation) -> Evaluation:
-    """The options with size, seed and protocol as given, else as trained or as the data set is known."""
     if (options.weights is None) == (options.method is None):
         raise ValueError("expected one of --weights and --method")
+    start = time.perf_counter()
+    if options.weights is None:
+        options, network = settled(options, method_preprocessing(options)), None
+        values = of_method(options)
+    else:
+        net, found = prepared_network(
+            options.weights, options.dataset, size=options.size, mean=options.mean, std=options.std
+        )
+        network, options = described(net, options.weights), settled(options, found)
+        values = of_network(net, found, options)
+    seconds = time.perf_counter() - start
+    scalars = {name: defined(value.item()) for name, value in values.items() if value.ndim == 0}
+    return Evaluated(scalars, seconds, network, options)
+
+
+def settled(options: Evaluation, found: Preprocessing) -> Evaluation:
+    """The options with what they leave open as the weights or the data set's record have it."""
+    record = record_of(options.dataset)
     training = {} if options.weights is None else read_training(options.weights)
     return replace(
         options,
-        size=trained_size(training) if options.size is None else options.size,
+        size=found.size,
+        mean=found.mean,
+        std=found.std,
         seed=trained_seed(training) if options.seed is None else options.seed,
-        protocol=options.protocol or protocol_of(options.dataset),
+        protocol=options.protocol or record.protocol,
+        keep_empty=record.preparation.keep_empty if options.keep_empty is None else options.keep_empty,
     )
 
 
-def network_of(weights: str | None) -> dict[str, Any] | None:
+def method_preprocessing(options: Evaluation) -> Preprocessing:
+    """Classical methods take level / 255, at the data set's size."""
+    known = record_of(options.dataset).preparation
+    size = known.size if options.size is None else options.size
+    return Preprocessing(size, grey=known.grey, source=f"the data set {options.dataset}")
+
+
+def described(net: UnfoldedNetwork, weights: str | Path) -> dict[str, Any]:
     """What a weights file holds: the network's name, stages and channels, and how it was trained."""
-    if weights is None:
-        return None
-    net = load_weights(weights)
-    training = {key: read_training(weights).get(key, {}) for key in ("data", "recipe")}
-    return {"name": name_of(net), **net.architecture, "training": training if training["recipe"] else {}}
+    training = read_training(weights)
+    kept = {key: training[key] for key in ("data", "recipe", "looks") if key in training}
+    return {"name": name_of(net), **net.architecture, "training": kept if kept.get("recipe") else {}}
 
 
-def of_weights(weights: str, options: Evaluation) -> dict[str, Tensor]:
-    net = load_weights(weights).to(options.device)
-    fast = optimize(net, getattr(torch, options.precision), options.compile)
-    return evaluate(fast, batches(options, net.mean, net.std), str(options.protocol), options.tile)
+def of_network(net: UnfoldedNetwork, found: Preprocessing, options: Evaluation) -> dict[str, Tensor]:
+    fast = optimize(net.to(options.device), getattr(torch, options.precision), options.compile)
+    return evaluate(fast, batches(options, found), str(options.protocol), options.tile)
 
 
 def of_method(options: Evaluation) -> dict[str, Tensor]:
@@ -102,26 +119,46 @@ def of_method(options: Evaluation) -> dict[str, Tensor]:
     def probability(image: Tensor) -> Tensor:
         return method(image[:, 0].to(options.device)).probability[:, None]
 
-    return score(probability, batches(options), str(options.protocol))
+    return score(probability, batches(options, method_preprocessing(options)), str(options.protocol))
 
 
-def batches(options: Evaluation, mean: float = 0.0, std: float = 255.0) -> Iterator[Sample]:
+def batches(options: Evaluation, found: Preprocessing) -> Iterator[Sample]:
     """The pictures to evaluate in batches, under a progress bar; at the end, those that were left out."""
-    size = options.size or None
+    record = record_of(options.dataset).preparation
     pictures = open_pictures(
         options.dataset,
         options.split,
         options.root,
         count=options.count,
-        size=size or 128,
+        size=found.size or 128,
         seed=options.seed or 0,
         skip_bad=options.skip_bad,
-        keep_empty=options.keep_empty,
+        keep_empty=bool(options.keep_empty),
+        grey=found.grey,
     )
-    samples = SegmentationDataset(pictures, size, mean, std)
-    loader = DataLoader(samples, options.batch_size if size else 1)
-    yield from track(loader, f"Evaluating {len(pictures)} pictures")
+    samples = SegmentationDataset(
+        pictures,
+        found.size or None,
+        found.mean,
+        found.std,
+        object_level=record.object_level,
+        largest=found.largest,
+    )
+    loader = DataLoader(samples, options.batch_size, collate_fn=of_one_shape)
+    large = 0
+    for group in progress(loader, f"Evaluating {len(pictures)} pictures"):
+        for batch in group:
+            large += len(batch.name) * (max(batch.image.shape[2:]) > found.largest)
+            yield batch
+    if large:
+        print(f"{large} pictures of over {found.largest} pixels a side were taken at their own size")
     report_skipped(getattr(pictures, "skipped", ()))
+
+
+def of_one_shape(samples: Iterable[Sample]) -> list[Sample]:
+    """Batches of neighbours that share one shape."""
+    groups = groupby(samples, lambda sample: sample.image.shape)
+    return [default_collate(list(group)) for _, group in groups]
 
 
 def defined(value: float) -> float | None:

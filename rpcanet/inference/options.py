@@ -19,8 +19,10 @@ class Evaluation:
         split: as the data set names it.
         protocol: overlap (the papers' for infrared), centroid (DNANet, BasicIRSTD), vessel or defect; by default
             the one that the data set is known by, else overlap.
-        size: pictures are resized to this height and width; by default as trained (whole pictures where trained
-            on crops), else 256; 0 keeps each picture's own size.
+        size: pictures are resized to this height and width; by default as the weights say, else as the data set's
+            authors have it; 0 keeps each picture's own size, as does a picture of more than three times that.
+        mean: grey level, 0 to 255, that is subtracted; by default as the weights or the data set say.
+        std: grey level that is divided by; likewise.
         tile: larger pictures are cut into overlapping tiles of this size, whose answers are blended.
         count: number of generated scenes (synthetic only; 80 by default).
         seed: of the generated scenes (synthetic only); by default as trained, else 42.
@@ -30,7 +32,7 @@ class Evaluation:
             processors with matrix units for it, and less exact; elsewhere it is float32).
         compile: fuse elementwise steps with torch.compile, worth its start-up for many pictures.
         skip_bad: leave out pictures that cannot be used, and list them; without it the first ends the run.
-        keep_empty: take pictures whose mask holds no object.
+        keep_empty: take pictures whose mask holds no object; by default where they belong to the data set.
         json: file to write the numbers to.
     """
 
@@ -41,6 +43,8 @@ class Evaluation:
     split: str = "test"
     protocol: ProtocolName | None = None
     size: int | None = None
+    mean: float | None = None
+    std: float | None = None
     tile: int = 1024
     count: int | None = None
     seed: int | None = None
@@ -49,7 +53,7 @@ class Evaluation:
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
     skip_bad: bool = False
-    keep_empty: bool = False
+    keep_empty: bool | None = None
     json: str | None = None
 
 

@@ -7,10 +7,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from rich.progress import track
 from torch import Tensor
 
-from unfoldkit.common.console import keep_memory, report_skipped, require_device
+from unfoldkit.common.console import keep_memory, progress, report_skipped, require_device
 from unfoldkit.common.files import write_whole
 from unfoldkit.common.streaming import AT_ONCE, ahead, behind
 
@@ -44,7 +43,7 @@ def predict(options: Prediction) -> list[Path]:
     skipped: list[str] = []
     faults = skipped if options.skip_bad else None
     with behind() as write:
-        for path, picture in track(ahead(read_all(paths, faults)), "Predicting", len(paths)):
+        for path, picture in progress(ahead(read_all(paths, faults)), "Predicting", len(paths)):
             with skipping(faults):
                 if picture is None:
                     written += predict_video(path, decompose, options)

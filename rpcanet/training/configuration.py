@@ -1,9 +1,13 @@
 """Everything that decides a training run, as options of a file and of a command line."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
-from ...datasets.names import DataSetName
-from ..names import NetworkName, ProtocolName
+from ...datasets.names import DataSetName, Grey
+from ..names import LossName, NetworkName, ProtocolName
+
+OPEN: Any = None  # for the data set's record to fill in
+Options = TypeVar("Options", "Data", "Recipe")
 
 
 @dataclass
@@ -11,7 +15,7 @@ class Network:
     """The network to train.
 
     Args:
-        name: rpcanet, rpcanet++ or lowrank.
+        name: what `rpcanet.build` calls it.
         stages: number of unfolded stages.
         channels: feature channels C of every module.
     """
@@ -23,18 +27,23 @@ class Network:
 
 @dataclass
 class Data:
-    """The pictures and how they reach the network.
+    """The pictures and how they reach the network; what is not given is as the data set's authors have it.
 
     Args:
         name: a published data set, folder (its layout is recognised) or synthetic (generated, needs no root).
         root: the data set's folder; tools/prepare_data.py says what it should hold.
-        train_split: split to train on.
-        validation_split: split to choose the best weights with.
+        train_split: split to train on; by default all pictures that are not for testing.
+        validation_split: split to choose the best weights with; by default test where the data set is a published
+            one, as the papers do, else val.
         size: pictures are resized to this height and width, in pixels.
-        crop: cut random windows of that size instead, half of them centred on an object pixel; validation is
-            then on whole pictures.
+        crop: cut random windows of that size instead, half of them holding an object; validation is then on
+            whole pictures.
+        augment: turn and mirror the training pictures at random.
         mean: grey level, 0 to 255, that is subtracted.
         std: grey level that is divided by.
+        grey: how colour becomes grey, by opencv or pillow.
+        levels: what becomes of pictures that are not 8 bits: full, percentile or LOW,HIGH; by default each
+            picture's percentiles where it does not use its range.
         batch_size: pictures a step, at least 2; over several devices, of each.
         workers: processes that load pictures, of each device.
         train_count: number of generated training scenes (synthetic only).
@@ -45,38 +54,48 @@ class Data:
 
     name: DataSetName = "synthetic"
     root: str | None = None
-    train_split: str = "train"
-    validation_split: str = "val"
-    size: int = 256
-    crop: bool = False
-    mean: float = 0.0
-    std: float = 255.0
-    batch_size: int = 8
+    train_split: str = OPEN
+    validation_split: str = OPEN
+    size: int = OPEN
+    crop: bool = OPEN
+    augment: bool = OPEN
+    mean: float = OPEN
+    std: float = OPEN
+    grey: Grey = OPEN
+    levels: str | None = None
+    batch_size: int = OPEN
     workers: int = 2
     train_count: int = 400
     validation_count: int = 40
     skip_bad: bool = False
-    keep_empty: bool = False
+    keep_empty: bool = OPEN
 
 
 @dataclass
 class Recipe:
-    """How long and how fast to learn.
+    """How long and how fast to learn; what is not given is as the data set's authors have it.
 
     Args:
         epochs: passes over the training pictures.
         learning_rate: Adam's rate at the first step; it decays as (1 - step/total)^0.9.
+        loss: soft_iou, of each picture as published, or batch_iou, over the batch with cross-entropy: it learns
+            where most pictures hold no object, too.
         fidelity_weight: weight of the restoration error in the loss.
         protocol: evaluation protocol for validation: overlap, centroid, vessel or defect.
         validate_every: epochs between validations.
+        look_every: steps between further validations; 0 for none.
+        keep_last_batch: train on the last, incomplete batch of an epoch.
         seed: of weights, order and augmentation.
     """
 
-    epochs: int = 800
-    learning_rate: float = 1e-4
+    epochs: int = OPEN
+    learning_rate: float = OPEN
+    loss: LossName = "soft_iou"
     fidelity_weight: float = 0.01
-    protocol: ProtocolName = "overlap"
+    protocol: ProtocolName = OPEN
     validate_every: int = 1
+    look_every: int = OPEN
+    keep_last_batch: bool = OPEN
     seed: int = 42
 
 
@@ -109,3 +128,46 @@ class Configuration:
     data: Data
     recipe: Recipe
     machine: Machine
+
+
+def settled(configuration: Configuration) -> Configuration:
+    """The configuration with everything that it leaves open as the data set's record has it.
+
+    >>> network, machine = Network(), Machine()
+    >>> nudt = settled(Configuration(network, Data("nudt_sirst"), Recipe(), machine))
+    >>> nudt.data.augment, nudt.data.size, nudt.data.train_split, nudt.recipe.epochs, nudt.recipe.look_every
+    (False, 256, 'trainval', 800, 100)
+    """
+    from ...datasets.records import record_of
+
+    data, recipe = configuration.data, configuration.recipe
+    record = record_of(data.name)
+    training, testing = [*record.counts, "train"][0], "test" if record.counts else "val"
+    preparation, published = record.preparation, record.recipe
+    known_data = {
+        "train_split": training,
+        "validation_split": testing,
+        "size": published.crop or preparation.size,
+        "crop": bool(published.crop),
+        "augment": published.augment,
+        "mean": preparation.mean,
+        "std": preparation.std,
+        "grey": preparation.grey,
+        "batch_size": published.batch_size,
+        "keep_empty": preparation.keep_empty,
+    }
+    known_recipe = {
+        "epochs": published.epochs,
+        "learning_rate": published.learning_rate,
+        "protocol": record.protocol,
+        "look_every": published.look_every,
+        "keep_last_batch": published.keep_last_batch,
+    }
+    return replace(configuration, data=_filled(data, known_data), recipe=_filled(recipe, known_recipe))
+
+
+def _filled(options: Options, known: dict[str, Any]) -> Options:
+    """The options with those that are None as known."""
+    return replace(
+        options, **{name: value for name, value in known.items() if getattr(options, name) is None}
+    )

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
@@ -21,10 +22,12 @@ from unfoldkit.common.runs import (
 
 from ...datasets import SegmentationDataset, open_pictures
 from ...datasets.datamodule import SegmentationData
+from ...datasets.records import record_of
 from ..networks.unfolding import UnfoldedNetwork
-from ..networks.weights import build, save_weights
-from .configuration import Configuration, Data
+from ..networks.weights import build, load_weights, save_weights
+from .configuration import Configuration, Data, Recipe, settled
 from .distributed import over_processes
+from .selection import MONITOR, Looks, Selection
 from .task import SegmentationTask
 from .watching import Watch
 
@@ -35,7 +38,7 @@ def train(configuration: Configuration, out: str | Path, resume: bool = False) -
     `out` then holds
 
         config.yaml                         the whole configuration
-        best.safetensors, last.safetensors  weights, best by the IoU of the validation pictures
+        best.safetensors, last.safetensors  weights, best by `SelectionIoU` of the validation pictures
         checkpoints/best.ckpt, last.ckpt    all that `resume` needs; SIGTERM and Ctrl-C save last.ckpt, too
         tensorboard/                        losses, metrics, curves, pictures and stages
 
@@ -44,21 +47,22 @@ def train(configuration: Configuration, out: str | Path, resume: bool = False) -
 
     >>> import tempfile
     >>> from unfoldkit.rpcanet.training.configuration import Configuration, Data, Machine, Network, Recipe
-    >>> data = Data(size=16, train_count=4, validation_count=2, batch_size=2, workers=0)
+    >>> data = Data(size=32, train_count=4, validation_count=2, batch_size=2, workers=0)
     >>> configuration = Configuration(Network("rpcanet", 1, 4), data, Recipe(epochs=1), Machine("cpu"))
-    >>> net = train(configuration, tempfile.mkdtemp() + "/run")  # doctest: +ELLIPSIS
+    >>> net = train(configuration, tempfile.mkdtemp() + "/run")
     Training rpcanet of 1 stages ...
     >>> net.architecture["stages"]
     1
     """
     keep_memory()
-    out = Path(out)
-    last = out / "checkpoints" / "last.ckpt"
+    configuration, out = settled(configuration), Path(out)
+    last = last_checkpoint(out)
     prepare_folder(configuration, out, last, resume)
     L.seed_everything(configuration.recipe.seed, workers=True, verbose=False)
-    data = open_data(configuration.data, configuration.recipe.seed)
+    data = open_data(configuration.data, configuration.recipe)
     net = untrained(configuration)
-    trainer = trainer_of(configuration, net, data, out, last)
+    selection = Selection(configuration.recipe.look_every)
+    trainer = trainer_of(configuration, net, data, out, selection)
     if trainer.world_size > 1:
         over_processes(net)
     millions = sum(parameter.numel() for parameter in net.parameters()) / 1e6
@@ -69,6 +73,8 @@ def train(configuration: Configuration, out: str | Path, resume: bool = False) -
     recipe = configuration.recipe
     task = SegmentationTask(net, recipe.learning_rate, recipe.fidelity_weight, recipe.protocol)
     trainer.fit(task, data, ckpt_path=last if last.is_file() else None, weights_only=True)
+    if trainer.is_global_zero:
+        report(selection.looks, out, asdict(configuration))
     return net.eval()
 
 
@@ -84,11 +90,16 @@ def untrained(configuration: Configuration) -> UnfoldedNetwork:
 
 
 def trainer_of(
-    configuration: Configuration, net: UnfoldedNetwork, data: SegmentationData, out: Path, last: Path
+    configuration: Configuration,
+    net: UnfoldedNetwork,
+    data: SegmentationData,
+    out: Path,
+    selection: Selection,
 ) -> L.Trainer:
     """Lightning's trainer with everything that a run keeps, logs and survives."""
     recipe, machine, stored = configuration.recipe, configuration.machine, asdict(configuration)
-    weights = WeightsFiles(out, lambda path: save_weights(net, path, stored), "val/iou", "max")
+    last = last_checkpoint(out)
+    weights = WeightsFiles(out, lambda path: save_weights(net, path, stored), MONITOR, "max")
     return L.Trainer(
         accelerator=machine.accelerator,
         **placement(machine.devices),
@@ -99,10 +110,11 @@ def trainer_of(
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
         benchmark=True,
-        log_every_n_steps=min(10, len(data.train) // data.batch_size),
+        log_every_n_steps=min(10, -(-len(data.train) // data.batch_size)),
         enable_model_summary=False,
         callbacks=[
-            *best_and_last(last.parent, "val/iou", "max"),
+            selection,
+            *best_and_last(last.parent, MONITOR, "max"),
             weights,
             Progress(),
             Watch(stored),
@@ -114,29 +126,57 @@ def trainer_of(
     )
 
 
-def open_data(options: Data, seed: int) -> SegmentationData:
-    """The training and validation pictures of a run."""
+def last_checkpoint(out: Path) -> Path:
+    return out / "checkpoints" / "last.ckpt"
 
-    def samples(split: str, count: int, augment: bool) -> SegmentationDataset:
+
+def open_data(options: Data, recipe: Recipe) -> SegmentationData:
+    """The training and validation pictures of a settled run."""
+    level = record_of(options.name).preparation.object_level
+
+    def samples(split: str, count: int, train: bool) -> SegmentationDataset:
         pictures = open_pictures(
             options.name,
             split,
             options.root,
             count=count,
-            size=options.size,
-            seed=seed,
+            size=options.size or 128,
+            seed=recipe.seed,
             skip_bad=options.skip_bad,
             keep_empty=options.keep_empty,
+            grey=options.grey,
         )
         report_skipped(getattr(pictures, "skipped", ()))
-        crop = options.crop and augment
-        size = None if options.crop and not augment else options.size
-        return SegmentationDataset(pictures, size, options.mean, options.std, augment, seed, crop)
+        crop = options.crop and train
+        size = None if options.crop and not train else options.size or None
+        return SegmentationDataset(
+            pictures,
+            size,
+            options.mean,
+            options.std,
+            options.augment and train,
+            recipe.seed,
+            crop,
+            soft=train,
+            object_level=level,
+        )
 
     return SegmentationData(
-        samples(options.train_split, options.train_count, augment=True),
-        samples(options.validation_split, options.validation_count, augment=False),
+        samples(options.train_split, options.train_count, train=True),
+        samples(options.validation_split, options.validation_count, train=False),
         options.batch_size,
         options.workers,
-        seed,
+        recipe.seed,
+        recipe.keep_last_batch,
+    )
+
+
+def report(looks: Looks, out: Path, stored: dict[str, Any]) -> None:
+    """Keep what the looks found in the weights files, and say it."""
+    for name in ("best", "last"):
+        path = out / f"{name}.safetensors"
+        save_weights(load_weights(path), path, {**stored, "looks": looks._asdict()})
+    print(
+        f"IoU of the validation pictures in {looks.looks} looks: best {100 * looks.best:.2f}, last "
+        f"{100 * looks.last:.2f}, mean of the last tenth {100 * looks.mean:.2f}"
     )

@@ -6,13 +6,14 @@ import re
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from jsonargparse import CLI, ArgumentParser, DefaultHelpFormatter
 
+Item = TypeVar("Item")
 COMMAND = "unfoldkit "
 # File of tools/ -> command of an installed unfoldkit.
 COMMANDS = {
@@ -105,6 +106,14 @@ def without_traceback(message: str) -> str:
     if "in DataLoader worker process" not in message:
         return message
     return message.strip().splitlines()[-1].split(": ", 1)[-1]
+
+
+def progress(items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
+    """The items, under a progress bar on standard error."""
+    from rich.console import Console
+    from rich.progress import track
+
+    yield from track(items, description, total, console=Console(stderr=True))
 
 
 def report_skipped(skipped: Sequence[str]) -> None:
