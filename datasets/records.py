@@ -28,6 +28,7 @@ class Preparation(NamedTuple):
     mean, std: in grey levels, 0 to 255: the network sees (level - mean) / std.
     padding: pictures are padded with zeros at the bottom and right to a multiple of this.
     object_level: which levels of a mask are object, see `objects`.
+    keep_empty: whether pictures without an object belong to the set.
     """
 
     grey: Grey = "opencv"
@@ -36,6 +37,7 @@ class Preparation(NamedTuple):
     std: float = 255.0
     padding: int = 1
     object_level: ObjectLevel = "half"
+    keep_empty: bool = False
 
 
 class Recipe(NamedTuple):
@@ -77,6 +79,7 @@ class DataSet(NamedTuple):
 
 
 INFRARED = Preparation(object_level="maximum")
+WITH_EMPTY = INFRARED._replace(keep_empty=True)
 PLAIN = Recipe(augment=False)
 WINDOWS = Recipe(crop=256, batch_size=4, epochs=400, learning_rate=5e-4)
 
@@ -119,7 +122,7 @@ PUBLISHED = {
         {"trainval": 8525, "test": 545},
         "overlap",
         "Zhang et al., AGPCNet, 2021; GitHub: Tianfang-Zhang/AGPCNet",
-        INFRARED,
+        WITH_EMPTY,
         Recipe(epochs=400),
     ),
     "drive": DataSet(
@@ -175,8 +178,9 @@ OTHERS = {
         SIRST_V2,
         {},
         "overlap",
-        "Dai et al., One-Stage Cascade Refinement Networks, TGRS 2023; GitHub: YimianDai/open-sirst-v2",
-        INFRARED,
+        "Dai et al., One-Stage Cascade Refinement Networks, TGRS 2023 (1,024 pictures); "
+        "GitHub: YimianDai/open-sirst-v2",
+        WITH_EMPTY,
     ),
 }
 RECORDS = {**PUBLISHED, **OTHERS}
@@ -189,7 +193,7 @@ def record_of(name: str) -> DataSet:
     >>> record_of("drive").preparation.padding, record_of("nudt_sirst").recipe.augment
     (32, False)
     >>> record_of("folder").preparation
-    Preparation(grey='opencv', size=256, mean=0.0, std=255.0, padding=1, object_level='half')
+    Preparation(grey='opencv', size=256, mean=0.0, std=255.0, padding=1, object_level='half', keep_empty=False)
     """
     return RECORDS.get(name) or DataSet(name, None, {}, "overlap", "")
 

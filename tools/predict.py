@@ -214,7 +214,8 @@ def frame(block: np.ndarray, decompose: "Decomposer") -> "tuple[Tensor, Tensor]"
 
 def inputs_in(inputs: list[str]) -> list[Path]:
     """All pictures and videos of `inputs`; raises where one is missing or two would write the same result."""
-    from unfoldkit.datasets.files import outside, pictures_by_stem
+    from unfoldkit.datasets.files import outside
+    from unfoldkit.datasets.files import pictures_in as pictures_by_stem
     from unfoldkit.datasets.picture import stem
 
     found: dict[str, Path] = {}
