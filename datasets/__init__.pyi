@@ -1,11 +1,16 @@
 from .catalogue import open_pictures as open_pictures
 from .files import Pair as Pair
 from .files import PictureFiles as PictureFiles
+from .inputs import inputs_in as inputs_in
+from .levels import Graded as Graded
+from .levels import grade as grade
 from .masks import objects as objects
 from .picture import Picture as Picture
 from .picture import Sample as Sample
+from .picture import read_graded as read_graded
 from .picture import read_image as read_image
 from .picture import read_mask as read_mask
+from .picture import read_pages as read_pages
 from .preparation import Pictures as Pictures
 from .preparation import SegmentationDataset as SegmentationDataset
 from .preparation import normalise as normalise

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from .files import Pair, PictureFiles, outside
-from .layouts import LAYOUTS, LISTED, SPLIT_FOLDERS, Layout
+from .files import Pair, PictureFiles, inverted, object_shares, outside
+from .layouts import LAYOUTS, LISTED, PARTED, SPLIT_FOLDERS, Layout
+from .levels import Levels
 from .picture import Grey
 from .preparation import Pictures
 from .records import NAMES, record_of
@@ -23,6 +24,8 @@ def open_pictures(
     skip_bad: bool = False,
     keep_empty: bool = False,
     grey: Grey | None = None,
+    levels: Levels | None = None,
+    allow_suspect_masks: bool = True,
 ) -> Pictures:
     """The pictures of a split of the data set called `name`.
 
@@ -33,8 +36,11 @@ def open_pictures(
     root: the data set's folder.
     count, size, seed: of the generated scenes only; by default 400, 40 and 80 scenes in train, val and test.
     skip_bad: leave out what cannot be used, and say in `skipped` what it was; every picture is then read once.
-    keep_empty: take pictures whose mask holds no object.
-    grey: how colour becomes grey (`read_image`); by default as the data set's record says.
+    keep_empty: take pictures whose mask holds no object; those of sets that are published with some always are.
+    grey, levels: how colour and levels of more than 8 bits become grey (`read_image`); by default grey as the data
+    set's record says.
+    allow_suspect_masks: take masks that are transparent or full, and masks that look inverted altogether; train
+    without.
 
     Raises ValueError for an unknown name or an empty split, FileNotFoundError for what is missing on disk;
     the message names the file or folder and what was expected.
@@ -44,7 +50,12 @@ def open_pictures(
     """
     if name == "synthetic":
         return SyntheticScenes(split, count or SYNTHETIC_COUNTS.get(split, 1), size, seed)
-    files = PictureFiles(find_pairs(name, split, root), keep_empty, grey or record_of(name).preparation.grey)
+    known = record_of(name).preparation
+    grey, keep_empty = grey or known.grey, keep_empty or known.keep_empty
+    files = PictureFiles(find_pairs(name, split, root), keep_empty, grey, levels, allow_suspect_masks)
+    said = "" if allow_suspect_masks else inverted(files.pairs[0].mask.parent, object_shares(files.pairs))
+    if said:
+        raise ValueError(f"{said} (allow_suspect_masks takes them as they are)")
     if skip_bad:
         return files.without_bad()
     for pair in files.pairs:
@@ -76,7 +87,9 @@ def _within(root: Path, pair: Pair) -> Pair:
 def layout_of(name: str, root: Path) -> Layout:
     """The layout in which the data set lies in `root`; raises FileNotFoundError where it is none it may have."""
     own = record_of(name).layout
-    layouts = LAYOUTS if own is None else (own, LISTED, SPLIT_FOLDERS)
+    if own is not None and own.found(root):
+        return own
+    layouts = LAYOUTS if own is None else (own, LISTED, PARTED, SPLIT_FOLDERS)
     seen = next((layout for layout in LAYOUTS if layout.found(root)), None)
     if seen is None or seen not in layouts:
         found = seen.expected if seen else ", ".join(sorted(p.name for p in root.iterdir())[:5]) or "nothing"

@@ -15,7 +15,7 @@ from .layouts import (
     Layout,
 )
 from .masks import ObjectLevel
-from .picture import Grey
+from .names import Grey
 
 Protocol = Literal["overlap", "vessel", "defect"]
 
@@ -28,7 +28,7 @@ class Preparation(NamedTuple):
     mean, std: in grey levels, 0 to 255: the network sees (level - mean) / std.
     padding: pictures are padded with zeros at the bottom and right to a multiple of this.
     object_level: which levels of a mask are object, see `objects`.
-    keep_empty: whether pictures without any object belong to the set.
+    keep_empty: whether pictures without an object belong to the set.
     """
 
     grey: Grey = "opencv"
@@ -79,6 +79,7 @@ class DataSet(NamedTuple):
 
 
 INFRARED = Preparation(object_level="maximum")
+WITH_EMPTY = INFRARED._replace(keep_empty=True)
 PLAIN = Recipe(augment=False)
 WINDOWS = Recipe(crop=256, batch_size=4, epochs=400, learning_rate=5e-4)
 
@@ -121,7 +122,7 @@ PUBLISHED = {
         {"trainval": 8525, "test": 545},
         "overlap",
         "Zhang et al., AGPCNet, 2021; GitHub: Tianfang-Zhang/AGPCNet",
-        INFRARED._replace(keep_empty=True),
+        WITH_EMPTY,
         Recipe(epochs=400),
     ),
     "drive": DataSet(
@@ -177,8 +178,9 @@ OTHERS = {
         SIRST_V2,
         {},
         "overlap",
-        "Dai et al., One-Stage Cascade Refinement Networks, TGRS 2023; GitHub: YimianDai/open-sirst-v2",
-        INFRARED,
+        "Dai et al., One-Stage Cascade Refinement Networks, TGRS 2023 (1,024 pictures); "
+        "GitHub: YimianDai/open-sirst-v2",
+        WITH_EMPTY,
     ),
 }
 RECORDS = {**PUBLISHED, **OTHERS}

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from ...datasets import SyntheticScenes, normalise, read_image
+from ...datasets.inputs import inputs_in
 from ..networks.unfolding import UnfoldedNetwork
 from ..networks.weights import load_weights, read_training
 from .export import export, exported, largest_difference
 from .options import Export
-from .prediction import inputs_in
 
 ENDINGS = {"onnx": ".onnx", "torch-export": ".pt2", "safetensors": ".safetensors"}
 TOLERANCE = 1e-4
@@ -48,7 +48,7 @@ def check_images(net: UnfoldedNetwork, pictures: list[str]) -> list[Tensor]:
     random = [255 * torch.rand(size, generator=generator) for size in RANDOM_SIZES]
     levels = [
         SyntheticScenes("test", 1, size=64)[0].image,
-        *(read_image(path) for path in inputs_in(pictures)),
+        *(read_image(path) for path in inputs_in(pictures).values()),
     ]
     return [
         *((image - net.mean) / net.std for image in random),

@@ -17,6 +17,7 @@ from unfoldkit.common.console import keep_memory, progress, report_skipped, requ
 from unfoldkit.common.files import write_whole
 
 from ...datasets import Sample, SegmentationDataset, open_pictures, record_of
+from ...datasets.levels import levels_of
 from ..classical import METHODS
 from ..networks.unfolding import UnfoldedNetwork
 from ..networks.weights import name_of, read_training, trained_seed
@@ -70,7 +71,12 @@ def evaluate_data_set(options: Evaluation) -> Evaluated:
         values = of_method(options)
     else:
         net, found = prepared_network(
-            options.weights, options.dataset, size=options.size, mean=options.mean, std=options.std
+            options.weights,
+            options.dataset,
+            size=options.size,
+            mean=options.mean,
+            std=options.std,
+            levels=options.levels,
         )
         network, options = described(net, options.weights), settled(options, found)
         values = of_network(net, found, options)
@@ -88,6 +94,7 @@ def settled(options: Evaluation, found: Preprocessing) -> Evaluation:
         size=found.size,
         mean=found.mean,
         std=found.std,
+        levels=found.levels,
         seed=trained_seed(training) if options.seed is None else options.seed,
         protocol=options.protocol or record.protocol,
         keep_empty=record.preparation.keep_empty if options.keep_empty is None else options.keep_empty,
@@ -98,7 +105,7 @@ def method_preprocessing(options: Evaluation) -> Preprocessing:
     """Classical methods take level / 255, at the data set's size."""
     known = record_of(options.dataset).preparation
     size = known.size if options.size is None else options.size
-    return Preprocessing(size, grey=known.grey, source=f"the data set {options.dataset}")
+    return Preprocessing(size, grey=known.grey, levels=options.levels)
 
 
 def described(net: UnfoldedNetwork, weights: str | Path) -> dict[str, Any]:
@@ -135,6 +142,7 @@ def batches(options: Evaluation, found: Preprocessing) -> Iterator[Sample]:
         skip_bad=options.skip_bad,
         keep_empty=bool(options.keep_empty),
         grey=found.grey,
+        levels=levels_of(found.levels),
     )
     samples = SegmentationDataset(
         pictures,

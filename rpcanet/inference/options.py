@@ -23,6 +23,8 @@ class Evaluation:
             authors have it; 0 keeps each picture's own size, as does a picture of more than three times that.
         mean: grey level, 0 to 255, that is subtracted; by default as the weights or the data set say.
         std: grey level that is divided by; likewise.
+        levels: what becomes of levels that are not 8 bits: full (the whole range), percentile (what a picture
+            uses) or LOW,HIGH; by default as trained, else full where 16 bits fill their range, else percentile.
         tile: larger pictures are cut into overlapping tiles of this size, whose answers are blended.
         count: number of generated scenes (synthetic only; 80 by default).
         seed: of the generated scenes (synthetic only); by default as trained, else 42.
@@ -45,6 +47,7 @@ class Evaluation:
     size: int | None = None
     mean: float | None = None
     std: float | None = None
+    levels: str | None = None
     tile: int = 1024
     count: int | None = None
     seed: int | None = None
@@ -62,16 +65,23 @@ class Prediction:
     """What to run, on what.
 
     Args:
-        inputs: picture files, or folders of pictures (not searched below).
+        inputs: picture and video files, or folders of them, with all that lie below.
         weights: a .safetensors file of train.py, or an officially published .pkl.
         out: folder for the results.
         method: a classical method in place of weights; its probability is |object| over the picture's largest.
+        dataset: what weights that do not say it were trained on, for how pictures are prepared.
         size: pictures are resized to this height and width for the network and its answer back again; by default
-            as trained, else 256; 0 runs the network at each picture's own size, as does a classical method.
+            as the weights say, else 256; 0 runs the network at each picture's own size, as does a classical
+            method, and a picture of more than three times the size.
+        mean: grey level, 0 to 255, that is subtracted; by default as the weights or the data set say.
+        std: grey level that is divided by; likewise.
+        levels: what becomes of levels that are not 8 bits: full (the whole range), percentile (what the picture
+            uses) or LOW,HIGH; by default full where 16 bits fill their range, else percentile.
         tile: larger pictures are cut into overlapping tiles of this size, whose answers are blended.
         block: frames of a video that pcp, pssv or wnnm split together.
         threshold: probability above which a pixel belongs to an object.
         panels: write STEM_panel.png too.
+        detections: write detections.csv and detections.json too, with a row for each object.
         skip_bad: leave out pictures that cannot be read, and list them; without it the first ends the run.
         device: cpu, cuda, ...
         precision: of the network's features, float32 or bfloat16 (faster on GPUs and
@@ -83,11 +93,16 @@ class Prediction:
     weights: str | None = None
     out: str = "runs/predictions"
     method: MethodName | None = None
+    dataset: DataSetName | None = None
     size: int | None = None
+    mean: float | None = None
+    std: float | None = None
+    levels: str | None = None
     tile: int = 1024
     block: int = 200
     threshold: float = 0.5
     panels: bool = False
+    detections: bool = False
     skip_bad: bool = False
     device: str = "cpu"
     precision: Literal["float32", "bfloat16"] = "float32"

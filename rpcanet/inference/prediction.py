@@ -1,8 +1,9 @@
-"""Weights, or a classical method, on pictures and videos: from files to masks, probabilities and panels."""
+"""Weights, or a classical method, on pictures and videos: from files to masks, probabilities and lists."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -11,53 +12,121 @@ from torch import Tensor
 
 from unfoldkit.common.console import keep_memory, progress, report_skipped, require_device
 from unfoldkit.common.files import write_whole
-from unfoldkit.common.streaming import AT_ONCE, ahead, behind
+from unfoldkit.common.streaming import ahead, behind
 
-from ...datasets import read_image
-from ...datasets.files import outside, pictures_by_stem
-from ...datasets.picture import stem
-from ...datasets.video import frame_rate, is_video, read_video, video_file
-from ..classical import METHODS, VIDEO_METHODS, background_foreground
+from ...datasets.inputs import inputs_in
+from ...datasets.levels import Graded, levels_of
+from ...datasets.picture import read_pages
+from ...datasets.video import is_video
+from ..classical import METHODS
 from ..inside.panels import panel
 from ..networks.unfolding import Decomposition
-from ..networks.weights import load_weights, read_training, trained_size
+from .detections import Detection, detections_in, write_detections
 from .evaluation import decompose
 from .fast import optimize
 from .options import Prediction
+from .preprocessing import Preprocessing, prepared_network
+from .video_prediction import predict_video
 
 Decomposer = Callable[[Tensor], Decomposition]
 Write = Callable[..., None]
-Append = Callable[[np.ndarray], None]
+
+
+class Page(NamedTuple):
+    """One picture to look at: its name, as its results are called, and its grey levels; none yet of a video."""
+
+    name: str
+    path: Path
+    graded: Graded | None
 
 
 def predict(options: Prediction) -> list[Path]:
-    """Write the results of every input; returns the files written."""
+    """Write the results of every input; returns the files written.
+
+    Raises ValueError and FileNotFoundError for options, weights and inputs that cannot be used.
+
+    >>> import cv2, tempfile
+    >>> from unfoldkit.datasets import SyntheticScenes
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> scene = folder / "scene.png"
+    >>> written = cv2.imwrite(str(scene), SyntheticScenes("test", 1, size=32)[0].image)
+    >>> [path.name for path in predict(Prediction([str(scene)], method="pcp", out=str(folder / "out")))]
+    ['scene_mask.png', 'scene_probability.png']
+    """
     if not 0 <= options.threshold <= 1:
         raise ValueError(f"--threshold must be from 0 to 1, got {options.threshold}")
     keep_memory()
     require_device(options.device)
-    paths = inputs_in(options.inputs)
-    decompose = decomposer(options)
-    Path(options.out).mkdir(parents=True, exist_ok=True)
+    inputs = inputs_in(options.inputs)
+    found, decomposer = prepared(options)
     written: list[Path] = []
     skipped: list[str] = []
-    faults = skipped if options.skip_bad else None
+    detections: list[Detection] = []
+    large, faults = 0, skipped if options.skip_bad else None
+    Path(options.out).mkdir(parents=True, exist_ok=True)
     with behind() as write:
-        for path, picture in progress(ahead(read_all(paths, faults)), "Predicting", len(paths)):
+        for page in progress(ahead(read_all(inputs, found, faults)), "Predicting", len(inputs)):
             with skipping(faults):
-                if picture is None:
-                    written += predict_video(path, decompose, options)
-                else:
-                    written += predict_picture(path, picture, decompose, options, write)
+                if page.graded is None:
+                    written += predict_video(page.path, page.name, decomposer, options)
+                    continue
+                levels = torch.from_numpy(page.graded.image)
+                answer = decomposer(levels)
+                large += max(levels.shape) > found.largest
+                written += write_results(page, levels, answer, options, write)
+                if options.detections:
+                    detections += detections_in(page.name, page.graded, answer, options.threshold)
     report_skipped(skipped)
+    if large:
+        print(
+            f"{large} pictures of over {found.largest} pixels a side were taken at their own size, in tiles"
+        )
+    if options.detections:
+        written += write_detections(Path(options.out), detections, options.threshold)
     return written
 
 
-def read_all(paths: list[Path], faults: list[str] | None) -> Iterator[tuple[Path, np.ndarray | None]]:
-    """Each picture's grey levels, and nothing yet of a video."""
-    for path in paths:
+def prepared(options: Prediction) -> tuple[Preprocessing, Decomposer]:
+    """How pictures are read, and what takes their grey levels (height, width) apart."""
+    levels = None if options.levels is None else levels_of(options.levels) and options.levels
+    if (options.weights is None) == (options.method is None):
+        raise ValueError("expected one of --weights and --method")
+    if options.weights is None:
+        return Preprocessing(size=0, levels=levels), by_method(str(options.method), options.device)
+    net, found = prepared_network(
+        options.weights, options.dataset, size=options.size, mean=options.mean, std=options.std, levels=levels
+    )
+    fast = optimize(net.to(options.device), getattr(torch, options.precision), options.compile)
+
+    def by_network(levels: Tensor) -> Decomposition:
+        size = None if max(levels.shape) > found.largest else found.size or None
+        return decompose(fast, levels, size, options.tile)
+
+    return found, by_network
+
+
+def by_method(name: str, device: str) -> Decomposer:
+    method = METHODS[name]
+
+    def decomposer(levels: Tensor) -> Decomposition:
+        image = levels.float().to(device)[None, None]
+        found = method(image / 255)
+        background, logits = 255 * found.background, found.probability.logit(eps=1e-6)
+        return Decomposition(background, logits, background + 255 * found.object)
+
+    return decomposer
+
+
+def read_all(inputs: dict[str, Path], found: Preprocessing, faults: list[str] | None) -> Iterator[Page]:
+    """Every picture, each page of a TIFF file and frame of an animation, and the videos unread."""
+    for name, path in inputs.items():
+        if is_video(path):
+            yield Page(name, path, None)
+            continue
         with skipping(faults):
-            yield path, None if is_video(path) else read_image(path)
+            folder = Path(name).parent
+            for page, graded in read_pages(path, found.grey, levels_of(found.levels)):
+                yield Page((folder / page).as_posix(), path, graded)
 
 
 @contextmanager
@@ -71,103 +140,28 @@ def skipping(faults: list[str] | None) -> Iterator[None]:
         faults.append(str(error))
 
 
-def predict_picture(
-    path: Path, picture: np.ndarray, decompose: Decomposer, options: Prediction, write: Write
+def write_results(
+    page: Page, levels: Tensor, answer: Decomposition, options: Prediction, write: Write
 ) -> list[Path]:
-    levels = torch.from_numpy(picture)
+    """Have the pictures of one answer written; returns where they will be."""
     written = []
-    for kind, result in results(levels, decompose(levels), options):
-        written.append(result_path(path, f"{kind}.png", options))
-        write(write_picture, written[-1], result)
+    for kind, result in results(levels, answer, options):
+        path = Path(options.out) / f"{page.name}_{kind}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(write_picture, path, result)
+        written.append(path)
     return written
 
 
-def result_path(path: Path, ending: str, options: Prediction) -> Path:
-    return Path(options.out) / f"{stem(path)}_{ending}"
-
-
-def decomposer(options: Prediction) -> Decomposer:
-    """From grey levels (height, width) to their decomposition, by weights or by a classical method."""
-    if options.method is not None and options.weights is None:
-        method = METHODS[options.method]
-
-        def by_method(levels: Tensor) -> Decomposition:
-            image = levels.float().to(options.device)[None, None]
-            found = method(image / 255)
-            background, logits = 255 * found.background, found.probability.logit(eps=1e-6)
-            return Decomposition(background, logits, background + 255 * found.object)
-
-        return by_method
-    if options.weights is None or options.method is not None:
-        raise ValueError("expected one of --weights and --method")
-    net = load_weights(options.weights).to(options.device)
-    trained = trained_size(read_training(options.weights))
-    size = trained if options.size is None else options.size
-    fast = optimize(net, getattr(torch, options.precision), options.compile)
-    return lambda levels: decompose(fast, levels, size or None, options.tile)
-
-
-def predict_video(path: Path, decompose: Decomposer, options: Prediction) -> list[Path]:
-    """Background, probability and mask of a video, block by block."""
-    together = options.method in VIDEO_METHODS
-    written = [result_path(path, f"{kind}.avi", options) for kind in ("background", "probability", "mask")]
-    rate = frame_rate(path)
-    with ExitStack() as stack, behind() as write:
-        files: list[Append] = []
-        for block in ahead(read_video(path, options.block if together else 1), 2 if together else AT_ONCE):
-            files = files or [stack.enter_context(video_file(p, rate, block.shape[1:])) for p in written]
-            background, probability = split_block(block, options) if together else frame(block, decompose)
-            parts = (background, probability, (probability > options.threshold).float())
-            for append, part in zip(files, parts, strict=True):
-                write(append, to_levels(part.clamp(0, 1).cpu().numpy()))
-    return written
-
-
-def split_block(block: np.ndarray, options: Prediction) -> tuple[Tensor, Tensor]:
-    """What stays, as a fraction of full brightness, and |what moves| over its largest value."""
-    assert options.method is not None
-    frames = torch.from_numpy(block).float().to(options.device) / 255
-    found = background_foreground(frames, METHODS[options.method])
-    size = found.object.abs()
-    return found.background, size / size.max().clamp_min(1e-12)
-
-
-def frame(block: np.ndarray, decompose: Decomposer) -> tuple[Tensor, Tensor]:
-    """The background of one frame, as a fraction of full brightness, and the probability of an object."""
-    found = decompose(torch.from_numpy(block[0]))
-    return found.background[0] / 255, found.object[0].sigmoid()
-
-
-def inputs_in(inputs: list[str]) -> list[Path]:
-    """All pictures and videos of `inputs`; raises where one is missing or two would write the same result."""
-    found: dict[str, Path] = {}
-    for path in map(Path, inputs):
-        if not path.exists():
-            raise FileNotFoundError(f"{path}: no such file or folder; expected pictures")
-        for picture in pictures_by_stem(path).values() if path.is_dir() else [path]:
-            if path.is_dir() and outside(picture, path):
-                raise ValueError(f"{picture}: a link out of {path}; expected the file itself")
-            name = stem(picture)
-            if name in found:
-                raise ValueError(f"{picture}: its results would overwrite those of {found[name]}")
-            found[name] = picture
-    return list(found.values())
-
-
-def results(
-    levels: Tensor, decomposition: Decomposition, options: Prediction
-) -> Iterator[tuple[str, np.ndarray]]:
+def results(levels: Tensor, answer: Decomposition, options: Prediction) -> Iterator[tuple[str, np.ndarray]]:
     """The pictures to write, by the ending of their names: 8-bit arrays, colour in OpenCV's order."""
-    probability = decomposition.object.sigmoid()[0, 0].cpu().numpy()
+    probability = answer.object.sigmoid()[0, 0].cpu().numpy()
     yield "mask", np.where(probability > options.threshold, 255, 0).astype(np.uint8)
-    yield "probability", to_levels(probability)
+    yield "probability", (255 * probability).round().astype(np.uint8)
     if options.panels:
-        image = levels[None, None].float().to(decomposition.object.device)
-        yield "panel", to_levels(panel(image, decomposition).permute(1, 2, 0).cpu().numpy()[..., ::-1])
-
-
-def to_levels(fraction: np.ndarray) -> np.ndarray:
-    return (255 * fraction).round().astype(np.uint8)
+        image = levels[None, None].float().to(answer.object.device)
+        pixels = panel(image, answer).permute(1, 2, 0).cpu().numpy()[..., ::-1]
+        yield "panel", (255 * pixels).round().astype(np.uint8)
 
 
 def write_picture(path: Path, picture: np.ndarray) -> None:

@@ -22,7 +22,6 @@ class Preprocessing:
     mean, std: in grey levels, 0 to 255.  grey: how colour becomes grey.
     levels: what becomes of levels that are not 8 bits, as `datasets.read_image` takes it; None for its default.
     largest: height or width up to which a picture is resized; a larger one keeps its own size, in tiles.
-    source: where this was found.
     """
 
     size: int = 256
@@ -31,17 +30,15 @@ class Preprocessing:
     grey: Grey = "opencv"
     levels: str | None = None
     largest: float = math.inf
-    source: str = "nothing"
 
-    def described(self) -> str:
-        """In a line.
+    @property
+    def unit(self) -> str:
+        """What a level of the input is.
 
-        >>> Preprocessing(source="the data set sirst").described()
-        'pictures resized to 256x256, level / 255, as the data set sirst says'
+        >>> Preprocessing().unit, Preprocessing(mean=90, std=40).unit
+        ('level / 255', '(level - 90) / 40')
         """
-        size = f"resized to {self.size}x{self.size}" if self.size else "at their own size"
-        value = f"level / {self.std:g}" if not self.mean else f"(level - {self.mean:g}) / {self.std:g}"
-        return f"pictures {size}, {value}, as {self.source} says"
+        return f"level / {self.std:g}" if not self.mean else f"(level - {self.mean:g}) / {self.std:g}"
 
 
 def prepared_network(
@@ -69,16 +66,13 @@ def _found(net: UnfoldedNetwork, weights: str | Path, dataset: str | None) -> Pr
     if training.get("data"):
         data = training["data"]
         grey: Grey = "pillow" if data.get("grey") == "pillow" else "opencv"
-        return Preprocessing(
-            trained_size(training), net.mean, net.std, grey, data.get("levels"), source=str(weights)
-        )
+        return Preprocessing(trained_size(training), net.mean, net.std, grey, data.get("levels"))
     if dataset in RECORDS:
         known = record_of(dataset).preparation
-        source = f"the data set {dataset}"
-        return Preprocessing(known.size, known.mean, known.std, known.grey, source=source)
+        return Preprocessing(known.size, known.mean, known.std, known.grey)
     assumed = Preprocessing(mean=net.mean, std=net.std)
     print(
-        f"{weights} does not say how its pictures were prepared: assuming 256x256 and "
-        f"(level - {net.mean:g}) / {net.std:g}; --size, --mean and --std change it"
+        f"{weights} does not say how its pictures were prepared: assuming 256x256 and {assumed.unit}; "
+        "--dataset, --size, --mean and --std change it"
     )
     return assumed

@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
 
@@ -15,13 +16,13 @@ from unfoldkit.common.report import Report, fresh_writer
 from unfoldkit.common.streaming import ahead
 
 from ...datasets import read_image
-from ...datasets.files import read_names
-from ...datasets.picture import stem
+from ...datasets.files import find_name, read_names
+from ...datasets.inputs import inputs_in
+from ...datasets.levels import levels_of
 from ...datasets.preparation import normalise
 from ..classical import METHODS
 from ..inference.fast import optimize
-from ..inference.prediction import inputs_in
-from ..networks.weights import load_weights, read_training, trained_size
+from ..inference.preprocessing import Preprocessing, prepared_network
 from .interpretation import SOLVER_STEPS, Interior, interior_measures, look_at_solver, look_inside
 from .measures import Statistics
 from .options import Interpretation
@@ -58,32 +59,32 @@ def interpret(options: Interpretation) -> Path:
 def subject_of(options: Interpretation) -> Subject:
     if options.batch_size < 1:
         raise ValueError(f"--batch_size must be at least 1, got {options.batch_size}")
-    if options.method is not None and options.weights is None:
-        method = METHODS[options.method]
-        labels = [*map(str, SOLVER_STEPS), "end"]
-        size = 256 if options.size is None else options.size
-        return Subject(
-            lambda image: look_at_solver(method, image), labels, "iteration", size, 0.0, 255.0, "level / 255"
-        )
-    if options.weights is None or options.method is not None:
+    if (options.weights is None) == (options.method is None):
         raise ValueError("expected one of --weights and --method")
-    net = optimize(load_weights(options.weights).to(options.device))
-    trained = trained_size(read_training(options.weights))
-    labels = [str(k + 1) for k in range(len(net.stages))]
-    size = trained if options.size is None else options.size
-    return Subject(lambda image: look_inside(net, image), labels, "stage", size, net.mean, net.std, "logit")
+    if options.weights is None:
+        method = METHODS[str(options.method)]
+        labels = [*map(str, SOLVER_STEPS), "end"]
+        prepared = Preprocessing(256 if options.size is None else options.size, levels=options.levels)
+        return Subject(
+            lambda image: look_at_solver(method, image), labels, "iteration", prepared, "level / 255"
+        )
+    given = {"size": options.size, "mean": options.mean, "std": options.std, "levels": options.levels}
+    net, prepared = prepared_network(options.weights, options.dataset, **given)
+    fast = optimize(net.to(options.device))
+    labels = [str(k + 1) for k in range(len(fast.stages))]
+    return Subject(lambda image: look_inside(fast, image), labels, "stage", prepared, "logit")
 
 
 def pictures_of(options: Interpretation) -> dict[str, Path]:
     """The pictures by name; raises where there are none, or where one that --names lists is missing."""
-    found = {stem(path): path for path in inputs_in([options.images])}
+    found = inputs_in([options.images])
     if options.names is None:
         return found
-    names = read_names(Path(options.names))
-    missing = [name for name in names if name not in found]
+    listed = {name: find_name(name, found) for name in read_names(Path(options.names))}
+    missing = [name for name, name_found in listed.items() if name_found is None]
     if missing:
         raise ValueError(f"{options.names}: no pictures {', '.join(missing[:3])} in {options.images}")
-    return {name: found[name] for name in names}
+    return {name: found[name] for name in listed.values() if name is not None}
 
 
 def chosen(show: str, names: list[str]) -> list[str]:
@@ -102,27 +103,27 @@ def batches(
     paths: dict[str, Path], subject: Subject, options: Interpretation
 ) -> Iterator[tuple[list[str], Tensor]]:
     """Names and pictures, read ahead, under a progress bar."""
-    together = options.batch_size if subject.size else 1
+    together = options.batch_size if subject.prepared.size else 1
     names = list(paths)
 
     def read() -> Iterator[tuple[list[str], Tensor]]:
         for start in range(0, len(names), together):
             part = names[start : start + together]
-            yield part, torch.stack([levels(paths[name], subject) for name in part])
+            yield part, torch.stack([levels(paths[name], subject.prepared) for name in part])
 
-    with Progress() as progress:
+    with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task(f"Looking inside, {len(names)} pictures", total=len(names))
         for part, image in ahead(read()):
             yield part, image.to(options.device)
             progress.advance(task, len(part))
 
 
-def levels(path: Path, subject: Subject) -> Tensor:
+def levels(path: Path, prepared: Preprocessing) -> Tensor:
     """(1, height, width), as the networks take pictures."""
-    image = read_image(path)
-    if subject.size:
-        image = cv2.resize(image, (subject.size, subject.size), interpolation=cv2.INTER_LINEAR)
-    return normalise(image, subject.mean, subject.std)
+    image = read_image(path, prepared.grey, levels_of(prepared.levels))
+    if prepared.size:
+        image = cv2.resize(image, (prepared.size, prepared.size), interpolation=cv2.INTER_LINEAR)
+    return normalise(image, prepared.mean, prepared.std)
 
 
 def planes_of(i: int, image: Tensor, interior: Interior) -> dict[str, np.ndarray]:

@@ -22,6 +22,7 @@ from unfoldkit.common.runs import (
 
 from ...datasets import SegmentationDataset, open_pictures
 from ...datasets.datamodule import SegmentationData
+from ...datasets.levels import levels_of
 from ...datasets.records import record_of
 from ..networks.unfolding import UnfoldedNetwork
 from ..networks.weights import build, load_weights, save_weights
@@ -145,6 +146,8 @@ def open_data(options: Data, recipe: Recipe) -> SegmentationData:
             skip_bad=options.skip_bad,
             keep_empty=options.keep_empty,
             grey=options.grey,
+            levels=levels_of(options.levels),
+            allow_suspect_masks=options.allow_suspect_masks or not train,
         )
         report_skipped(getattr(pictures, "skipped", ()))
         crop = options.crop and train

@@ -10,6 +10,7 @@ VESSEL_LEVELS = {
     "stare": (98.16558837890625, 52.33002853393555),
     "chase_db1": (59.87125015258789, 46.84417724609375),
 }
+WITH_EMPTY = {"sirst_aug", "sirst_v2"}
 # size, window, batch, epochs, rate, augmentation
 RECIPES = {
     "sirst": (256, 0, 8, 800, 1e-4, True),
@@ -37,17 +38,17 @@ def test_the_recipe_is_the_authors(name):
 def test_the_preparation_is_the_authors(name):
     found = record_of(name).preparation
     if name in VESSEL_LEVELS:
-        assert found == ("pillow", 0, *VESSEL_LEVELS[name], 32, "half")
+        assert found == ("pillow", 0, *VESSEL_LEVELS[name], 32, "half", False)
     else:
         level = {"neu_seg": "any", "sd_saliency_900": "half"}.get(name, "maximum")
-        assert found == ("opencv", RECIPES[name][0], 0.0, 255.0, 1, level)
+        assert found == ("opencv", RECIPES[name][0], 0.0, 255.0, 1, level, name in WITH_EMPTY)
 
 
 @pytest.mark.parametrize("name", ["folder", "synthetic", "a set of one's own"])
 def test_other_data_has_a_record_too(name):
     record = record_of(name)
     assert record.protocol == "overlap"
-    assert record.preparation == ("opencv", 256, 0.0, 255.0, 1, "half")
+    assert record.preparation == ("opencv", 256, 0.0, 255.0, 1, "half", False)
     assert record.recipe.augment
 
 

@@ -84,6 +84,7 @@ def one_line_errors(program: str) -> Iterator[None]:
     """
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="lightning|torchmetrics")
+    warnings.formatwarning = lambda message, *_: f"{called(program)}: warning: {message}\n"
     before = signal.signal(signal.SIGTERM, _terminated)
     try:
         yield
