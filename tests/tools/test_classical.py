@@ -157,7 +157,7 @@ def test_trained_on_crops_is_evaluated_on_whole_pictures_by_the_vessel_protocol(
         for folder in ("images", "masks"):
             (tmp_path / split / folder).mkdir(parents=True)
         for name, shape in (("a", (45, 70)), ("b", (52, 61))):
-            pixels = np.random.default_rng(0).integers(0, 2, shape, dtype=np.uint8)
+            pixels = (np.random.default_rng(0).random(shape) < 0.3).astype(np.uint8)
             cv2.imwrite(str(tmp_path / split / f"images/{name}.png"), 200 * pixels)
             cv2.imwrite(str(tmp_path / split / f"masks/{name}.png"), 255 * pixels)
     from unfoldkit.rpcanet import train
