@@ -206,7 +206,7 @@ def curves_of(kept: "Trace", nmse: "Tensor") -> dict[str, list[float]]:
 
 def log(folder: Path, kept: "Trace", nmse: "Tensor") -> None:
     """The curves and heat maps of one estimator as a run of its own, so that TensorBoard overlays them."""
-    from unfoldkit.rpcanet.inside.figures import rendered
+    from unfoldkit.common.figures import rendered
     from unfoldkit.sbl.simulation.trace_figures import hyperparameter_figure
 
     with fresh_writer(folder) as writer:

@@ -145,6 +145,7 @@ def train(configuration: Configuration, out: Path, resume: bool = False) -> None
     from unfoldkit import rpcanet
     from unfoldkit.common.runs import (
         Checkpoints,
+        Progress,
         Provenance,
         StopSignals,
         WeightsFiles,
@@ -152,7 +153,7 @@ def train(configuration: Configuration, out: Path, resume: bool = False) -> None
         placement,
     )
     from unfoldkit.rpcanet.training.distributed import over_processes
-    from unfoldkit.rpcanet.training.task import Progress, SegmentationTask
+    from unfoldkit.rpcanet.training.task import SegmentationTask
     from unfoldkit.rpcanet.training.watching import Watch
 
     keep_memory()

@@ -133,8 +133,14 @@ def train(configuration: Configuration, out: Path, resume: bool = False) -> None
     import torch
     from lightning.pytorch.loggers import TensorBoardLogger
 
-    from unfoldkit.common.runs import Checkpoints, Provenance, StopSignals, WeightsFiles, best_and_last
-    from unfoldkit.rpcanet.training.task import Progress
+    from unfoldkit.common.runs import (
+        Checkpoints,
+        Progress,
+        Provenance,
+        StopSignals,
+        WeightsFiles,
+        best_and_last,
+    )
     from unfoldkit.sbl import UnfoldedKroSBL, save_estimator
     from unfoldkit.sbl.systems import IRSMIMO
     from unfoldkit.sbl.training.task import EstimationTask, SimulatedChannels

@@ -1,35 +1,23 @@
 """Figures of what happens stage by stage, in colour maps whose lightness rises evenly.
 
-Each function gives a matplotlib figure; `rendered` turns it into pixels for files and TensorBoard. Colours are of
-cividis and viridis, which stay in order in grey and for colour-blind readers; lines differ in markers too.
+Each function gives a matplotlib figure; `common.figures.rendered` turns it into pixels for files and
+TensorBoard. Colours are of cividis and viridis, which stay in order in grey and for colour-blind readers; lines
+differ in markers too.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from unfoldkit.common.figures import line_style
+
 from .measures import LEADING
 
-MARKERS = "os^vDPX<>*"
 INSET = 10  # singular values in the inset of a spectrum
-
-
-def rendered(figure: Figure, dpi: int = 100) -> np.ndarray:
-    """The pixels of a figure, (height, width, 3) uint8.
-
-    >>> rendered(Figure(figsize=(3, 2)), dpi=50).shape
-    (100, 150, 3)
-    """
-    figure.set_dpi(dpi)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def stage_maps(
@@ -186,9 +174,3 @@ def _profile(axes: Axes, lines: Mapping[str, tuple[np.ndarray, np.ndarray]], lab
     axes.grid(alpha=0.3)
     if len(lines) > 1:
         axes.legend(fontsize=7)
-
-
-def line_style(k: int, count: int) -> dict[str, Any]:
-    """Colours from dark to light, and a marker of its own."""
-    colour = colormaps["cividis"](0.9 * k / max(1, count - 1))
-    return {"color": colour, "marker": MARKERS[k % len(MARKERS)], "markersize": 4, "linewidth": 1.2}

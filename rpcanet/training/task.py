@@ -4,7 +4,6 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim.lr_scheduler import PolynomialLR
@@ -83,12 +82,3 @@ class SegmentationTask(L.LightningModule):
         total = int(self.trainer.estimated_stepping_batches)
         decay = PolynomialLR(optimizer, total, power=0.9)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": decay, "interval": "step"}}
-
-
-class Progress(RichProgressBar):
-    """A progress bar of loss and validation metrics alone."""
-
-    def get_metrics(self, trainer: L.Trainer, task: L.LightningModule) -> dict[str, Any]:
-        metrics = super().get_metrics(trainer, task)
-        metrics.pop("v_num", None)
-        return metrics

@@ -14,7 +14,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.plugins import TorchCheckpointIO
 
 from unfoldkit.common.files import write_whole
@@ -103,6 +103,15 @@ class Provenance(L.Callback):
         np.random.set_state(state_dict["numpy"])  # noqa: NPY002
         version, state, gauss = state_dict["python"]
         random.setstate((version, tuple(state), gauss))
+
+
+class Progress(RichProgressBar):
+    """A progress bar of loss and validation metrics alone."""
+
+    def get_metrics(self, trainer: L.Trainer, task: L.LightningModule) -> dict[str, Any]:
+        metrics = super().get_metrics(trainer, task)
+        metrics.pop("v_num", None)
+        return metrics
 
 
 class StopSignals(L.Callback):
