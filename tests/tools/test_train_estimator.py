@@ -5,9 +5,9 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from unfoldkit.sbl import load_estimator
+from unfoldkit.sbl import load_estimator, train_estimator
 from unfoldkit.sbl.training.task import EstimationTask
-from unfoldkit.tools.train_estimator import configuration_from, parser, train
+from unfoldkit.tools.train_estimator import configuration_from, parser
 
 SMALL = [
     *("--system.bs=4", "--system.ms=3", "--system.irs=8", "--system.grid=6", "--system.pilots=2"),
@@ -21,7 +21,7 @@ def configured(*options):
 
 
 def test_run_leaves_weights_logs_and_configuration(tmp_path):
-    train(configured("--recipe.epochs=2", "--estimator.neighbours=1"), tmp_path)
+    train_estimator(configured("--recipe.epochs=2", "--estimator.neighbours=1"), tmp_path)
     for name in ("best", "last"):
         assert load_estimator(tmp_path / f"{name}.safetensors").architecture["neighbours"] == 1
     scalars = EventAccumulator(str(tmp_path / "tensorboard")).Reload().Tags()["scalars"]
@@ -33,7 +33,7 @@ def test_run_leaves_weights_logs_and_configuration(tmp_path):
 
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, monkeypatch):
     configuration = configured("--recipe.epochs=3")
-    train(configuration, tmp_path / "whole")
+    train_estimator(configuration, tmp_path / "whole")
 
     def stop(task):
         if task.current_epoch == 2:
@@ -42,14 +42,14 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(EstimationTask, "on_train_epoch_start", stop)
         with pytest.raises(InterruptedError):
-            train(configuration, tmp_path / "parts")
-    train(configuration, tmp_path / "parts", resume=True)
+            train_estimator(configuration, tmp_path / "parts")
+    train_estimator(configuration, tmp_path / "parts", resume=True)
     whole, parts = (load_file(tmp_path / run / "last.safetensors") for run in ("whole", "parts"))
     assert all(torch.equal(whole[key], parts[key]) for key in whole)
 
 
 def test_fixed_parameters_keep_their_value(tmp_path):
-    train(configured("--recipe.epochs=1", '--recipe.fixed=["sharpness"]'), tmp_path)
+    train_estimator(configured("--recipe.epochs=1", '--recipe.fixed=["sharpness"]'), tmp_path)
     net = load_estimator(tmp_path / "last.safetensors")
     assert torch.equal(net.sharpness, torch.ones(2))
     assert not torch.equal(net.exponent, torch.ones(2, 3))
@@ -57,4 +57,4 @@ def test_fixed_parameters_keep_their_value(tmp_path):
 
 def test_an_unknown_parameter_is_named(tmp_path):
     with pytest.raises(ValueError, match="no parameter nonsense"):
-        train(configured('--recipe.fixed=["nonsense"]'), tmp_path)
+        train_estimator(configured('--recipe.fixed=["nonsense"]'), tmp_path)
