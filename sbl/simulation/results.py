@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from unfoldkit.common.figures import MARKERS, line_style, rendered, save_figure
+from unfoldkit.common.figures import MARKERS, line_style, rendered, save_figure, save_pixels
 from unfoldkit.common.files import write_whole
 from unfoldkit.common.report import fresh_writer
 
@@ -79,9 +79,9 @@ def write_curves(out: Path, table: list[Row], kept: Kept) -> None:
                     writer.add_scalar(f"{metric}/{estimator}", row[metric], round(row[axis]))
         for metric in (metric for metric in METRICS if metric in table[0]):
             save_figure(_curves_figure(curves, axis, metric), out / f"{metric}.png")
-        figure = distribution_figure(_distributions(kept, axis), AXES[axis])
-        save_figure(figure, out / "nmse_distribution.png")
-        writer.add_image("figures/nmse_distribution", rendered(figure), dataformats="HWC")
+        pixels = rendered(distribution_figure(_distributions(kept, axis), AXES[axis]))
+        save_pixels(pixels, out / "nmse_distribution.png")
+        writer.add_image("figures/nmse_distribution", pixels, dataformats="HWC")
 
 
 def varying(points: Sequence[Mapping[str, Any]]) -> str:
@@ -141,6 +141,7 @@ def distribution_figure(nmses: Mapping[float, Mapping[str, Sequence[float]]], ax
             panel.axvline(limit, color="0.4", linestyle=":", linewidth=0.8)
         panel.set(title=f"{axis}: {value:g}", xscale="log", ylim=(0, 1.02))
         panel.title.set_size(9)
+        panel.minorticks_off()
         panel.grid(alpha=0.3)
     for unused in list(grid.flat)[len(nmses) :]:
         unused.set_axis_off()

@@ -107,6 +107,8 @@ def test_irs(tmp_path):
         (["--estimators", "SVD,nonsense"], "nonsense"),
         (["--trials", "0"], "--trials"),
         (["--snr", "ten"], "--snr"),
+        (["--snr", "10,inf"], "--snr must be finite"),
+        (["--estimators", "SVD,SVD"], "--estimators names SVD twice"),
         (["--rows", "4"], "rows"),
         (["--scheduler", "tcp://127.0.0.1:1"], "scheduler"),
         (["--trials", "many"], "int"),
@@ -119,6 +121,7 @@ def test_user_errors_are_one_line(tmp_path, capsys, arguments, message):
     error = capsys.readouterr().err
     assert message in error.strip().splitlines()[-1]
     assert "Traceback" not in error
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_keeps_one_run(tmp_path, capsys):

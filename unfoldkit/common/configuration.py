@@ -106,6 +106,8 @@ def run_with_options(
         command.add_function_arguments(function, skip={"options"}, as_group=False)
         command.add_class_arguments(kind, as_group=False, skip=set(left_out))
         command.set_defaults(defaults)
+        for action in command._actions:
+            action.required = action.required and action.dest not in defaults
         chosen.add_subcommand(name, command, help=first_line)
     with one_line_errors(program):
         parsed = parser.parse_args(arguments)
