@@ -1,5 +1,7 @@
 """Training an estimator from its command line's entry: what it leaves, and that it resumes to the same numbers."""
 
+import re
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -21,9 +23,11 @@ def configured(*options):
 
 
 def test_run_leaves_weights_logs_and_configuration(tmp_path):
-    train_estimator(configured("--recipe.epochs=2", "--estimator.neighbours=1"), tmp_path)
+    returned = train_estimator(configured("--recipe.epochs=2", "--estimator.neighbours=1"), tmp_path)
     for name in ("best", "last"):
         assert load_estimator(tmp_path / f"{name}.safetensors").architecture["neighbours"] == 1
+    best = load_file(tmp_path / "best.safetensors")
+    assert all(torch.equal(best[key], value) for key, value in returned.state_dict().items())
     scalars = EventAccumulator(str(tmp_path / "tensorboard")).Reload().Tags()["scalars"]
     expected = {"train/loss", "train/learning_rate", "val/nmse_5dB", "val/nmse_15dB", "val/nmse_db"}
     assert expected <= set(scalars)
@@ -55,6 +59,26 @@ def test_fixed_parameters_keep_their_value(tmp_path):
     assert not torch.equal(net.exponent, torch.ones(2, 3))
 
 
-def test_an_unknown_parameter_is_named(tmp_path):
-    with pytest.raises(ValueError, match="no parameter nonsense"):
-        train_estimator(configured('--recipe.fixed=["nonsense"]'), tmp_path)
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ('--recipe.fixed=["nonsense"]', "no parameter nonsense"),
+        ("--recipe.epochs=0", "--recipe.epochs must be at least 1, got 0"),
+        ("--recipe.steps=0", "--recipe.steps must be at least 1, got 0"),
+        ("--recipe.validation_snr=[]", "--recipe.validation_snr names no SNR"),
+        ("--system.bs=4x", "--bs must be a number or a pair"),
+        ("--system.spread=7", "spread 7 exceeds the grid of 6"),
+        ("--estimator.iterations=0", "iterations must be at least 1"),
+    ],
+)
+def test_what_is_refused_is_named_and_leaves_nothing(tmp_path, option, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        train_estimator(configured(option), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_planar_arrays_are_trained_on(tmp_path):
+    train_estimator(
+        configured("--recipe.epochs=1", "--system.irs=4x2", "--system.ms=2x2", "--system.bs=2x2"), tmp_path
+    )
+    assert load_estimator(tmp_path / "best.safetensors").architecture["factors"] == 3
