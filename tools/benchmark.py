@@ -3,11 +3,13 @@
 import argparse
 from collections.abc import Sequence
 
+from unfoldkit.common.console import called
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line and run the subcommand."""
     parser = argparse.ArgumentParser(
-        prog="benchmark.py",
+        prog=called("benchmark.py"),
         description=__doc__,
         epilog="example: python tools/benchmark.py kernels --only svd conv --json kernels.json",
         formatter_class=argparse.RawDescriptionHelpFormatter,

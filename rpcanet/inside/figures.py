@@ -1,8 +1,7 @@
 """Figures of what happens stage by stage, in colour maps whose lightness rises evenly.
 
-Each function gives a matplotlib figure; `common.figures.rendered` turns it into pixels for files and
-TensorBoard. Colours are of cividis and viridis, which stay in order in grey and for colour-blind readers; lines
-differ in markers too.
+Each function gives a matplotlib figure. Colours are of cividis and viridis, which stay in order in grey and for
+colour-blind readers; lines differ in markers too.
 """
 
 from collections.abc import Mapping, Sequence

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.utils.tensorboard import SummaryWriter
 
+    from ..inference.preprocessing import Preprocessing
     from .interpretation import Interior
     from .measures import Statistics
 
@@ -20,19 +21,18 @@ class Subject(NamedTuple):
     """What is looked into, and how its stages and levels are called.
 
     look: from (batch, 1, height, width) to its `Interior`.  labels: of the stages.  axis: what they count.
+    prepared: what pictures go through before.  object_unit: of O_k.
     """
 
     look: "Callable[[Tensor], Interior]"
     labels: list[str]
     axis: str
-    size: int
-    mean: float
-    std: float
+    prepared: "Preprocessing"
     object_unit: str
 
     @property
     def unit(self) -> str:
-        return f"level / {self.std:g}" if self.mean == 0 else f"(level - {self.mean:g}) / {self.std:g}"
+        return self.prepared.unit
 
 
 def write_measures(out: Path, statistics: "Statistics", subject: Subject, settings: dict[str, Any]) -> None:

@@ -18,10 +18,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from unfoldkit.rpcanet import load_weights
+from unfoldkit.rpcanet import load_weights, train
 from unfoldkit.rpcanet.training.task import SegmentationTask
 from unfoldkit.tools import simulate
-from unfoldkit.tools.train import configuration_from, parser, train
+from unfoldkit.tools.train import configuration_from, parser
 
 ROOT = Path(__file__).parents[2]
 TRAINING = [

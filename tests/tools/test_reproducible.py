@@ -6,8 +6,9 @@ import json
 
 from unfoldkit import sbl
 from unfoldkit.datasets import SyntheticScenes
+from unfoldkit.rpcanet import train
 from unfoldkit.tools import simulate, train_estimator
-from unfoldkit.tools.train import configuration_from, parser, train
+from unfoldkit.tools.train import configuration_from, parser
 
 TRAINING = [
     *("--network.stages=1", "--network.channels=4", "--data.workers=0", "--machine.accelerator=cpu"),

@@ -105,15 +105,6 @@ class Provenance(L.Callback):
         random.setstate((version, tuple(state), gauss))
 
 
-class Progress(RichProgressBar):
-    """A progress bar of loss and validation metrics alone."""
-
-    def get_metrics(self, trainer: L.Trainer, task: L.LightningModule) -> dict[str, Any]:
-        metrics = super().get_metrics(trainer, task)
-        metrics.pop("v_num", None)
-        return metrics
-
-
 class StopSignals(L.Callback):
     """SIGTERM and Ctrl-C end training after the step that runs, with exit status 143 or 130.
 
@@ -151,6 +142,15 @@ class StopSignals(L.Callback):
         for number, handler in self.before.items():
             signal.signal(number, handler)
         self.before = {}
+
+
+class Progress(RichProgressBar):
+    """A progress bar of loss and validation metrics alone."""
+
+    def get_metrics(self, trainer: L.Trainer, task: L.LightningModule) -> dict[str, Any]:
+        metrics = super().get_metrics(trainer, task)
+        metrics.pop("v_num", None)
+        return metrics
 
 
 def placement(devices: int | str) -> dict[str, Any]:
