@@ -1,4 +1,4 @@
-"""Figures of an estimate, iteration by iteration, in the colours of `rpcanet`."""
+"""Figures of an estimate, iteration by iteration, in colours that stay in order in grey."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING

@@ -42,10 +42,10 @@ SIMULATION = [
 ]
 SIMULATION += ["--snr", "5,10,15,20", "--trials", "100", "--workers", "1"]
 PRELOADED = (
-    "train",
-    "simulate",
-    "training_runs",
-    "curves",
+    "unfoldkit.tools.train",
+    "unfoldkit.common.runs",
+    "unfoldkit.sbl.simulation.simulate",
+    "unfoldkit.sbl.simulation.results",
     "unfoldkit.rpcanet.training.task",
     "unfoldkit.datasets.datamodule",
     "unfoldkit.sbl.simulation.experiments",

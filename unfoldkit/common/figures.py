@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import imsave
 
 from .files import write_whole
 
@@ -36,4 +37,11 @@ def save_figure(figure: Figure, path: str | Path, dpi: int = 100) -> None:
     """Write a figure as PNG, whole or not at all."""
     content = io.BytesIO()
     figure.savefig(content, dpi=dpi)
+    write_whole(path, content.getvalue())
+
+
+def save_pixels(pixels: np.ndarray, path: str | Path) -> None:
+    """Write pixels (height, width, 3) uint8 as PNG, whole or not at all."""
+    content = io.BytesIO()
+    imsave(content, pixels, format="png")
     write_whole(path, content.getvalue())
