@@ -1,6 +1,6 @@
 """Evaluation protocols by name, as torchmetrics: the same prediction, counted as each community does."""
 
-from torchmetrics import Metric, MetricCollection
+from torchmetrics import MetricCollection
 
 from .centroid import CentroidProtocol
 from .defect import DefectProtocol
@@ -10,11 +10,11 @@ from .protocol import PixelProtocol, TargetProtocol
 from .roc import TargetROC
 from .vessel import VesselProtocol
 
-PROTOCOLS: dict[str, tuple[type[Metric], ...]] = {
-    "overlap": (OverlapProtocol, TargetROC),
-    "centroid": (CentroidProtocol, TargetROC),
-    "vessel": (VesselProtocol,),
-    "defect": (DefectProtocol,),
+PROTOCOLS: dict[str, type[PixelProtocol] | type[VesselProtocol]] = {
+    "overlap": OverlapProtocol,
+    "centroid": CentroidProtocol,
+    "vessel": VesselProtocol,
+    "defect": DefectProtocol,
 }
 
 __all__ = [
@@ -31,11 +31,14 @@ __all__ = [
 ]
 
 
-def protocol(name: str) -> MetricCollection:
+def protocol(name: str, threshold: float | None = None) -> MetricCollection:
     """The metrics of the protocol called `name`: "overlap", "centroid", "vessel" or "defect".
 
     `compute()` returns scalars, all fractions, as the protocol's class says; "overlap" and "centroid" also count
-    the ROC over targets, with the curve in roc_pd and roc_fa.
+    the ROC over targets, with the curve in roc_pd and roc_fa. With `threshold` a pixel is predicted when its
+    probability is above it, in place of the protocol's own rule.
+
+    Raises ValueError for another name, and a threshold that is not at least 0 and below 1.
 
     >>> sorted(protocol("overlap").compute())
     ['auc', 'f1', 'fa', 'iou', 'niou', 'pd', 'precision', 'recall', 'roc_fa', 'roc_pd']
@@ -44,4 +47,6 @@ def protocol(name: str) -> MetricCollection:
     """
     if name not in PROTOCOLS:
         raise ValueError(f"protocol must be one of {', '.join(PROTOCOLS)}, got {name!r}")
-    return MetricCollection([metric() for metric in PROTOCOLS[name]], compute_groups=False)
+    numbers = PROTOCOLS[name](threshold)
+    curves = [TargetROC()] if isinstance(numbers, TargetProtocol) else []
+    return MetricCollection([numbers, *curves], compute_groups=False)
