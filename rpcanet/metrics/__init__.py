@@ -8,24 +8,20 @@ from .overlap import OverlapProtocol
 from .pixel_curves import PixelCurves
 from .protocol import PixelProtocol, TargetProtocol
 from .roc import TargetROC
+from .rows import PROTOCOLS, PictureRows, ThresholdCurve, counted
 from .vessel import VesselProtocol
-
-PROTOCOLS: dict[str, type[PixelProtocol] | type[VesselProtocol]] = {
-    "overlap": OverlapProtocol,
-    "centroid": CentroidProtocol,
-    "vessel": VesselProtocol,
-    "defect": DefectProtocol,
-}
 
 __all__ = [
     "PROTOCOLS",
     "CentroidProtocol",
     "DefectProtocol",
     "OverlapProtocol",
+    "PictureRows",
     "PixelCurves",
     "PixelProtocol",
     "TargetProtocol",
     "TargetROC",
+    "ThresholdCurve",
     "VesselProtocol",
     "protocol",
 ]
@@ -45,8 +41,6 @@ def protocol(name: str, threshold: float | None = None) -> MetricCollection:
     >>> list(protocol("defect").compute())
     ['smeasure', 'mae', 'iou', 'niou', 'f1', 'precision', 'recall']
     """
-    if name not in PROTOCOLS:
-        raise ValueError(f"protocol must be one of {', '.join(PROTOCOLS)}, got {name!r}")
-    numbers = PROTOCOLS[name](threshold)
+    numbers = counted(name, threshold)
     curves = [TargetROC()] if isinstance(numbers, TargetProtocol) else []
     return MetricCollection([numbers, *curves], compute_groups=False)

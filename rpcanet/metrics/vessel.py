@@ -46,7 +46,7 @@ class VesselProtocol(Metric):
         self.add_state("defined", torch.zeros(len(NAMES), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, probability: Tensor, mask: Tensor, region: Tensor | None = None) -> None:
-        for (p, m), r in zip(pictures(probability, mask), _inside(region, mask), strict=True):
+        for (p, m), r in zip(pictures(probability, mask), inside(region, mask), strict=True):
             numbers = _of_picture(p[r], m[r], self.threshold)
             values = torch.tensor(numbers, dtype=torch.float64, device=self.total.device)
             self.total += values.nan_to_num(0.0)
@@ -56,16 +56,16 @@ class VesselProtocol(Metric):
         return dict(zip(NAMES, self.total / self.defined, strict=True))
 
 
-def _inside(region: Tensor | None, mask: Tensor) -> np.ndarray:
+def inside(region: Tensor | None, mask: Tensor) -> np.ndarray:
     """Which pixels of each picture count, (batch, height, width); all without a region."""
     if region is None:
         return np.ones((mask.shape[0], *mask.shape[-2:]), bool)
     if region.shape != mask.shape:
         raise ValueError(f"region {tuple(region.shape)} and mask {tuple(mask.shape)} differ in shape")
-    inside = (region > 0)[:, 0].cpu().numpy()
-    if not inside.any(axis=(1, 2)).all():
+    counted = (region > 0)[:, 0].cpu().numpy()
+    if not counted.any(axis=(1, 2)).all():
         raise ValueError("region is empty in a picture; expected pixels above 0 where to count")
-    return inside
+    return counted
 
 
 def _of_picture(probability: np.ndarray, mask: np.ndarray, threshold: float) -> list[float]:
