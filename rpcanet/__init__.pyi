@@ -2,6 +2,8 @@ from .inference.evaluation import decompose as decompose
 from .inference.evaluation import evaluate as evaluate
 from .inference.evaluation import score as score
 from .inference.fast import optimize as optimize
+from .inference.scoring import Scores as Scores
+from .inference.scoring import score_predictions as score_predictions
 from .networks.low_rank_rpcanet import LowRankRPCANet as LowRankRPCANet
 from .networks.rpcanet import RPCANet as RPCANet
 from .networks.rpcanet_plus_plus import RPCANetPlusPlus as RPCANetPlusPlus
@@ -16,5 +18,6 @@ from .networks.weights import save_weights as save_weights
 from .networks.weights import trained_seed as trained_seed
 from .networks.weights import trained_size as trained_size
 from .training.losses import DecompositionLoss as DecompositionLoss
+from .training.losses import batch_iou_loss as batch_iou_loss
 from .training.losses import decomposition_loss as decomposition_loss
 from .training.losses import soft_iou_loss as soft_iou_loss

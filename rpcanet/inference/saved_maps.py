@@ -1,5 +1,6 @@
 """Masks and probability maps that others saved: which file is which picture's, and what stands for 1."""
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -177,6 +178,8 @@ def recognised_scale(files: Iterable[Levels], scale: float | None = None) -> tup
             f"{other.path}: holds {other.kind}, {first.path} {first.kind}; expected one type in a folder"
         )
     if scale is not None:
+        if not 0 < scale < math.inf:
+            raise ValueError(f"scale must be positive, got {scale}")
         if not highest.high <= scale:
             raise ValueError(f"{highest.path}: holds {highest.high:g}, above the scale {scale:g}")
         return scale, f"levels 0 to {scale:g} are probabilities 0 to 1, as stated"

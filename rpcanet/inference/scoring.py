@@ -93,8 +93,10 @@ def score_predictions(
 
 
 def _plane(levels: Tensor | np.ndarray) -> Tensor:
-    """(..., height, width) of one picture as (1, 1, height, width)."""
+    """(..., height, width) of one picture as (1, 1, height, width); raises ValueError where it is not one."""
     plane = torch.as_tensor(levels)
+    if plane.ndim < 2 or plane.shape[:-2].numel() != 1:
+        raise ValueError(f"mask must be one picture (height, width), got shape {tuple(plane.shape)}")
     return plane.reshape(1, 1, *plane.shape[-2:])
 
 

@@ -14,7 +14,7 @@ from unfoldkit.common.files import write_whole
 from .centroid import CentroidProtocol
 from .defect import DefectProtocol
 from .overlap import OverlapProtocol
-from .protocol import PixelProtocol, TargetProtocol, Targets, pictures
+from .protocol import PixelProtocol, TargetProtocol, Targets, pictures, require_pictures
 from .vessel import VesselProtocol, inside
 
 Row = dict[str, str | float]
@@ -56,6 +56,8 @@ class PictureRows:
     def update(
         self, names: Sequence[str], probability: Tensor, mask: Tensor, region: Tensor | None = None
     ) -> None:
+        require_pictures(probability, mask)
+        inside(region, mask)
         if len(names) != len(probability):
             raise ValueError(f"expected a name for each of {len(probability)} pictures, got {len(names)}")
         for index, name in enumerate(names):
