@@ -9,6 +9,8 @@ from .inference.options import Evaluation as Evaluation
 from .inference.options import Export as Export
 from .inference.options import Prediction as Prediction
 from .inference.prediction import predict as predict
+from .inference.scoring import Scores as Scores
+from .inference.scoring import score_predictions as score_predictions
 from .inside.interpret import interpret as interpret
 from .inside.options import Interpretation as Interpretation
 from .networks.low_rank_rpcanet import LowRankRPCANet as LowRankRPCANet
@@ -25,6 +27,7 @@ from .networks.weights import save_weights as save_weights
 from .networks.weights import trained_seed as trained_seed
 from .networks.weights import trained_size as trained_size
 from .training.losses import DecompositionLoss as DecompositionLoss
+from .training.losses import batch_iou_loss as batch_iou_loss
 from .training.losses import decomposition_loss as decomposition_loss
 from .training.losses import soft_iou_loss as soft_iou_loss
 from .training.run import train as train

@@ -6,6 +6,7 @@ import inspect
 import math
 import re
 from functools import partial
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
 import cv2
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from unfoldkit import datasets, kernels, rpcanet, sbl
 from unfoldkit.rpcanet import classical, metrics
+from unfoldkit.rpcanet.inference.saved_maps import read_map, recognised_scale
 from unfoldkit.rpcanet.inference.tiling import padded, tiled
 from unfoldkit.rpcanet.inside import interpretation, measures
 from unfoldkit.rpcanet.inside.measures import stage_measures
@@ -170,6 +172,7 @@ VISION = {
     ),
     "stage_measures": (stage_measures, (tensors(), tensors(), tensors()), ()),
     "soft_iou_loss": (rpcanet.soft_iou_loss, (PLANES, PLANES), ()),
+    "batch_iou_loss": (rpcanet.batch_iou_loss, (PLANES, PLANES), ()),
     "build": (
         rpcanet.build,
         (st.one_of(st.sampled_from(["rpcanet", "rpcanet++", "lowrank"]), st.text(max_size=3)),),
@@ -197,6 +200,12 @@ VISION = {
         for name in ("overlap", "centroid", "vessel", "defect")
     },
 }
+
+
+def scored(levels, mask, *options):
+    with TemporaryDirectory() as folder:
+        np.save(f"{folder}/a_pred.npy", levels.numpy())
+        rpcanet.score_predictions(folder, [SimpleNamespace(name="a", mask=mask)], *options)
 
 
 def maybe(strategy):
@@ -338,6 +347,27 @@ OPTIONS = {
         (IMAGES, st.sampled_from(list(metrics.PROTOCOLS))),
         (),
     ),
+    "score_predictions": (
+        scored,
+        (
+            st.one_of(IMAGES, tensors()),
+            st.one_of(IMAGES, tensors()),
+            st.sampled_from([*metrics.PROTOCOLS, "none"]),
+            maybe(NUMBERS),
+            maybe(NUMBERS),
+        ),
+        (),
+    ),
+    "PictureRows": (
+        lambda name, *maps: metrics.PictureRows(name).update(["a"], *maps),
+        (st.sampled_from(list(metrics.PROTOCOLS)), PLANES, PLANES, maybe(PLANES)),
+        (),
+    ),
+    "ThresholdCurve": (
+        lambda name, bins, *maps: metrics.ThresholdCurve(name, bins).update(*maps),
+        (st.sampled_from(list(metrics.PROTOCOLS)), STEPS, PLANES, PLANES, maybe(PLANES)),
+        (),
+    ),
     "from_published": (
         partial(rpcanet.from_published, source="published"),
         (st.dictionaries(st.sampled_from(PUBLISHED_KEYS), tensors()),),
@@ -377,6 +407,7 @@ def arguments_of(functions):
 
 
 OTHERS = [tiled, padded, measures.spectrum, measures.effective_rank, measures.fidelity, metrics.PixelCurves]
+OTHERS += [metrics.PictureRows, metrics.ThresholdCurve, read_map, recognised_scale]
 OTHERS += [stage_measures, classical.background_foreground, channel_nmse, symbol_error_rate, trace]
 OTHERS += [getattr(systems, name) for name in systems.__all__]
 PUBLIC = [
@@ -393,6 +424,8 @@ ARGUMENTS |= {
     "truth",
     "probability",
     "mask",
+    "region",
+    "names",
 }  # of methods
 
 

@@ -75,7 +75,10 @@ def pstnn(
         )
     pictures, low, span = as_pictures(picture)
     if min(pictures.shape[1:]) < 2:
-        raise ValueError(f"picture must be at least 2x2 for its gradients, got shape {tuple(picture.shape)}")
+        raise ValueError(
+            f"picture must be at least 2 pixels wide and high for its gradients, got {pictures.shape[2]}x"
+            f"{pictures.shape[1]} pixels (shape {tuple(picture.shape)})"
+        )
     shape = (pictures.shape[1], pictures.shape[2])
     side = min(patch, *shape)
     stride = min(step, side)

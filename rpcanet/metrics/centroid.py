@@ -11,7 +11,8 @@ class CentroidProtocol(TargetProtocol):
     """iou, niou, f1, precision, recall, pd, fa as DNANet and BasicIRSTD count them.
 
     A pixel is predicted when p > 0.5. A mask component is found when the centroid of a predicted component
-    lies less than 3 pixels from its own; each predicted component serves one target, in scan order.
+    lies less than 3 pixels from its own: greedily, targets and predicted components each in raster order of
+    their first pixel, a predicted component serving one target.
     fa = pixels of the predicted components that serve none / all pixels. Every picture counts, also one with an
     empty mask.
 

@@ -24,6 +24,11 @@ class DefectProtocol(PixelProtocol):
     of each picture over its pixels (m the mask of 0 and 1), then the mean over pictures. For iou and its
     relatives a pixel is predicted when p / max(p) > 0.5 within its picture.
 
+    smeasure and mae are those of pysodmetrics with `normalize=False`; by default it rescales every map to 0..1
+    and takes a mask above 128 for object, which the papers do not. Where an object's centroid lies in the last
+    row or column, pysodmetrics divides nothing by nothing for a quadrant without pixels and answers NaN; here
+    such a quadrant counts 0.
+
     Source: Fan et al., "Structure-measure: A New Way to Evaluate Foreground Maps", ICCV 2017 (alpha = 0.5), as
     pysodmetrics computes it; evaluation of Wu et al., "RPCANet++", 2025.
 
@@ -37,8 +42,8 @@ class DefectProtocol(PixelProtocol):
 
     shape_sum: Tensor
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, threshold: float | None = None) -> None:
+        super().__init__(threshold)
         self.structure, self.error = _Structure(alpha=0.5), MAE()
         # S-measure and mean absolute error
         self.add_state("shape_sum", torch.zeros(2, dtype=torch.float64), dist_reduce_fx="sum")

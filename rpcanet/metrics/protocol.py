@@ -15,20 +15,26 @@ class PixelProtocol(Metric):
         iou = TP / (TP + FP + FN)      precision = TP / (TP + FP)      recall = TP / (TP + FN)
         f1 = 2 TP / (2 TP + FP + FN)   niou = mean over pictures of each picture's own iou
 
-    all over the whole data set. A protocol says which pixels count as predicted (`binarise`). Nothing to find
-    and nothing found counts as full agreement: iou, niou and f1 are then 1. A ratio over nothing is NaN:
-    precision without a predicted pixel, recall without an object pixel.
+    all over the whole data set. A protocol says which pixels count as predicted (`binarise`); with `threshold`
+    it is those of p > threshold instead. Nothing to find and nothing found counts as full agreement: iou, niou
+    and f1 are then 1. A ratio over nothing is NaN: precision without a predicted pixel, recall without an object
+    pixel.
 
-    `update(probability, mask)` takes two (batch, 1, height, width) tensors; the mask's objects are what is
-    above 0. Counts add up over batches and over processes.
+    For the same predicted pixels, iou, f1, precision and recall are those of pysodmetrics over a data set
+    (`sample_based=False`, beta 1) and niou its mean over pictures, but for that nothing: pysodmetrics says 0.
+
+    `update(probability, mask)` takes two (batch, 1, height, width) tensors of probabilities from 0 to 1, and
+    masks whose objects are what is above 0. Counts add up over batches and over processes.
     """
 
     full_state_update = False
     count: Tensor
     iou_sum: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, threshold: float | None = None) -> None:
         super().__init__()
+        require_threshold(threshold)
+        self.threshold = threshold
         # TP, FP, FN, pictures
         self.add_state("count", torch.zeros(4, dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("iou_sum", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
@@ -39,7 +45,8 @@ class PixelProtocol(Metric):
 
     def update(self, probability: Tensor, mask: Tensor) -> None:
         for p, m in pictures(probability, mask):
-            self.count_picture(p, self.binarise(p), m)
+            predicted = self.binarise(p) if self.threshold is None else p > self.threshold
+            self.count_picture(p, predicted, m)
 
     def count_picture(self, probability: np.ndarray, predicted: np.ndarray, mask: np.ndarray) -> None:
         tp, fp, fn = (int(x.sum()) for x in (predicted & mask, predicted & ~mask, ~predicted & mask))
@@ -78,8 +85,8 @@ class TargetProtocol(PixelProtocol):
 
     target_count: Tensor
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, threshold: float | None = None) -> None:
+        super().__init__(threshold)
         self.add_state("target_count", torch.zeros(4, dtype=torch.int64), dist_reduce_fx="sum")
 
     def match(self, predicted: np.ndarray, mask: np.ndarray) -> Targets:
@@ -97,18 +104,17 @@ class TargetProtocol(PixelProtocol):
 
 
 def pictures(probability: Tensor, mask: Tensor) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The pictures of a batch as (height, width) arrays: probability, and mask as booleans.
-
-    Raises what `require_pictures` raises.
+    """The pictures of a batch as (height, width) arrays: probability, float64 where it was, else float32, and
+    mask as booleans. Raises what `require_pictures` raises.
     """
     require_pictures(probability, mask)
-    p, m = probability.detach().float().cpu().numpy(), (mask.detach() > 0).cpu().numpy()
-    return list(zip(p[:, 0], m[:, 0], strict=True))
+    kept = probability.detach() if probability.dtype == torch.float64 else probability.detach().float()
+    return list(zip(kept.cpu().numpy()[:, 0], (mask.detach() > 0).cpu().numpy()[:, 0], strict=True))
 
 
 def require_pictures(probability: Tensor, mask: Tensor) -> None:
     """ValueError where the shapes differ or are not (batch, 1, height, width), where these are empty or not real,
-    or where a probability is NaN.
+    where either holds NaN, or where a probability is outside 0 to 1.
     """
     if probability.shape != mask.shape or probability.ndim != 4 or probability.shape[1] != 1:
         raise ValueError(
@@ -120,8 +126,15 @@ def require_pictures(probability: Tensor, mask: Tensor) -> None:
             f"probability and mask must be real and not empty, got {probability.dtype}, {mask.dtype} "
             f"of shape {tuple(probability.shape)}"
         )
-    if probability.isnan().any():
-        raise ValueError("probability holds NaN")
+    for name, tensor in (("probability", probability), ("mask", mask)):
+        if tensor.isnan().any():
+            raise ValueError(f"{name} holds NaN")
+    low, high = (x.item() for x in (probability.min(), probability.max()))
+    if low < 0 or high > 1:
+        raise ValueError(
+            f"probability must be from 0 to 1, found {low:g} to {high:g}; "
+            "divide levels of 0 to 255 by 255, take the sigmoid of logits"
+        )
 
 
 def require_bins(bins: int) -> None:
@@ -130,14 +143,37 @@ def require_bins(bins: int) -> None:
         raise ValueError(f"bins must be at least 1, got {bins}")
 
 
-def components(mask: np.ndarray) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
-    """The 8-connected components of a boolean mask.
+def require_threshold(threshold: float | None) -> None:
+    """ValueError unless a probability may be above it; None stands for a protocol's own rule."""
+    if threshold is not None and not 0 <= threshold < 1:
+        raise ValueError(f"threshold must be at least 0 and below 1, got {threshold}")
 
-    Returns their number, a label of 1 to that number for each pixel (0 outside), their areas and their
-    centroids (column, row).
+
+class Components(NamedTuple):
+    """The 8-connected components of a boolean mask, in raster order of their first pixel.
+
+    labels: (height, width), 1 to `number`, 0 outside.  areas: pixels.  centroids: (number, 2), column and row.
     """
-    number, labels, stats, centroids = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-    return number - 1, labels, stats[1:, cv2.CC_STAT_AREA], centroids[1:]
+
+    number: int
+    labels: np.ndarray
+    areas: np.ndarray
+    centroids: np.ndarray
+
+
+def components(mask: np.ndarray) -> Components:
+    """>>> mask = np.array([[0, 0, 0, 1], [1, 0, 0, 0]], bool)
+    >>> components(mask).centroids.tolist()
+    [[3.0, 0.0], [0.0, 1.0]]
+    """
+    count, labels, stats, centroids = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    first = np.zeros(count, np.int64)
+    pixels = np.flatnonzero(mask)[::-1]
+    first[labels.ravel()[pixels]] = pixels  # of repeated labels the last stays
+    order = np.argsort(first[1:]) + 1  # OpenCV numbers them in an order of its own
+    renumbered = np.zeros(count, labels.dtype)
+    renumbered[order] = np.arange(1, count)
+    return Components(count - 1, renumbered[labels], stats[order, cv2.CC_STAT_AREA], centroids[order])
 
 
 def relative_to_peak(probability: np.ndarray) -> np.ndarray:

@@ -38,7 +38,7 @@ class TargetROC(Metric):
     def __init__(self, bins: int = 200) -> None:
         super().__init__()
         require_bins(bins)
-        self.thresholds = (np.arange(bins + 1) / bins).astype(np.float32)
+        self.bins = bins
         for name in ("found", "false_pixels"):
             self.add_state(name, torch.zeros(bins + 1, dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("whole", torch.zeros(2, dtype=torch.int64), dist_reduce_fx="sum")  # targets, pixels
@@ -57,7 +57,8 @@ class TargetROC(Metric):
 
     def _at_least(self, values: np.ndarray) -> Tensor:
         """How many of `values` reach each threshold."""
-        below = np.searchsorted(np.sort(values), self.thresholds, side="left")
+        thresholds = (np.arange(self.bins + 1) / self.bins).astype(values.dtype)
+        below = np.searchsorted(np.sort(values), thresholds, side="left")
         return torch.from_numpy(len(values) - below).to(self.found.device)
 
     def compute(self) -> dict[str, Tensor]:

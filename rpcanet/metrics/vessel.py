@@ -6,7 +6,7 @@ from scipy.stats import rankdata
 from torch import Tensor
 from torchmetrics import Metric
 
-from .protocol import pictures, ratio
+from .protocol import pictures, ratio, require_threshold
 
 NAMES = ("accuracy", "sensitivity", "specificity", "precision", "f1", "iou", "auc")
 
@@ -18,9 +18,13 @@ class VesselProtocol(Metric):
         precision = TP / (TP + FP)      f1 = 2 TP / (2 TP + FP + FN)   iou = TP / (TP + FP + FN)
         auc = P(p at a vessel pixel > p at another) + P(both equal) / 2
 
-    within a picture; a pixel is predicted when p > 0.5. auc is the exact area under the ROC curve of all the
-    thresholds there are. A picture for which a ratio is over nothing is left out of that ratio's mean;
-    nothing to find and nothing found counts as f1 = iou = 1. `update` takes what `PixelProtocol.update` takes.
+    within a picture; a pixel is predicted when p > threshold, 0.5 unless given. auc is the exact area under the
+    ROC curve of all the thresholds there are. A picture for which a ratio is over nothing is left out of that
+    ratio's mean; nothing to find and nothing found counts as f1 = iou = 1.
+
+    `update(probability, mask, region=None)` takes what `PixelProtocol.update` takes; with `region`, of the same
+    shape, only pixels where it is above 0 count, such as a camera's field of view. The papers count the whole
+    picture. Raises ValueError where the region has another shape or is empty in a picture.
 
     Source: evaluation of Wu et al., "RPCANet++", 2025 (whose column "Spe" is in fact precision).
 
@@ -34,14 +38,17 @@ class VesselProtocol(Metric):
     total: Tensor
     defined: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, threshold: float | None = None) -> None:
         super().__init__()
+        require_threshold(threshold)
+        self.threshold = 0.5 if threshold is None else threshold
         self.add_state("total", torch.zeros(len(NAMES), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("defined", torch.zeros(len(NAMES), dtype=torch.int64), dist_reduce_fx="sum")
 
-    def update(self, probability: Tensor, mask: Tensor) -> None:
-        for p, m in pictures(probability, mask):
-            values = torch.tensor(_of_picture(p, m), dtype=torch.float64, device=self.total.device)
+    def update(self, probability: Tensor, mask: Tensor, region: Tensor | None = None) -> None:
+        for (p, m), r in zip(pictures(probability, mask), inside(region, mask), strict=True):
+            numbers = _of_picture(p[r], m[r], self.threshold)
+            values = torch.tensor(numbers, dtype=torch.float64, device=self.total.device)
             self.total += values.nan_to_num(0.0)
             self.defined += ~values.isnan()
 
@@ -49,9 +56,21 @@ class VesselProtocol(Metric):
         return dict(zip(NAMES, self.total / self.defined, strict=True))
 
 
-def _of_picture(probability: np.ndarray, mask: np.ndarray) -> list[float]:
+def inside(region: Tensor | None, mask: Tensor) -> np.ndarray:
+    """Which pixels of each picture count, (batch, height, width); all without a region."""
+    if region is None:
+        return np.ones((mask.shape[0], *mask.shape[-2:]), bool)
+    if region.shape != mask.shape:
+        raise ValueError(f"region {tuple(region.shape)} and mask {tuple(mask.shape)} differ in shape")
+    counted = (region > 0)[:, 0].cpu().numpy()
+    if not counted.any(axis=(1, 2)).all():
+        raise ValueError("region is empty in a picture; expected pixels above 0 where to count")
+    return counted
+
+
+def _of_picture(probability: np.ndarray, mask: np.ndarray, threshold: float) -> list[float]:
     """The numbers of one picture in the order of NAMES; NaN where one is over nothing."""
-    predicted = probability > 0.5
+    predicted = probability > threshold
     counts = (predicted & mask, predicted & ~mask, ~predicted & mask, ~predicted & ~mask)
     tp, fp, fn, tn = (int(x.sum()) for x in counts)
     return [

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from ...kernels import conv_spectrum, large_kernel_conv2d
-from .layers import BatchNorm, conv1x1, conv3x3
+from .layers import BatchNorm, conv1x1, conv3x3, require_several
 
 WINDOW = 17
 
@@ -15,6 +15,8 @@ class ChannelGate(nn.Sequential):
     """theta(z): one weight in (0, 1) a channel, (batch, C, height, width) -> (batch, C, 1, 1).
 
     Global average pool, Conv1x1(C -> C/4), BN, ReLU, Conv1x1(C/4 -> C), BN, sigmoid.
+
+    Raises ValueError in training on a batch of one picture, of which the pool leaves one value a channel.
     """
 
     def __init__(self, channels: int) -> None:
@@ -28,6 +30,11 @@ class ChannelGate(nn.Sequential):
             nn.BatchNorm2d(channels),
             nn.Sigmoid(),
         )
+
+    def forward(self, input: Tensor) -> Tensor:
+        if self.training:
+            require_several(input[..., :1, :1])
+        return super().forward(input)
 
 
 class CentralContrast(nn.Module):

@@ -16,18 +16,31 @@ class Conv3x3(nn.Conv2d):
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """`nn.BatchNorm2d`, in training by `kernels.batch_norm`."""
+    """`nn.BatchNorm2d`, in training by `kernels.batch_norm`.
+
+    Raises ValueError in training where a channel has one value alone.
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         if not (self.training and self.track_running_stats):
             return super().forward(input)
         self._check_input_dim(input)
+        require_several(input)
         momentum = self.momentum
         if self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
             momentum = 1 / float(self.num_batches_tracked) if momentum is None else momentum
         statistics = (self.running_mean, self.running_var)
         return batch_norm(input, *statistics, self.weight, self.bias, momentum or 0.0, self.eps)
+
+
+def require_several(input: Tensor) -> None:
+    """ValueError where batch norm in training has one value a channel alone, which it cannot normalise by."""
+    if input.numel() == input.shape[1]:
+        raise ValueError(
+            "training needs batches of at least 2 pictures, since batch norm normalises over them; got a batch "
+            f"size of 1, with {input.shape[-2]}x{input.shape[-1]} features to normalise"
+        )
 
 
 def conv3x3(in_channels: int, out_channels: int) -> Conv3x3:

@@ -17,6 +17,7 @@ from .low_rank_rpcanet import LowRankRPCANet
 from .rpcanet import RPCANet
 from .rpcanet_plus_plus import RPCANetPlusPlus
 from .unfolding import UnfoldedNetwork, Unfolding
+from .unwrapping import described, unwrapped
 
 FORMAT = "unfoldkit"
 NETWORKS: dict[str, type[UnfoldedNetwork]] = {
@@ -100,28 +101,31 @@ def name_of(net: Unfolding) -> str:
 def load_weights(path: str | Path) -> UnfoldedNetwork:
     """The network stored in `path`, in evaluation mode on the CPU, laid out channels-last (which runs faster).
 
-    `path` is a safetensors file written by `save_weights`, or an officially published `.pkl` of RPCANet or
-    RPCANet++ with any number of stages. What the file holds decides, not its name. Only tensors are read: a
-    pickle that would run code is refused.
+    `path` is a safetensors file written by `save_weights`; an officially published `.pkl` of any number of stages;
+    the state_dict of such a network or of one of this package's, as it is or wrapped (see `unwrapped`: in
+    dictionaries, with prefixed keys, in half precision, as numpy arrays, in a Lightning checkpoint); or a folder
+    of save_pretrained. What the file holds decides, not its name; the architecture follows from keys and shapes.
+    Only tensors, numbers and text are read: a pickle that would run code is refused.
 
     Raises FileNotFoundError where there is no such file, ValueError where it holds anything else, with what
     was found.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; expected weights (.safetensors or a published .pkl)")
-    net = _from_safetensors(path) if _is_safetensors(path) else _from_published(path)
+    path = _found(path)
+    net = _from_safetensors(path) if _is_own(path) else _from_unwrapped(path)
     net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's types
     return net.eval()
 
 
 def read_training(path: str | Path) -> dict[str, Any]:
-    """The training configuration kept in the weights file `path`; empty for a published `.pkl`.
+    """The training configuration kept in the weights file `path`.
 
-    Raises ValueError where the file cannot be read.
+    Of a Lightning checkpoint it is its run's; of a folder of save_pretrained data.mean and data.std alone; of a
+    published `.pkl`, and a state_dict, it is empty.
+
+    Raises FileNotFoundError where there is no such file, ValueError where it cannot be read.
     """
-    path = Path(path)
-    training = _json(_metadata(path), "training", path) if _is_safetensors(path) else {}
+    path = _found(path)
+    training = _json(_metadata(path), "training", path) if _is_own(path) else unwrapped(path).training
     try:
         trained_size(training), trained_seed(training)
     except ValueError as error:
@@ -158,10 +162,19 @@ def _count(training: Mapping[str, Any], section: str, name: str, default: int) -
     return value
 
 
-def _is_safetensors(path: Path) -> bool:
-    """A safetensors file begins with the length of its header, eight bytes, and a JSON object."""
+def _found(path: str | Path) -> Path:
+    if not Path(path).exists():
+        raise FileNotFoundError(f"{path}: no such file; expected weights (.safetensors or a published .pkl)")
+    return Path(path)
+
+
+def _is_own(path: Path) -> bool:
+    """Whether `save_weights` wrote it: a safetensors file, which begins with its header's length, that says so."""
+    if path.is_dir():
+        return False
     with path.open("rb") as file:
-        return file.read(9)[8:] == b"{"
+        safetensors = file.read(9)[8:] == b"{"
+    return safetensors and _metadata(path).get("format") == FORMAT
 
 
 def _metadata(path: Path) -> dict[str, str]:
@@ -174,11 +187,6 @@ def _metadata(path: Path) -> dict[str, str]:
 
 def _from_safetensors(path: Path) -> UnfoldedNetwork:
     metadata = _metadata(path)
-    if metadata.get("format") != FORMAT:
-        raise ValueError(
-            f"{path}: a safetensors file without this project's description of a network; expected one "
-            f"written by save_weights (for a folder of save_pretrained use from_pretrained), found {metadata}"
-        )
     with safe_open(path, framework="pt") as file:
         state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dictionary
     architecture = _json(metadata, "architecture", path)
@@ -201,18 +209,33 @@ def _json(metadata: dict[str, str], key: str, path: Path) -> dict[str, Any]:
     return value
 
 
-def _from_published(path: Path) -> UnfoldedNetwork:
-    try:
-        published = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch names no common base for what a damaged or hostile file raises
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ValueError(f"{path}: neither safetensors nor a pickle of tensors ({reason})") from error
-    if not isinstance(published, dict) or not all(isinstance(value, Tensor) for value in published.values()):
-        raise ValueError(f"{path}: expected a dictionary of tensors, found {_described(published)}")
-    claimed = sum(tensor.nelement() * tensor.element_size() for tensor in published.values())
-    if claimed > path.stat().st_size:
-        raise ValueError(f"{path}: claims tensors of {claimed} bytes in a file of {path.stat().st_size}")
-    return from_published(published, source=path)
+def _from_unwrapped(path: Path) -> UnfoldedNetwork:
+    state, training = unwrapped(path)
+    if any(key.startswith("decos.") for key in state):
+        return from_published(state, source=path)
+    stages = {key.split(".")[1] for key in state if key.startswith("stages.")}
+    layer = state.get("stages.0.oem.layers.0.weight")
+    data = training.get("data", {})
+    architecture = {
+        "stages": len(stages),
+        "channels": layer.shape[0] if layer is not None and layer.ndim else 0,
+        **{name: data[name] for name in ("mean", "std") if isinstance(data, Mapping) and name in data},
+    }
+    return _filled(_named_by(state, architecture), architecture, state, path)
+
+
+def _named_by(state: dict[str, Tensor], architecture: dict[str, Any]) -> str:
+    """The network whose first stage has the keys that `state` has, or the most of them."""
+    first = {key for key in state if key.startswith("stages.0.")}
+
+    def strange(name: str) -> int:
+        try:
+            with torch.device("meta"):
+                return len(first ^ build(name, **architecture | {"stages": 1}).state_dict().keys())
+        except (TypeError, ValueError, RuntimeError):
+            return len(first) + 1
+
+    return min(NETWORKS, key=strange)
 
 
 def from_published(published: dict[str, Tensor], source: str | Path = "state dict") -> UnfoldedNetwork:
@@ -229,7 +252,7 @@ def from_published(published: dict[str, Tensor], source: str | Path = "state dic
     if not names or stages != set(range(len(stages))):
         raise ValueError(
             f"{source}: expected keys 'decos.0.lowrank...' of RPCANet or RPCANet++, "
-            f"found {_described(published)}"
+            f"found {described(published)}"
         )
     embedding = published[f"decos.0.{embeddings[names[0]]}"]
     architecture = {"stages": len(stages), "channels": embedding.shape[0] if embedding.ndim else 0}
@@ -276,12 +299,6 @@ def _filled(
     try:
         net.load_state_dict({key: tensor.detach().clone() for key, tensor in state.items()}, assign=True)
     except RuntimeError as error:
-        raise ValueError(f"{source}: the tensors do not fit {type(net).__name__}: {error}") from error
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{source}: the tensors do not fit {type(net).__name__}: {reason[:500]}") from error
     return net.float()
-
-
-def _described(found: object) -> str:
-    if not isinstance(found, dict):
-        return f"a {type(found).__name__}"
-    keys = ", ".join(map(str, list(found)[:3]))
-    return f"{len(found)} entries ({keys}, ...)" if found else "an empty dictionary"

@@ -10,7 +10,15 @@ import pytest
 import torch
 from scipy import integrate, ndimage
 
-from unfoldkit.rpcanet.metrics import PROTOCOLS, CentroidProtocol, OverlapProtocol, TargetROC, protocol
+from unfoldkit.rpcanet.metrics import (
+    PROTOCOLS,
+    CentroidProtocol,
+    OverlapProtocol,
+    PixelCurves,
+    TargetROC,
+    protocol,
+)
+from unfoldkit.rpcanet.metrics.protocol import components
 
 EIGHT = np.ones((3, 3))
 
@@ -254,3 +262,151 @@ def test_structure_measure_is_pysodmetrics_on_the_map_as_it_is():
 def test_structure_measure_of_an_object_at_the_border_is_finite(row):
     mask = picture((row, 0, 1, 20))
     assert values(protocol("defect"), (mask, mask))["smeasure"] == pytest.approx(1)
+
+
+def raster_order(mask):
+    """Components of `mask` as lists of pixels, by flood from each pixel that is met first."""
+    left, found = set(map(tuple, np.argwhere(mask))), []
+    for start in map(tuple, np.argwhere(mask)):
+        if start not in left:
+            continue
+        left.remove(start)
+        component, front = [start], [start]
+        while front:
+            row, column = front.pop()
+            around = {(row + i, column + j) for i in (-1, 0, 1) for j in (-1, 0, 1)} & left
+            left -= around
+            component += around
+            front += around
+        found.append(np.array(component))
+    return found
+
+
+def by_centroid(predicted, mask):
+    """Found targets, targets and false pixels by the protocol's words."""
+    targets, free = raster_order(mask), raster_order(predicted)
+    found = 0
+    for target in targets:
+        for k, component in enumerate(free):
+            if math.dist(component.mean(0), target.mean(0)) < 3:
+                del free[k]
+                found += 1
+                break
+    return found, len(targets), sum(map(len, free))
+
+
+def test_centroid_equals_a_plain_raster_order_on_dense_maps():
+    rng = np.random.default_rng(0)
+    for _ in range(1000):
+        shape, density = rng.integers(3, 20, 2), rng.uniform(0.05, 0.5)
+        mask, predicted = rng.random((2, *shape)) < density
+        found, targets, false = by_centroid(predicted, mask)
+        counted = CentroidProtocol().match(predicted, mask)
+        assert (counted.found, counted.targets, counted.false_pixels) == (found, targets, false)
+
+
+def test_components_are_labelled_as_scipy_does():
+    rng = np.random.default_rng(1)
+    for _ in range(1000):
+        mask = rng.random(rng.integers(3, 40, 2)) < rng.uniform(0.05, 0.5)
+        number, labels, areas, centroids = components(mask)
+        expected, count = ndimage.label(mask, EIGHT)
+        first = [np.flatnonzero(expected == k)[0] for k in range(1, count + 1)]
+        assert first == sorted(first)  # scipy's labels are in raster order
+        assert number == count
+        np.testing.assert_array_equal(labels, expected)
+        np.testing.assert_array_equal(areas, np.bincount(expected.ravel())[1:])
+        where = ndimage.center_of_mass(mask, expected, range(1, count + 1))
+        np.testing.assert_allclose(centroids[:, ::-1], np.reshape(where, (-1, 2)))
+
+
+def test_centroid_takes_components_in_raster_order():
+    """(0, 5) is met first and takes (0, 3), which leaves (2, 2) to (1, 3); the other way round one stays over."""
+    mask, answer = torch.zeros(2, 1, 1, 4, 6)
+    mask[..., 0, 5] = mask[..., 1, 3] = 1
+    answer[..., 0, 3] = answer[..., 2, 2] = 1
+    found = values(CentroidProtocol(), (answer, mask))
+    assert (found["pd"], found["fa"]) == (1, 0)
+
+
+@pytest.mark.reference
+def test_centroid_order_case(reference_file):
+    case = np.load(reference_file("cases/vision/centroid_order.npz"))
+    assert CentroidProtocol().match(case["predicted"], case["mask"]) == (2, 2, 0, 24)
+
+
+@pytest.mark.parametrize("name", [*PROTOCOLS, "roc", "curves"])
+@pytest.mark.parametrize(
+    ("level", "shown"), [(255.0, "0 to 255"), (-0.1, "-0.1 to 0"), (1.001, "0 to 1.001")]
+)
+def test_probabilities_outside_zero_to_one_are_refused(name, level, shown):
+    metric = {"roc": TargetROC, "curves": PixelCurves}.get(name, lambda: protocol(name))()
+    with pytest.raises(ValueError, match=f"from 0 to 1, found {shown}; divide levels of 0 to 255 by 255"):
+        metric.update(picture((2, 2, 2, 2), level=level), picture((2, 2, 2, 2)))
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_a_threshold_takes_the_place_of_the_protocols_rule(name):
+    mask = picture((2, 2, 2, 2), (8, 8, 4, 4))
+    answer = picture((2, 2, 2, 2), level=0.2) + picture((8, 8, 4, 4), level=0.4)
+    assert values(protocol(name, threshold=0.1), (answer, mask))["iou"] == 1
+    assert values(protocol(name, threshold=0.2), (answer, mask))["iou"] == 16 / 20
+    assert values(protocol(name, threshold=0.4), (answer, mask))["iou"] == 0
+    with pytest.raises(ValueError, match="threshold must be at least 0 and below 1, got 128"):
+        protocol(name, threshold=128)
+
+
+def test_vessel_counts_inside_a_region_alone():
+    probability, mask = scenes()
+    probability = probability.roll(2, dims=-1)
+    region = torch.zeros_like(mask)
+    region[..., 4:20, 7:30] = 255
+    cut = probability[..., 4:20, 7:30], mask[..., 4:20, 7:30]
+    metrics = protocol("vessel")
+    metrics.update(probability, mask, region=region)
+    inside = {name: value.item() for name, value in metrics.compute().items()}
+    assert inside == values(protocol("vessel"), cut)
+    assert inside != values(protocol("vessel"), (probability, mask))
+
+
+def test_a_region_that_does_not_fit_is_refused():
+    mask = picture((2, 2, 2, 2))
+    with pytest.raises(ValueError, match=r"region \(20, 20\) and mask \(1, 1, 20, 20\) differ"):
+        protocol("vessel").update(mask, mask, region=mask[0, 0])
+    with pytest.raises(ValueError, match="region is empty"):
+        protocol("vessel").update(mask, mask, region=picture())
+
+
+def by_pysodmetrics(probability, mask, relative):
+    """iou, f1, niou, smeasure and mae of pysodmetrics for maps as they are."""
+    from py_sod_metrics import MAE, FmeasureHandler, FmeasureV2, IOUHandler, Smeasure
+
+    options = {"with_dynamic": False, "with_adaptive": False, "with_binary": True}
+    handlers = {
+        "iou": IOUHandler(**options, sample_based=False),
+        "niou": IOUHandler(**options),
+        "f1": FmeasureHandler(**options, sample_based=False, beta=1),
+    }
+    pixels, structure, error = FmeasureV2(handlers), Smeasure(), MAE()
+    for p, m in zip(probability[:, 0].numpy(), mask[:, 0].numpy() > 0, strict=True):
+        pixels.step(p / p.max() if relative else p, m, normalize=False)
+        structure.step(p.astype(np.float64), m, normalize=False)
+        error.step(p.astype(np.float64), m, normalize=False)
+    found = {name: value["binary"] for name, value in pixels.get_results().items()}
+    return found | {"smeasure": structure.get_results()["sm"], "mae": error.get_results()["mae"]}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", ["overlap", "centroid", "defect"])
+def test_numbers_are_pysodmetrics(name, dtype):
+    for seed in range(20):
+        probability, mask = scenes(count=4, size=48, seed=seed)
+        noise = torch.rand(
+            probability.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+        )
+        probability = (0.5 * probability + 0.5 * noise).to(dtype)
+        mask[0] = 1.0 * (seed % 2)  # nothing to find, or all
+        found = values(protocol(name), (probability, mask))
+        expected = by_pysodmetrics(probability, mask, relative=name != "centroid")
+        for number in expected.keys() & found.keys():
+            assert found[number] == pytest.approx(expected[number], abs=1e-9)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from unfoldkit.rpcanet import RPCANet, RPCANetPlusPlus, decompose, optimize
+from unfoldkit.rpcanet import RPCANet, RPCANetPlusPlus, build, decompose, optimize
 
 
 def parameters(net):
@@ -134,3 +134,13 @@ def test_hugging_face_round_trip(tmp_path):
     assert again.architecture == net.architecture
     image = torch.rand(1, 1, 9, 9)
     assert torch.equal(again(image).object, net(image).object)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"), [("rpcanet++", (1, 1, 16, 16)), ("lowrank", (1, 1, 16, 16)), ("rpcanet", (1, 1, 1, 1))]
+)
+def test_a_batch_of_one_picture_is_told_in_training(name, shape):
+    net = build(name, stages=1, channels=4)
+    with pytest.raises(ValueError, match=r"batches of at least 2 pictures, .*got a batch size of 1"):
+        net.train()(torch.rand(shape))
+    assert net.eval()(torch.rand(shape)).object.shape == shape
