@@ -2,6 +2,8 @@ from .inference.evaluation import decompose as decompose
 from .inference.evaluation import evaluate as evaluate
 from .inference.evaluation import score as score
 from .inference.fast import optimize as optimize
+from .networks.drpca_net import DRPCANet as DRPCANet
+from .networks.l_rpcanet import LRPCANet as LRPCANet
 from .networks.low_rank_rpcanet import LowRankRPCANet as LowRankRPCANet
 from .networks.rpcanet import RPCANet as RPCANet
 from .networks.rpcanet_plus_plus import RPCANetPlusPlus as RPCANetPlusPlus

@@ -71,7 +71,7 @@ def _add_networks(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         "networks",
         help="the networks in inference and training against a layer-by-layer form",
         description=(
-            "Time RPCANet and RPCANet++ (S3, S6, S9) against the same networks built one layer at a time from "
+            "Time RPCANet, RPCANet++ (S3, S6, S9), DRPCA-Net and L-RPCANet against the same networks built one layer at a time from "
             "nn.Conv2d and nn.BatchNorm2d, in float32 as PyTorch lays it out by default, with equal weights, "
             "alternating the two. For each form it prints how many times faster it is (median over rounds of "
             "the ratio within a round), the times, peak memory, the plain network's operations a second "
@@ -84,7 +84,7 @@ def _add_networks(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds a form (default: %(default)s)")
     for name, values, kind in (
-        ("networks", ("RPCANet", "S3", "S6", "S9"), str),
+        ("networks", ("RPCANet", "S3", "S6", "S9", "DRPCA-Net", "L-RPCANet"), str),
         ("sizes", (256, 512, 1024), int),
         ("batches", (1, 8), int),
         ("what", ("inference", "training"), str),

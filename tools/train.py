@@ -33,7 +33,7 @@ class Network:
         channels: feature channels C of every module.
     """
 
-    name: Literal["rpcanet", "rpcanet++", "lowrank"] = "rpcanet++"
+    name: Literal["rpcanet", "rpcanet++", "lowrank", "drpca_net", "l_rpcanet"] = "rpcanet++"
     stages: int = 6
     channels: int = 32
 

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ...kernels import same_conv2d
-from ..modules import DCPM
+from ..modules import DCPM, DynamicGate, ResidualGroup
 from ..modules.dcpm import FoldedContrast
 from ..modules.mam import ResidualBlock
+from ..modules.residual_group import AttentiveBlock
 from ..networks.unfolding import Unfolding
 
 DTYPES = (torch.float32, torch.bfloat16)
@@ -102,6 +103,8 @@ class Residual(nn.Module):
 
 def _inference_form(module: nn.Module, dtype: torch.dtype) -> nn.Module:
     """`module` with every part of it folded, in place where it can be."""
+    if isinstance(module, DynamicGate):
+        return module  # of a plane, a number each
     if isinstance(module, DCPM):
         return _folded_prior(module, dtype)
     if isinstance(module, nn.Sequential):
@@ -109,6 +112,8 @@ def _inference_form(module: nn.Module, dtype: torch.dtype) -> nn.Module:
     if isinstance(module, ResidualBlock):
         block = nn.Sequential(*_folded((module.conv1, module.relu, module.conv2), dtype))
         return Residual(block)
+    if isinstance(module, ResidualGroup | AttentiveBlock):
+        return Residual(nn.Sequential(*_folded(module.body, dtype)))
     if isinstance(module, nn.Conv2d):
         return Conv(module).to(dtype)
     for name, child in module.named_children():
@@ -136,7 +141,7 @@ def _folded(layers: Iterable[nn.Module], dtype: torch.dtype) -> list[nn.Module]:
             assert isinstance(conv, nn.Conv2d)
             layer = Conv(conv, relu=True) if isinstance(layer, nn.ReLU) else fuse_conv_bn_eval(conv, layer)
         folded.append(layer)
-    folded = [Conv(layer) if isinstance(layer, nn.Conv2d) else layer for layer in folded]
+    folded = [_inference_form(layer, dtype) for layer in folded]
     first, last = folded[0], folded[-1]
     if isinstance(first, Conv) and first.weight.shape[1] == 1:
         folded.insert(0, Cast(dtype))
