@@ -37,8 +37,11 @@ class ChannelAttention(nn.Module):
         self.fc = bottleneck(channels)
 
     def forward(self, z: Tensor) -> Tensor:
-        average, largest = z.mean((2, 3), keepdim=True), z.amax((2, 3), keepdim=True)
-        return z * (self.fc(average) + self.fc(largest)).sigmoid()
+        return z * self.weights(z.mean((2, 3), keepdim=True), z.amax((2, 3), keepdim=True))
+
+    def weights(self, average: Tensor, largest: Tensor) -> Tensor:
+        """sigmoid(m(average) + m(largest)); all are (batch, C, 1, 1)."""
+        return (self.fc(average) + self.fc(largest)).sigmoid()
 
 
 class SqueezeExcitation(nn.Module):

@@ -32,6 +32,24 @@ class AttentiveBlock(nn.Module):
         return z + self.body(z)
 
 
+class FusedAttention(nn.Module):
+    """S(A(z)) in inference, in the memory of z.
+
+    What S asks of A(z) = a z follows from z: its averages over the picture are a avg(z), its mean over channels is
+    a product of a / C and z.
+    """
+
+    def __init__(self, channel: ChannelAttention, spatial: DynamicSpatialAttention) -> None:
+        super().__init__()
+        self.channel, self.spatial = channel, spatial
+
+    def forward(self, z: Tensor) -> Tensor:
+        average = z.mean((2, 3), keepdim=True)
+        a = self.channel.weights(average, z.amax((2, 3), keepdim=True))
+        mean = (z.permute(0, 2, 3, 1).flatten(1, 2) @ (a / z.shape[1]).flatten(2)).view(-1, 1, *z.shape[2:])
+        return z.mul_(a).mul_(self.spatial.weights(a * average, mean))
+
+
 class ResidualGroup(nn.Module):
     """Features refined around a shortcut.
 

@@ -35,7 +35,10 @@ class DynamicSpatialAttention(nn.Module):
         )
 
     def forward(self, z: Tensor) -> Tensor:
-        windows = self.kernel_generator(z)
-        neighbours = F.unfold(z.mean(1, keepdim=True), WINDOW, padding=WINDOW // 2)
-        response = windows.flatten(2).mT @ neighbours
-        return z * response.view(-1, 1, *z.shape[2:]).sigmoid()
+        return z * self.weights(z, z.mean(1, keepdim=True))
+
+    def weights(self, z: Tensor, mean: Tensor) -> Tensor:
+        """sigmoid(k * mean), (batch, 1, height, width), with k from z; mean is of that shape, too."""
+        neighbours = F.unfold(mean, WINDOW, padding=WINDOW // 2)
+        response = self.kernel_generator(z).flatten(2).mT @ neighbours
+        return response.view_as(mean).sigmoid()

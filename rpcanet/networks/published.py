@@ -1,4 +1,4 @@
-"""The layout of officially published state dicts: whose they are, their sizes, and this package's keys for theirs."""
+"""The layout of officially published state dicts: whose they are, their sizes, and our keys for theirs."""
 
 import re
 from typing import Any
@@ -61,7 +61,7 @@ LIGHT_PREFIXES = {
 
 
 def recognised(published: dict[str, Tensor]) -> tuple[str, dict[str, Any]] | None:
-    """What `build` calls the network, and the arguments that its keys and shapes tell; None where it is unknown."""
+    """What `build` calls the network, and the arguments that its keys and shapes tell; None if unknown."""
     stages = {int(match[1]) for key in published if (match := re.match(r"decos\.(\d+)\.", key))}
     name = next((name for name, key in SIGNATURES.items() if f"decos.0.{key}" in published), None)
     if name is None or stages != set(range(len(stages))):

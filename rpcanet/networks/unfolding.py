@@ -32,8 +32,8 @@ class Decomposition(NamedTuple):
     """A picture split into background and objects; each tensor is (batch, 1, height, width).
 
     background: B_K.  object: O_K as logits, so that `object.sigmoid()` is the probability of an object.
-    restoration: D_K.  stages: every stage's output in order, empty unless it was asked for.  noises: likewise every
-    stage's noise N_k, of networks that have such a part.
+    restoration: D_K.  stages: every stage's output in order, empty unless it was asked for.
+    noises: likewise every stage's noise N_k, of networks that have such a part.
     """
 
     background: Tensor

@@ -90,8 +90,8 @@ def load_weights(path: str | Path) -> UnfoldedNetwork:
     """The network stored in `path`, in evaluation mode on the CPU, laid out channels-last (which runs faster).
 
     `path` is a safetensors file written by `save_weights`, or an officially published `.pkl` of RPCANet,
-    RPCANet++, DRPCA-Net or L-RPCANet with any number of stages. What the file holds decides, not its name. Only tensors are read: a
-    pickle that would run code is refused.
+    RPCANet++, DRPCA-Net or L-RPCANet with any number of stages. What the file holds decides, not its name. Only
+    tensors are read: a pickle that would run code is refused.
 
     Raises FileNotFoundError where there is no such file, ValueError where it holds anything else, with what
     was found.
@@ -196,7 +196,8 @@ def _from_published(path: Path) -> UnfoldedNetwork:
     except Exception as error:  # torch names no common base for what a damaged or hostile file raises
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(f"{path}: neither safetensors nor a pickle of tensors ({reason})") from error
-    if not isinstance(published, dict) or not all(isinstance(value, Tensor) for value in published.values()):
+    pairs = published.items() if isinstance(published, dict) else [(None, None)]
+    if not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in pairs):
         raise ValueError(f"{path}: expected a dictionary of tensors, found {_described(published)}")
     claimed = sum(tensor.nelement() * tensor.element_size() for tensor in published.values())
     if claimed > path.stat().st_size:

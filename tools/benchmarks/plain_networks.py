@@ -20,13 +20,16 @@ from unfoldkit.tools.benchmarks.plain_layers import conv, stack
 Memory = tuple[Tensor, Tensor]
 
 
-def plain(name: str, stages: int, channels: int = 32) -> nn.Module:
-    """The network `name` as `rpcanet.build` calls it, with Xavier-normal weights."""
+def plain(name: str, stages: int, channels: int = 32, **sizes: int) -> nn.Module:
+    """The network `name` as `rpcanet.build` calls it, with Xavier-normal weights.
+
+    sizes: narrow and noise_layers of an L-RPCANet.
+    """
     stage_of = {
         "rpcanet": lambda k: PlainStage(channels, plus_plus=False, first=k == 0),
         "rpcanet++": lambda k: PlainStage(channels, plus_plus=True, first=k == 0),
         "drpca_net": lambda k: PlainDRPCAStage(channels),
-        "l_rpcanet": lambda k: PlainLRPCAStage(channels),
+        "l_rpcanet": lambda k: PlainLRPCAStage(channels, **sizes),
     }[name]
     net = PlainNetwork([stage_of(k) for k in range(stages)])
     for module in net.modules():
