@@ -13,6 +13,8 @@ from .inference.scoring import Scores as Scores
 from .inference.scoring import score_predictions as score_predictions
 from .inside.interpret import interpret as interpret
 from .inside.options import Interpretation as Interpretation
+from .networks.drpca_net import DRPCANet as DRPCANet
+from .networks.l_rpcanet import LRPCANet as LRPCANet
 from .networks.low_rank_rpcanet import LowRankRPCANet as LowRankRPCANet
 from .networks.rpcanet import RPCANet as RPCANet
 from .networks.rpcanet_plus_plus import RPCANetPlusPlus as RPCANetPlusPlus

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-NetworkName = Literal["rpcanet", "rpcanet++", "lowrank"]
+NetworkName = Literal["rpcanet", "rpcanet++", "lowrank", "drpca_net", "l_rpcanet"]
 ProtocolName = Literal["overlap", "centroid", "vessel", "defect"]
 LossName = Literal["soft_iou", "batch_iou"]
 MethodName = Literal["pcp", "pssv", "wnnm", "ipi", "pstnn"]

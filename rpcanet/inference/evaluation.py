@@ -85,7 +85,7 @@ def decompose(net: Unfolding, levels: Tensor, size: int | None = None, tile: int
         raise ValueError(f"size must not be negative, got {size}")
     device = next(net.parameters()).device
     image = ((levels.float() - net.mean) / net.std)[None, None].to(device, net.input_dtype)
-    background, object_, restoration, _ = tiled(net, _resized(image, (size, size)) if size else image, tile)
+    background, object_, restoration = tiled(net, _resized(image, (size, size)) if size else image, tile)[:3]
     return Decomposition(
         background=_resized(background * net.std + net.mean, levels.shape),
         object=_resized(object_, levels.shape),

@@ -118,7 +118,7 @@ def sparsity_figure(mean: np.ndarray, std: np.ndarray, labels: Sequence[str], ax
 def profiles_figure(
     mean: Mapping[str, np.ndarray], std: Mapping[str, np.ndarray], labels: Sequence[str], unit: str, axis: str
 ) -> Figure:
-    """Rank, energy, fidelity and, where there are any, contrast prior and memory, against the stage.
+    """Rank, energy, fidelity and, where there are any, contrast prior, memory and noise, against the stage.
 
     mean, std: as of `rpcanet.inside.interpretation.interior_measures`.  labels: K.  unit: of the levels.
     """
@@ -128,6 +128,7 @@ def profiles_figure(
         "fidelity": (f"$||D - B_k - O_k||_F$ ({unit})", 1.0),
         "contrast": ("contrast prior, root mean square of $w_k$", 1.0),
         "memory_change": ("memory's change $||m_k - m_{k-1}|| / ||m_{k-1}||$ (%)", 100.0),
+        "noise": (f"noise, root mean square of $N_k$ ({unit})", 1.0),
     }
     present = [name for name in drawn if name in mean]
     rows = -(-len(present) // 2)

@@ -137,4 +137,6 @@ def planes_of(i: int, image: Tensor, interior: Interior) -> dict[str, np.ndarray
     )
     if interior.responses:
         parts["contrast"] = interior.responses
+    if interior.noises:
+        parts["noise"] = interior.noises
     return {"image": kept([image])[0], **{name: kept(planes) for name, planes in parts.items()}}
