@@ -3,10 +3,14 @@
     python tools/evaluate.py --weights runs/train/best.safetensors --dataset synthetic
     python tools/evaluate.py --weights RPCANet.pkl --dataset sirst --root DIR --protocol overlap --json sirst.json
     python tools/evaluate.py --method ipi --dataset sirst --root DIR
+    python tools/evaluate.py --predictions MASKS/ --dataset sirst --root DIR --csv pictures.csv --curve curve.csv
 
-Prints a table; --json writes the same numbers as fractions, such as iou, f1, pd, fa (null where one is
-undefined, such as pd without any target), beside the settings they were measured with, the network and the
-time in seconds; tools/results_table.py makes the README's tables of such files.
+Weights that carry their preprocessing keep it; official ones take that of the data set they are evaluated on.
+Saved predictions are compared with masks at the size of that data set (--size 0: their own). Prints a table;
+--json writes the same numbers as fractions, such as iou, f1, pd, fa (null where one is undefined, such as pd without
+any target), beside the settings they were measured with, the network and the time in seconds; tools/results_table.py
+makes tables of such files. --csv writes each picture's numbers, --curve IoU, Pd and Fa over thresholds with a
+picture beside it.
 """
 
 from unfoldkit.common.console import described_parser, one_line_errors
@@ -42,13 +46,19 @@ def main() -> None:
     options = Evaluation(**parser.parse_args().as_dict())
     with one_line_errors("evaluate.py"):
         from unfoldkit.rpcanet.inference.data_set import evaluate_data_set
+        from unfoldkit.rpcanet.metrics.rows import write_csv
 
         evaluated = evaluate_data_set(options)
         used = evaluated.settings
-        source = used.weights or used.method
+        source = used.weights or used.method or used.predictions
+        print("\n".join(evaluated.assumptions))
         show(evaluated.values, f"{source} on {used.dataset}/{used.split}, protocol {used.protocol}")
         if options.json is not None:
             evaluated.write_json(options.json)
+        if options.csv is not None:
+            write_csv(options.csv, evaluated.rows)
+        if options.curve is not None:
+            evaluated.write_curve(options.curve)
 
 
 if __name__ == "__main__":

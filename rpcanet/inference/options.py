@@ -15,10 +15,14 @@ class Evaluation:
         dataset: a published data set, folder (its layout is recognised) or synthetic (generated, needs no root).
         weights: a .safetensors file of train.py, or an officially published .pkl.
         method: a classical method in place of weights.
+        predictions: a folder of saved masks or probability maps in their place, called as the pictures are.
+        scale: level of the predictions that stands for probability 1; by default recognised from all of them.
         root: the data set's folder.
         split: as the data set names it.
         protocol: overlap (the papers' for infrared), centroid (DNANet, BasicIRSTD), vessel or defect; by default
             the one that the data set is known by, else overlap.
+        threshold: a pixel is predicted where its probability exceeds it, in place of the protocol's rule.
+        field_of_view: count vessels inside the camera's field of view alone (DRIVE's mask/), not as the papers.
         size: pictures are resized to this height and width; by default as the weights say, else as the data set's
             authors have it; 0 keeps each picture's own size, as does a picture of more than three times that.
         mean: grey level, 0 to 255, that is subtracted; by default as the weights or the data set say.
@@ -36,14 +40,20 @@ class Evaluation:
         skip_bad: leave out pictures that cannot be used, and list them; without it the first ends the run.
         keep_empty: take pictures whose mask holds no object; by default where they belong to the data set.
         json: file to write the numbers to.
+        csv: file to write each picture's numbers to.
+        curve: file to write IoU, Pd and Fa over thresholds to, as CSV, with a picture beside it.
     """
 
     dataset: DataSetName
     weights: str | None = None
     method: MethodName | None = None
+    predictions: str | None = None
+    scale: float | None = None
     root: str | None = None
     split: str = "test"
     protocol: ProtocolName | None = None
+    threshold: float | None = None
+    field_of_view: bool = False
     size: int | None = None
     mean: float | None = None
     std: float | None = None
@@ -58,6 +68,8 @@ class Evaluation:
     skip_bad: bool = False
     keep_empty: bool | None = None
     json: str | None = None
+    csv: str | None = None
+    curve: str | None = None
 
 
 @dataclass

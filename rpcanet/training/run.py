@@ -72,7 +72,7 @@ def train(configuration: Configuration, out: str | Path, resume: bool = False) -
         f"on {len(data.train)} pictures, validating on {len(data.validation)}"
     )
     recipe = configuration.recipe
-    task = SegmentationTask(net, recipe.learning_rate, recipe.fidelity_weight, recipe.protocol)
+    task = SegmentationTask(net, recipe.learning_rate, recipe.fidelity_weight, recipe.protocol, recipe.loss)
     trainer.fit(task, data, ckpt_path=last if last.is_file() else None, weights_only=True)
     if trainer.is_global_zero:
         report(selection.looks, out, asdict(configuration))

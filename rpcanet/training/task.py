@@ -12,6 +12,7 @@ from torchmetrics import MeanMetric, MetricCollection
 from ...datasets.records import padding_of
 from ..inference.evaluation import answer
 from ..metrics import protocol
+from ..names import LossName
 from ..networks.unfolding import UnfoldedNetwork
 from .losses import decomposition_loss
 from .selection import MONITOR, SelectionIoU
@@ -23,7 +24,7 @@ class SegmentationTask(L.LightningModule):
     """Trains `net` as published and watches it with an evaluation protocol.
 
     loss = SoftIoU(sigmoid(O_K), mask) + fidelity_weight * MSE(D_K, D_0), minimised by Adam at the rate
-    learning_rate * (1 - step / total steps)^0.9.
+    learning_rate * (1 - step / total steps)^0.9; `loss` names another first part, see `decomposition_loss`.
 
     Logged: train/loss, train/soft_iou, train/fidelity, train/learning_rate; val/loss, val/soft_iou, val/fidelity,
     val/selection (`SelectionIoU`) and, as val/NAME, every scalar of the protocol.
@@ -38,10 +39,11 @@ class SegmentationTask(L.LightningModule):
         learning_rate: float = 1e-4,
         fidelity_weight: float = 0.01,
         protocol_name: str = "overlap",
+        loss: LossName = "soft_iou",
     ) -> None:
         super().__init__()
         self.net = net
-        self.learning_rate, self.fidelity_weight = learning_rate, fidelity_weight
+        self.learning_rate, self.fidelity_weight, self.loss = learning_rate, fidelity_weight, loss
         self.padding, self.metrics = padding_of(protocol_name), protocol(protocol_name)
         self.selection = SelectionIoU()
         # means over pictures, of which processes may have more or fewer
@@ -50,7 +52,9 @@ class SegmentationTask(L.LightningModule):
         )
 
     def training_step(self, batch: Any, batch_index: int) -> Tensor:
-        loss = decomposition_loss(self.net(batch.image), batch.image, batch.mask, self.fidelity_weight)
+        loss = decomposition_loss(
+            self.net(batch.image), batch.image, batch.mask, self.fidelity_weight, self.loss
+        )
         for name, value in zip(LOSSES, loss, strict=True):
             self.log(f"train/{name}", value.detach(), prog_bar=name == "loss")
         self.log("train/learning_rate", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
@@ -66,7 +70,7 @@ class SegmentationTask(L.LightningModule):
 
     def validation_step(self, batch: Any, batch_index: int) -> dict[str, Any]:
         decomposition = answer(self.net, batch.image, self.padding)
-        loss = decomposition_loss(decomposition, batch.image, batch.mask, self.fidelity_weight)
+        loss = decomposition_loss(decomposition, batch.image, batch.mask, self.fidelity_weight, self.loss)
         for name, value in zip(LOSSES, loss, strict=True):
             self.validation_losses[name].update(value, len(batch.image))
         self.metrics.update(decomposition.object.sigmoid(), batch.mask)
