@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from unfoldkit.common.console import called
+from unfoldkit.tools.benchmarks.options import SUBJECTS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -15,163 +16,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _add_kernels(commands)
-    _add_estimators(commands)
-    _add_networks(commands)
-    _add_family(commands)
-    _add_classical(commands)
+    for add_subject in SUBJECTS:
+        add_subject(commands)
     options = parser.parse_args(arguments)
-    run = options.run
-    return int(run(options))
-
-
-def _add_kernels(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = commands.add_parser(
-        "kernels",
-        help="every numerical operation against the obvious call",
-        description=(
-            "Time each operation of kernels/ against the call it replaces (torch.linalg, numpy, F.conv2d, "
-            "unfused proximal steps), alternating the two, and check both against float64 in the same run. "
-            "A ratio above 1 means that this toolkit is faster; it is the median over rounds of the ratio "
-            "within a round. Errors are relative to the norm of the float64 result."
-        ),
-    )
-    parser.add_argument("--json", metavar="FILE", help="also write the results to FILE")
-    parser.add_argument("--device", help="cpu or cuda (default: cpu, and cuda where there is one)")
-    parser.add_argument("--rounds", type=int, default=7, help="timed rounds a case (default: %(default)s)")
-    parser.add_argument(
-        "--only", nargs="+", metavar="WORD", help="only cases whose name holds one of these words"
-    )
-    parser.set_defaults(run=_run_kernels)
-
-
-def _add_estimators(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = commands.add_parser(
-        "estimators",
-        help="both channel-estimation experiments, a single solve, and large problems",
-        description=(
-            "Time the estimators of sbl/. On a CPU: the paper's two experiments as `simulate.py` runs them, one "
-            "unbatched solve, the cost per trial of growing batches, and four large factors in float32. On a "
-            "GPU: 5,000 trials of the IRS experiment, and the cost per trial of growing batches."
-        ),
-    )
-    parser.add_argument("--json", metavar="FILE", help="also write the results to FILE")
-    parser.add_argument(
-        "--rounds", type=int, default=5, help="repetitions of short cases (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--only",
-        nargs="+",
-        metavar="WORD",
-        help="of irs, synthetic, single, batch, large, huge (default: all)",
-    )
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
-    parser.set_defaults(run=_run_estimators)
-
-
-def _add_networks(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = commands.add_parser(
-        "networks",
-        help="the networks in inference and training against a layer-by-layer form",
-        description=(
-            "Time RPCANet, RPCANet++ (S3, S6, S9), DRPCA-Net and L-RPCANet against the same networks built one "
-            "layer at a time from nn.Conv2d and nn.BatchNorm2d, in float32 as PyTorch lays it out by default, "
-            "with equal weights, alternating the two. For each form it prints how many times faster it is "
-            "(median over rounds of the ratio within a round), the times, peak memory, the plain network's "
-            "operations a second against a measured matrix product, and the largest relative difference: of B, "
-            "O and D in inference, of all gradients together in a training step. Everything, on a CPU, takes "
-            "hours: choose with the options below."
-        ),
-    )
-    parser.add_argument("--json", metavar="FILE", help="also write the results to FILE")
-    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
-    parser.add_argument("--rounds", type=int, default=5, help="timed rounds a form (default: %(default)s)")
-    for name, values, kind in (
-        ("networks", ("RPCANet", "S3", "S6", "S9", "DRPCA-Net", "L-RPCANet"), str),
-        ("sizes", (256, 512, 1024), int),
-        ("batches", (1, 8), int),
-        ("what", ("inference", "training"), str),
-    ):
-        text = ", ".join(map(str, values))
-        parser.add_argument(
-            f"--{name}",
-            nargs="+",
-            type=kind,
-            default=values,
-            choices=values if kind is str else None,
-            metavar=name.upper().rstrip("S"),
-            help=f"default: {text}",
-        )
-    parser.add_argument(
-        "--forms",
-        nargs="+",
-        metavar="FORM",
-        choices=("float32", "bfloat16", "float32-checkpointed", "float32-compiled", "bfloat16-compiled"),
-        help="of %(choices)s (default: all)",
-    )
-    parser.set_defaults(run=_run_networks)
-
-
-def _add_family(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = commands.add_parser(
-        "family",
-        help="all networks in one table: parameters, operations, time a picture, published IoU",
-        description=(
-            "For each network its parameters, the floating-point operations of its convolutions and products on a "
-            "256x256 picture, the time that its inference form takes for one in float32 on the CPU and, where "
-            "there is one, on the GPU (median over rounds in which the networks take turns), and the IoU that "
-            "its paper states for four infrared sets (tools/results/published.json)."
-        ),
-    )
-    parser.add_argument("--json", metavar="FILE", help="also write the table to FILE")
-    parser.add_argument("--rounds", type=int, default=7, help="timed rounds (default: %(default)s)")
-    parser.set_defaults(run=_run_family)
-
-
-def _add_classical(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = commands.add_parser(
-        "classical",
-        help="principal component pursuit against the decompositions that it takes",
-        description=(
-            "Recover a random 500x500 matrix of rank 5 from 5 % of gross errors, and compare the time with that "
-            "of as many calls of torch.linalg.svd as it took iterations, alternating the two."
-        ),
-    )
-    parser.add_argument("--json", metavar="FILE", help="also write the result to FILE")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="timed rounds (default: %(default)s)")
-    parser.set_defaults(run=_run_classical)
-
-
-def _run_kernels(options: argparse.Namespace) -> int:
-    from unfoldkit.tools.benchmarks.kernels import run
-
-    return run(options.device, options.rounds, options.only, options.json)
-
-
-def _run_estimators(options: argparse.Namespace) -> int:
-    from unfoldkit.tools.benchmarks.estimators import run
-
-    return run(options.only, options.rounds, options.json, options.device)
-
-
-def _run_networks(options: argparse.Namespace) -> int:
-    from unfoldkit.tools.benchmarks.networks import run
-
-    cases = (list(options.networks), list(options.sizes), list(options.batches), list(options.what))
-    return run(options.device, options.rounds, *cases, options.forms, options.json)
-
-
-def _run_family(options: argparse.Namespace) -> int:
-    from unfoldkit.tools.benchmarks.family import run
-
-    return run(options.rounds, options.json)
-
-
-def _run_classical(options: argparse.Namespace) -> int:
-    from unfoldkit.tools.benchmarks.classical import run
-
-    return run(options.device, options.rounds, options.json)
+    return int(options.run(options))
 
 
 if __name__ == "__main__":

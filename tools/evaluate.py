@@ -6,11 +6,12 @@
     python tools/evaluate.py --predictions MASKS/ --dataset sirst --root DIR --csv pictures.csv --curve curve.csv
 
 Weights that carry their preprocessing keep it; official ones take that of the data set they are evaluated on.
-Saved predictions are compared with masks at the size of that data set (--size 0: their own). Prints a table;
---json writes the same numbers as fractions, such as iou, f1, pd, fa (null where one is undefined, such as pd without
-any target), beside the settings they were measured with, the network and the time in seconds; tools/results_table.py
-makes tables of such files. --csv writes each picture's numbers, --curve IoU, Pd and Fa over thresholds with a
-picture beside it.
+Saved predictions are compared with masks at the size of that data set (--size 0: their own). Prints a table.
+
+--json writes the same numbers as fractions, such as iou, f1, pd, fa (null where one is undefined, such as pd
+without any target), beside the settings they were measured with, the network and the time in seconds;
+tools/results_table.py makes tables of such files. --csv writes each picture's numbers, --curve IoU, Pd and Fa over
+thresholds with a picture beside it.
 """
 
 from unfoldkit.common.console import described_parser, one_line_errors

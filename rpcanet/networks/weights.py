@@ -184,6 +184,9 @@ def _from_safetensors(path: Path) -> UnfoldedNetwork:
         raise ValueError(
             f"{path}: states {architecture.get('stages')!r} stages, but holds tensors of {len(stages)}"
         )
+    layers = architecture.get("noise_layers", 0)
+    if isinstance(layers, int) and layers > len(state):
+        raise ValueError(f"{path}: states {layers} layers of a noise step, but holds {len(state)} tensors")
     return _filled(metadata.get("network", ""), architecture, state, path)
 
 

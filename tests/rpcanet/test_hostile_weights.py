@@ -105,6 +105,25 @@ def test_metadata_is_checked_before_anything_is_built(tmp_path, metadata, messag
         rpcanet.load_weights(rewritten(tmp_path / "net.safetensors", **metadata))
 
 
+@pytest.mark.parametrize(
+    ("stated", "message"),
+    [
+        ('"noise_layers": 1000000000', "states 1000000000 layers of a noise step"),
+        ('"noise_layers": "many"', "describes no network"),
+        ('"narrow": 1000000', "do not fit LRPCANet"),
+        ('"narrow": -1', "describes no network"),
+        ('"carry_noise": 3', "describes no network"),
+    ],
+)
+def test_sizes_of_an_l_rpcanet_are_checked_before_anything_is_built(tmp_path, stated, message):
+    path = tmp_path / "net.safetensors"
+    state = rpcanet.build("l_rpcanet", stages=1, channels=4, narrow=2, noise_layers=1).state_dict()
+    architecture = f'{{"stages": 1, "channels": 4, "narrow": 2, "noise_layers": 1, {stated}}}'
+    save_file(state, path, {"format": "unfoldkit", "network": "l_rpcanet", "architecture": architecture})
+    with pytest.raises(ValueError, match=f"net.safetensors: .*{message}"):
+        rpcanet.load_weights(path)
+
+
 def test_training_that_is_no_json_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"net.safetensors: its training is not readable JSON"):
         rpcanet.read_training(rewritten(tmp_path / "net.safetensors", training="no"))

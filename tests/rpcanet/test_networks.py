@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from unfoldkit.rpcanet import RPCANet, RPCANetPlusPlus, build, decompose, optimize
+from unfoldkit.rpcanet import DRPCANet, LRPCANet, RPCANet, RPCANetPlusPlus, build, decompose, optimize
+
+ALL = [RPCANet, RPCANetPlusPlus, DRPCANet, LRPCANet]
 
 
 def parameters(net):
@@ -24,7 +26,22 @@ def test_parameter_counts_are_the_published_ones(net, millions):
     assert round(parameters(net) / 1e6, 3) == millions
 
 
-@pytest.mark.parametrize("network", [RPCANet, RPCANetPlusPlus])
+@pytest.mark.parametrize(
+    ("net", "count"),
+    [
+        (DRPCANet(), 1_168_980),
+        (DRPCANet(stages=2), 389_660),
+        (LRPCANet(), 475_188),
+        (LRPCANet(noise_layers=3), 433_428),
+        (LRPCANet(narrow=4), 215_916),
+    ],
+    ids=["DRPCANet", "DRPCANet of two stages", "LRPCANet", "n = 3", "c = 4"],
+)
+def test_parameter_counts_to_the_last(net, count):
+    assert parameters(net) == count
+
+
+@pytest.mark.parametrize("network", ALL)
 @pytest.mark.parametrize("shape", [(1, 1), (3, 7), (17, 40)])
 def test_any_height_and_width(network, shape):
     net = network(stages=2, channels=4).eval()
@@ -33,7 +50,7 @@ def test_any_height_and_width(network, shape):
         assert part.isfinite().all()
 
 
-@pytest.mark.parametrize("network", [RPCANet, RPCANetPlusPlus])
+@pytest.mark.parametrize("network", ALL)
 def test_every_stage_on_request(network):
     net = network(stages=4, channels=4).eval()
     image = torch.rand(1, 1, 12, 12)
@@ -90,6 +107,23 @@ def test_gradients_reach_every_parameter():
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
 
 
+@pytest.mark.parametrize("network", [DRPCANet, LRPCANet])
+def test_gradients_reach_every_parameter_of_the_family(network):
+    torch.manual_seed(0)
+    net = network(stages=2, channels=16)
+    decomposition = net(torch.rand(2, 1, 20, 20))
+    (decomposition.object.square().mean() + decomposition.restoration.square().mean()).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+
+
+@pytest.mark.parametrize("network", ALL)
+def test_a_picture_does_not_depend_on_its_batch(network):
+    net, images = network(stages=2, channels=16).eval(), torch.rand(3, 1, 18, 23)
+    with torch.no_grad():
+        together, alone = net(images), net(images[1:2])
+    torch.testing.assert_close(alone.object, together.object[1:2], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("image", [torch.rand(4, 4), torch.rand(1, 3, 8, 8), torch.ones(1, 1, 8, 8).long()])
 def test_another_image_is_refused(image):
     with pytest.raises(ValueError, match=r"image must be a floating-point tensor of shape \(batch, 1"):
@@ -125,6 +159,21 @@ def test_grey_levels_are_brought_to_the_dtype_of_the_network():
 def test_impossible_networks_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         RPCANetPlusPlus(**options)
+
+
+@pytest.mark.parametrize(
+    ("network", "options", "message"),
+    [
+        (DRPCANet, {"channels": 0}, "channels must be at least 1, got 0"),
+        (DRPCANet, {"stages": 0}, "stages must be at least 1"),
+        (LRPCANet, {"narrow": 0}, "narrow must be at least 1, got 0"),
+        (LRPCANet, {"noise_layers": -1}, "noise_layers must be at least 0, got -1"),
+        (LRPCANet, {"carry_noise": "yes"}, "carry_noise must be true or false, got 'yes'"),
+    ],
+)
+def test_impossible_networks_of_the_family_are_refused(network, options, message):
+    with pytest.raises(ValueError, match=message):
+        network(**options)
 
 
 def test_hugging_face_round_trip(tmp_path):

@@ -8,6 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 from unfoldkit.rpcanet import (
+    DRPCANet,
+    LRPCANet,
     RPCANet,
     RPCANetPlusPlus,
     build,
@@ -16,9 +18,19 @@ from unfoldkit.rpcanet import (
     read_training,
     save_weights,
 )
+from unfoldkit.tools.benchmarks.plain_networks import plain
 
 
-@pytest.mark.parametrize("net", [RPCANet(stages=2, channels=4), RPCANetPlusPlus(3, 8, mean=83.6, std=54.2)])
+@pytest.mark.parametrize(
+    "net",
+    [
+        RPCANet(stages=2, channels=4),
+        RPCANetPlusPlus(3, 8, mean=83.6, std=54.2),
+        DRPCANet(2, 16, mean=83.6),
+        LRPCANet(2, 16, std=54.2, narrow=3, noise_layers=2, carry_noise=True),
+    ],
+    ids=lambda net: type(net).__name__,
+)
 def test_round_trip_keeps_network_normalisation_and_training(tmp_path, net):
     path = tmp_path / "any name.bin"
     save_weights(net, path, training={"recipe": {"epochs": 3}})
@@ -47,6 +59,51 @@ def test_published_plus_plus_file(reference_file, tmp_path):
     assert net.architecture["stages"] == 3
 
 
+@pytest.mark.parametrize(
+    ("name", "network", "sizes"),
+    [
+        ("rpcanet", RPCANet, {"stages": 3, "channels": 5}),
+        ("rpcanet++", RPCANetPlusPlus, {"stages": 2, "channels": 8}),
+        ("drpca_net", DRPCANet, {"stages": 3, "channels": 20}),
+        ("l_rpcanet", LRPCANet, {"stages": 1, "channels": 16, "narrow": 4, "noise_layers": 3}),
+        ("l_rpcanet", LRPCANet, {"stages": 2, "channels": 32, "narrow": 32, "noise_layers": 1}),
+    ],
+)
+def test_published_files_tell_network_and_sizes_by_their_keys(name, network, sizes, tmp_path):
+    torch.save(plain(name, **sizes).state_dict(), tmp_path / "net.pkl")
+    net = load_weights(tmp_path / "net.pkl")
+    assert type(net) is network
+    assert sizes.items() <= net.architecture.items()
+    assert net.architecture.get("carry_noise", False) is False
+
+
+@pytest.mark.parametrize("name", ["drpca_net", "l_rpcanet"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: state.pop(sorted(state)[-1]),
+        lambda state: state.update({"decos.0.merge.other.weight": torch.ones(1)}),
+        lambda state: state.update({"decos.0.lowrank.convs.0.weight": torch.tensor(1.0)}),
+        lambda state: state.update({"decos.1.sparse.convs.2.bias": torch.ones(3)}),
+        lambda state: state.update({"decos.7.sparse.convs.0.bias": torch.ones(3)}),
+    ],
+    ids=["one less", "one more", "a number", "another size", "a gap between stages"],
+)
+def test_a_published_file_that_does_not_fit_is_named(name, change, tmp_path):
+    state = plain(name, stages=2, channels=16).state_dict()
+    change(state)
+    torch.save(state, tmp_path / "net.pkl")
+    with pytest.raises(ValueError, match=r"net.pkl: "):
+        load_weights(tmp_path / "net.pkl")
+
+
+@pytest.mark.reference
+def test_official_l_rpcanet(reference_file):
+    net = load_weights(reference_file("weights/l_rpcanet_nudt_sirst_official.pkl"))
+    assert isinstance(net, LRPCANet)
+    assert net.architecture == LRPCANet().architecture
+
+
 class Malicious:
     def __reduce__(self):
         return exec, ("raise SystemExit('code ran')",)
@@ -60,11 +117,22 @@ class Malicious:
         (lambda path: path.write_bytes(pickle.dumps(Malicious())), "neither safetensors nor a pickle"),
         (lambda path: torch.save([1, 2], path), "expected a dictionary of tensors, found a list"),
         (lambda path: torch.save({"epoch": 3}, path), r"found 1 entries \(epoch"),
+        (lambda path: torch.save({1: torch.ones(1)}, path), r"found 1 entries \(1,"),
         (lambda path: torch.save({"conv.weight": torch.ones(1)}, path), "expected keys 'decos.0.lowrank"),
         (lambda path: save_file({"a": torch.ones(1)}, path), "without this project's description"),
         (lambda path: path.write_bytes(b"\x10" + b"\0" * 7 + b'{"a":1'), "not a readable safetensors"),
     ],
-    ids=["empty", "text", "code", "list", "numbers", "other network", "other safetensors", "truncated"],
+    ids=[
+        "empty",
+        "text",
+        "code",
+        "list",
+        "numbers",
+        "no names",
+        "other network",
+        "other safetensors",
+        "truncated",
+    ],
 )
 def test_anything_else_is_refused_with_what_was_found(tmp_path, write, message):
     path = tmp_path / "file.pkl"

@@ -12,7 +12,9 @@ from unfoldkit.tools import benchmark
 from unfoldkit.tools.benchmarks.plain_networks import plain
 
 
-@pytest.mark.parametrize(("name", "stages"), [("rpcanet", 2), ("rpcanet++", 2)])
+@pytest.mark.parametrize(
+    ("name", "stages"), [("rpcanet", 2), ("rpcanet++", 2), ("drpca_net", 2), ("l_rpcanet", 2)]
+)
 def test_the_baseline_is_the_same_network_layer_by_layer(name, stages):
     torch.manual_seed(0)
     baseline = plain(name, stages)

@@ -17,7 +17,13 @@ SIZES = ((1, 1, 1, 1), (3, 1, 17, 50))
 TRAINING = {"recipe": {"epochs": 3}}
 
 
-@pytest.fixture(scope="module", params=[pytest.param("rpcanet", marks=pytest.mark.slow), "rpcanet++"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        "rpcanet++",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("rpcanet", "drpca_net", "l_rpcanet")),
+    ],
+)
 def weights(request, tmp_path_factory):
     """A network with running statistics of its own."""
     torch.manual_seed(0)
