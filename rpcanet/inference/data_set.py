@@ -60,7 +60,7 @@ class Evaluated:
             **self.values,
             "seconds": round(self.seconds, 3),
             "network": self.network,
-            "assumptions": self.assumptions,
+            **({"assumptions": self.assumptions} if self.assumptions else {}),
             "settings": asdict(self.settings),
         }
         Path(path).parent.mkdir(parents=True, exist_ok=True)
