@@ -201,7 +201,7 @@ def _reason(path: Path, error: Exception) -> str:
         return f"it calls for {asked[1]}; {WHAT_TO_DO}"
     if _start(path).startswith(ZIP) and _members(path, "constants.pkl"):
         return f"it is a TorchScript program; {WHAT_TO_DO}"
-    return "it is damaged, cut off or of another kind"
+    return "it is damaged, cut off, or of another kind or pickle protocol than torch writes"
 
 
 def _of_torch(path: Path) -> object:
