@@ -2,17 +2,19 @@
 # make test        set up, run the test suite (under 10 minutes on two cores)
 # make test-slow   the tests that take minutes
 # make test-lowest the test suite with the oldest packages that pyproject.toml admits; torch too with TORCH=2.11.0
+# make test-newest the test suite with the newest packages, torch too: TORCH=2.14.1
 # make lint        formatting, lint and types
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LOWEST := .venv-lowest
+NEWEST := .venv-newest
 TORCH := 2.13.0
 READY := $(VENV)/.ready
 PACKAGES := unfoldkit
 
-.PHONY: demo test test-slow test-lowest lint setup clean
+.PHONY: demo test test-slow test-lowest test-newest lint setup clean
 
 setup: $(READY)
 
@@ -39,10 +41,16 @@ test-lowest:
 	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST) --resolution lowest-direct --editable '.[dev]'
 	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n 2 $(PACKAGES) tests
 
+test-newest:
+	$(PYTHON) -m venv --clear $(NEWEST)
+	$(NEWEST)/bin/python -m pip install --quiet torch==$(TORCH)
+	$(NEWEST)/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[dev]' torch==$(TORCH)
+	OMP_NUM_THREADS=1 $(NEWEST)/bin/python -m pytest -n 2 $(PACKAGES) tests
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(PACKAGES)
 
 clean:
-	rm -rf $(VENV) $(LOWEST) runs
+	rm -rf $(VENV) $(LOWEST) $(NEWEST) runs

@@ -1,24 +1,9 @@
-"""Pictures with masks: read from published layouts or made up from a seed, and prepared for a network."""
+"""Pictures with masks: read from published layouts or made up from a seed, and prepared for a network.
 
-from .catalogue import NAMES, PUBLISHED, open_pictures, protocol_of
-from .files import Pair, PictureFiles
-from .picture import Picture, Sample, read_image, read_mask
-from .preparation import Pictures, SegmentationDataset, normalise
-from .synthetic import SyntheticScenes
+The public names stand in `__init__.pyi`; each is imported when it is first used, so that a command line can show
+its help without PyTorch.
+"""
 
-__all__ = [
-    "NAMES",
-    "PUBLISHED",
-    "Pair",
-    "Picture",
-    "PictureFiles",
-    "Pictures",
-    "Sample",
-    "SegmentationDataset",
-    "SyntheticScenes",
-    "normalise",
-    "open_pictures",
-    "protocol_of",
-    "read_image",
-    "read_mask",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -29,10 +29,10 @@ class SegmentationData(L.LightningDataModule):
 
     The order and augmentation of an epoch depend on (seed, epoch) alone, so that a resumed run sees what an
     uninterrupted one would have; train with `reload_dataloaders_every_n_epochs=1`. The last incomplete batch
-    of an epoch is left to another epoch's order, since batch norm cannot train on a single picture. Over
-    several processes the training batches are dealt out evenly, none twice, and each validation picture is seen
-    once. A run resumed within an epoch goes on with the batch after its last.
-    Pictures are decoded once and kept where memory allows (`SegmentationDataset.keep`).
+    of an epoch is trained on too, unless `keep_last` is off or it is a single picture, on which batch norm cannot
+    train: that is left to another epoch's order. Over several processes the training batches are dealt out evenly,
+    none twice, and each validation picture is seen once. A run resumed within an epoch goes on with the batch
+    after its last. Pictures are decoded once and kept where memory allows (`SegmentationDataset.keep`).
 
     Raises ValueError where `batch_size`, over all processes, exceeds the number of training pictures.
     """
@@ -44,6 +44,7 @@ class SegmentationData(L.LightningDataModule):
         batch_size: int = 8,
         workers: int = 2,
         seed: int = 42,
+        keep_last: bool = True,
     ) -> None:
         super().__init__()
         if not 1 <= batch_size <= len(train):
@@ -51,7 +52,7 @@ class SegmentationData(L.LightningDataModule):
                 f"batch_size must be from 1 to the {len(train)} training pictures, got {batch_size}"
             )
         self.train, self.validation = train, validation
-        self.batch_size, self.workers, self.seed = batch_size, workers, seed
+        self.batch_size, self.workers, self.seed, self.keep_last = batch_size, workers, seed, keep_last
 
     def train_dataloader(self) -> DataLoader[Sample]:
         world, rank, epoch = self._position()
@@ -66,9 +67,13 @@ class SegmentationData(L.LightningDataModule):
             self.train, num_replicas=world, rank=rank, shuffle=True, seed=self.seed, drop_last=True
         )
         sampler.set_epoch(epoch)
-        batches = len(sampler) // self.batch_size
+        batches, left = divmod(len(sampler), self.batch_size)
+        keep_last = self.keep_last and left > 1
+        batches += keep_last
         rest = Rest(sampler, lambda: self._batches_done() % batches * self.batch_size)
-        return DataLoader(self.train, self.batch_size, sampler=rest, num_workers=self.workers, drop_last=True)
+        return DataLoader(
+            self.train, self.batch_size, sampler=rest, num_workers=self.workers, drop_last=not keep_last
+        )
 
     def val_dataloader(self) -> DataLoader[Sample]:
         world, rank, _ = self._position()

@@ -1,10 +1,20 @@
 """Pairs of picture and mask files, and what is wrong with them."""
 
-from collections.abc import Callable, Iterable, Sequence
+import codecs
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from .picture import ENDINGS, Picture, is_picture, read_picture, stem
+import numpy as np
+
+from .decoding import ENDINGS
+from .levels import Levels
+from .masks import labels_of, objects
+from .picture import ENDING, Grey, Picture, is_picture, is_transparent, read_levels, read_picture, stem
+
+MASK_ENDING = re.compile(r"[_-](mask|masks|gt|label|labels|seg|pixels0)$", re.IGNORECASE)
 
 
 class Pair(NamedTuple):
@@ -17,14 +27,23 @@ class Pair(NamedTuple):
 
 
 class PictureFiles:
-    """The pictures of `pairs`, read from their files when asked for.
+    """The pictures of `pairs`, read from their files when asked for, with `grey` and `levels` as `read_image` has.
 
     A pair with a fault, a file that cannot be read, a mask in other proportions than its picture and, unless
-    `keep_empty`, a mask without any object raise FileNotFoundError or ValueError, which name the file.
+    `keep_empty`, a mask without any object raise FileNotFoundError or ValueError, which name the file; unless
+    `allow_suspect_masks`, so does a mask that is transparent or full (`suspicion`).
     """
 
-    def __init__(self, pairs: Sequence[Pair], keep_empty: bool = False) -> None:
-        self.pairs, self.keep_empty = pairs, keep_empty
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        keep_empty: bool = False,
+        grey: Grey = "opencv",
+        levels: Levels | None = None,
+        allow_suspect_masks: bool = True,
+    ) -> None:
+        self.pairs, self.keep_empty, self.grey, self.levels = pairs, keep_empty, grey, levels
+        self.allow_suspect_masks = allow_suspect_masks
         self.skipped: list[str] = []
 
     def __len__(self) -> int:
@@ -34,7 +53,10 @@ class PictureFiles:
         image, mask, name, fault = self.pairs[index]
         if fault:
             raise FileNotFoundError(fault)
-        picture = read_picture(image, mask, name)
+        picture = read_picture(image, mask, name, self.grey, self.levels)
+        said = "" if self.allow_suspect_masks else suspicion(mask, picture.mask)
+        if said:
+            raise ValueError(f"{mask}: {said} (allow_suspect_masks takes it as it is)")
         if not self.keep_empty and not picture.mask.any():
             raise ValueError(
                 f"{mask}: the mask is empty; expected an object in it (keep_empty takes it as it is, "
@@ -49,7 +71,7 @@ class PictureFiles:
         """
         faults = [self._fault(index) for index in range(len(self))]
         good = [pair for pair, fault in zip(self.pairs, faults, strict=True) if not fault]
-        files = PictureFiles(good, self.keep_empty)
+        files = PictureFiles(good, self.keep_empty, self.grey, self.levels, self.allow_suspect_masks)
         files.skipped = [fault for fault in faults if fault]
         if not good:
             raise ValueError(f"none of {len(self)} pictures can be used; the first: {files.skipped[0]}")
@@ -63,17 +85,48 @@ class PictureFiles:
         return ""
 
 
+def suspicion(path: Path, labels: np.ndarray) -> str:
+    """Why a mask can hardly be meant as it is: it is transparent, or has an object everywhere; else nothing."""
+    if is_transparent(path):
+        return "the mask is transparent; expected an object brighter than what surrounds it, without transparency"
+    if objects(labels).all():
+        return "the mask is full; expected an object and what surrounds it"
+    return ""
+
+
+def inverted(masks: Path, shares: Sequence[float]) -> str:
+    """What to say of a folder of masks where most have an object on over half of their pixels; else nothing."""
+    covered = sum(share > 0.5 for share in shares)
+    if 2 * covered <= len(shares):
+        return ""
+    return (
+        f"{masks}: the masks look inverted, {covered} of {len(shares)} have objects on over half of their pixels; "
+        "expected objects brighter than what surrounds them"
+    )
+
+
+def object_shares(pairs: Sequence[Pair], most: int = 100) -> list[float]:
+    """The share of object pixels of `most` masks, evenly spaced; those that cannot be read are left out."""
+    shares: list[float] = []
+    for pair in pairs[:: -(-len(pairs) // most) or 1]:
+        with suppress(FileNotFoundError, ValueError):
+            shares.append(float(objects(labels_of(read_levels(pair.mask))).mean()))
+    return shares
+
+
 def outside(path: Path, root: Path) -> bool:
     """Whether `path` in `root` is a link, or below one, that leads out of it."""
     return not path.resolve().is_relative_to(root.resolve())
 
 
 def matched(images: Path, masks: Path, key: Callable[[str], str] = str) -> list[Pair]:
-    """The pairs of two folders whose `key` of the stem is equal, by key.
+    """The pairs of two folders whose `key` of the name is equal, by key.
 
-    Raises where a folder holds no pictures; a picture or mask without a partner becomes a pair with a fault.
+    A mask may be called after its picture with an ending of MASK_ENDING. Raises where a folder holds no pictures;
+    a picture or mask without a partner becomes a pair with a fault.
     """
-    image_of, mask_of = pictures_by_stem(images, key), pictures_by_stem(masks, key)
+    image_of = pictures_in(images, key)
+    mask_of = called_after(pictures_in(masks, key), image_of)
 
     def pair(name: str) -> Pair:
         image, mask = image_of.get(name, images / name), mask_of.get(name, masks / name)
@@ -81,42 +134,82 @@ def matched(images: Path, masks: Path, key: Callable[[str], str] = str) -> list[
             return Pair(image, mask, name, f"{image}: no mask of that name in {masks}")
         if name not in image_of:
             return Pair(image, mask, name, f"{mask}: no image of that name in {images}")
-        return Pair(image, mask, stem(image))
+        return Pair(image, mask, without_ending(image.relative_to(images).as_posix()))
 
     return [pair(name) for name in [*sorted(image_of), *sorted(mask_of.keys() - image_of.keys())]]
 
 
-def pictures_by_stem(folder: Path, key: Callable[[str], str] = str) -> dict[str, Path]:
-    """The picture files of a folder by the `key` of their names without ending; raises where there are none."""
+def pictures_in(folder: Path, key: Callable[[str], str] = str) -> dict[str, Path]:
+    """The picture files of a folder and those below by the `key` of their names: seq1/000 for seq1/000.png.
+
+    Raises FileNotFoundError where there is no such folder, ValueError where it holds none, or two of one name.
+    """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder; expected pictures in it")
-    found = by_stem(folder.iterdir(), key)
+    there = [path for path in visible(folder) if is_picture(path)]
+    found = by_name(there, lambda path: key(without_ending(path.relative_to(folder).as_posix())))
     if not found:
         raise ValueError(f"{folder}: no pictures; expected files ending in {', '.join(ENDINGS)}")
     return found
 
 
-def by_stem(paths: Iterable[Path], key: Callable[[str], str] = str) -> dict[str, Path]:
-    """The picture files among `paths` by the `key` of their stems; raises ValueError where two share one."""
+def visible(folder: Path) -> Iterator[Path]:
+    """The files of a folder and of those below, in order; without hidden ones and what archives of macOS add."""
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.name == "__MACOSX":
+            continue
+        if path.is_dir() and not path.is_symlink():
+            yield from visible(path)
+        else:
+            yield path
+
+
+def by_name(paths: Iterable[Path], name_of: Callable[[Path], str] = stem) -> dict[str, Path]:
+    """The picture files among `paths` by name; raises ValueError where two share one."""
     found: dict[str, Path] = {}
     for path in sorted(filter(is_picture, paths)):
-        name = key(stem(path))
+        name = name_of(path)
         if name in found:
             raise ValueError(f"{path}: a second picture named {name!r} beside {found[name].name}")
         found[name] = path
     return found
 
 
+def called_after(masks: dict[str, Path], images: Iterable[str]) -> dict[str, Path]:
+    """Masks by the names of their pictures: NAME_mask, NAME_GT, NAME_pixels0 become NAME where there is a NAME.
+
+    Raises ValueError where two masks are called after one picture.
+    """
+    there, found = set(images), dict[str, Path]()
+    for name, path in masks.items():
+        short = MASK_ENDING.sub("", name)
+        name = name if name in there or short not in there else short
+        if name in found:
+            raise ValueError(f"{path}: a second mask for the picture {name!r} beside {found[name].name}")
+        found[name] = path
+    return found
+
+
+def without_ending(name: str) -> str:
+    """A picture's name without its ending, with its folders; any other name as it is."""
+    return ENDING.sub("", name)
+
+
 def read_names(path: Path) -> list[str]:
-    """The names that a file lists, one a line; raises where it is missing, empty, or names one twice."""
+    """The names that a file lists, one a line, without endings, with / between folders.
+
+    UTF-8, or UTF-16 with its byte-order mark. Raises where it is missing, empty, or names one twice.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; expected one name a line")
+    content = path.read_bytes()
+    marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        text = path.read_text(encoding="utf-8")
+        text = content.decode("utf-16" if marked else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: expected names in UTF-8, one a line ({error})") from None
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    names = [stem(Path(line)) if is_picture(Path(line)) else line for line in lines]
+    names = [without_ending(line.replace("\\", "/")) for line in lines]
     if not names:
         raise ValueError(f"{path}: the split is empty; expected one name a line")
     seen: set[str] = set()
@@ -125,3 +218,20 @@ def read_names(path: Path) -> list[str]:
             raise ValueError(f"{path}: {name!r} is named twice")
         seen.add(name)
     return names
+
+
+def find_name(listed: str, names: Collection[str]) -> str | None:
+    """Which of `names` a list means by `listed`, a name or a path, its own or another computer's; None if none.
+
+    >>> find_name("D:/data/images/a", ["a", "b"]), find_name("seq1/000", ["seq1/000", "seq2/000"])
+    ('a', 'seq1/000')
+    >>> find_name("b", ["left/b"]), find_name("000", ["seq1/000", "seq2/000"])
+    ('left/b', None)
+    """
+    parts = listed.split("/")
+    for start in range(len(parts)):
+        tail = "/".join(parts[start:])
+        if tail in names:
+            return tail
+    longer = [name for name in names if name.endswith(f"/{listed}")]
+    return longer[0] if len(longer) == 1 else None

@@ -1,11 +1,14 @@
 """How each data set lies on disk, as its authors publish it: from a root and a split to pairs of files."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from .files import Pair, by_stem, matched, outside, pictures_by_stem, read_names
+from .files import Pair, by_name, called_after, find_name, matched, outside, pictures_in, read_names, visible
+from .picture import is_picture, stem
 
+STARE_MASK, CHASE_MASK = r"im\d+\.ah\.ppm(\.gz)?", r"Image_.*_1stHO\.(png|bmp|tiff?|gif)"
 SPLIT_FILES = Path(__file__).parent / "splits"
 # What stands for a split where it has no folder or list of its own name.
 SYNONYMS = {
@@ -39,13 +42,18 @@ def split_folder(parent: Path, split: str) -> Path:
 
 
 def find_list(root: Path, split: str) -> Path | None:
-    """The list of a split's names: SPLIT.txt in the root or one folder below, or SPLIT_ANYTHING.txt there."""
+    """The list of a split's names: SPLIT.txt in the root or one folder below, or SPLIT_ANYTHING.txt there.
+
+    Of several, SPLIT_full.txt; raises ValueError where there is none of that name.
+    """
     for name in SYNONYMS.get(split, (split,)):
         found = [
             path
             for pattern in (f"{name}.txt", f"*/{name}.txt", f"*/{name}_*.txt")
             for path in root.glob(pattern)
         ]
+        whole = [path for path in found if path.stem == f"{name}_full"]
+        found = whole if len(whole) == 1 else found
         if len(found) > 1:
             raise ValueError(f"{found[1]}: a second list of the split {split!r} beside {found[0]}; keep one")
         if found and outside(found[0], root):
@@ -61,16 +69,17 @@ def folder_pairs(root: Path, split: str) -> list[Pair]:
     return matched(folder / "images", folder / "masks")
 
 
-def listed_pairs(root: Path, split: str) -> list[Pair]:
-    """`images` and `masks` of equal name (or NAME_pixels0), and a list of names for each split."""
+def listed_pairs(root: Path, split: str, images: str = "images", masks: str = "masks") -> list[Pair]:
+    """Pictures and masks of equal name (or NAME_mask, NAME_pixels0) in two folders, and a list for each split."""
     names_file = find_list(root, split)
     if names_file is None:
         there = sorted(path.stem for path in [*root.glob("*.txt"), *root.glob("*/*.txt")])
         raise FileNotFoundError(
             f"{root}: no split file {split}.txt; splits found there: {', '.join(there) or 'none'}"
         )
-    image_of, mask_of = pictures_by_stem(root / "images"), pictures_by_stem(root / "masks", _without_pixels)
-    return _chosen(names_file, image_of, mask_of, root / "images", root / "masks")
+    return _chosen(
+        names_file, pictures_in(root / images), pictures_in(root / masks), root / images, root / masks
+    )
 
 
 def drive_pairs(root: Path, split: str) -> list[Pair]:
@@ -81,30 +90,45 @@ def drive_pairs(root: Path, split: str) -> list[Pair]:
 
 def stare_pairs(root: Path, split: str) -> list[Pair]:
     """STARE: `im0001.ppm[.gz]` in one folder, the first observer's `im0001.ah.ppm[.gz]` in another."""
-    images = by_stem(
-        path for path in root.rglob("im*.ppm*") if path.name.count(".ppm") and not _observer(path)
-    )
-    masks = by_stem(root.rglob("im*.ah.ppm*"), key=lambda name: name.removesuffix(".ah"))
+    images = by_name(called(root, r"im\d+\.ppm(\.gz)?"))
+    masks = by_name(called(root, STARE_MASK), lambda path: stem(path).split(".")[0])
     return _chosen(_names_file(root, "stare", split), images, masks, root, root)
 
 
 def chase_pairs(root: Path, split: str) -> list[Pair]:
     """CHASE_DB1: `Image_01L.jpg` and the first observer's `Image_01L_1stHO.png`."""
-    images = by_stem(root.rglob("Image_*.jpg"))
-    masks = by_stem(root.rglob("Image_*_1stHO.png"), key=lambda name: name.removesuffix("_1stHO"))
+    images = by_name(called(root, r"Image_[^_]*\.jpe?g"))
+    masks = by_name(called(root, CHASE_MASK), lambda path: stem(path)[: -len("_1stHO")])
     return _chosen(_names_file(root, "chase_db1", split), images, masks, root, root)
 
 
-def neu_seg_pairs(root: Path, split: str) -> list[Pair]:
-    """NEU-Seg: `images/{training,test}/*.jpg` and `annotations/{training,test}/*.png`."""
-    return matched(split_folder(root / "images", split), split_folder(root / "annotations", split))
+def called(root: Path, pattern: str) -> list[Path]:
+    """The files in and below `root` whose whole name is as `pattern`, in letters of either case."""
+    return [path for path in visible(root) if re.fullmatch(pattern, path.name, re.IGNORECASE)]
+
+
+def parted_pairs(root: Path, split: str, masks: str) -> list[Pair]:
+    """`images/SPLIT` and masks in a folder beside, again by split."""
+    return matched(split_folder(root / "images", split), split_folder(root / masks, split))
+
+
+def parted(root: Path, masks: str) -> bool:
+    """Whether `images` and `masks` have a folder of pictures in common that is called after a split."""
+    names = {name for synonyms in SYNONYMS.values() for name in synonyms}
+    return any(
+        all(
+            (root / part / name).is_dir() and any(map(is_picture, visible(root / part / name)))
+            for part in ("images", masks)
+        )
+        for name in names
+    )
 
 
 def sd_saliency_pairs(root: Path, split: str) -> list[Pair]:
     """SD-saliency-900: `Source Images/*.bmp` and `Ground truth/*.png`."""
     images, masks = root / "Source Images", root / "Ground truth"
     names_file = _names_file(root, "sd_saliency_900", split)
-    return _chosen(names_file, pictures_by_stem(images), pictures_by_stem(masks), images, masks)
+    return _chosen(names_file, pictures_in(images), pictures_in(masks), images, masks)
 
 
 SPLIT_FOLDERS = Layout(
@@ -117,6 +141,16 @@ LISTED = Layout(
     lambda root: (root / "images").is_dir() and (root / "masks").is_dir(),
     listed_pairs,
 )
+IRSTD_1K = Layout(
+    "IRSTD1k_Img/NAME.*, IRSTD1k_Label/NAME.* and one list of names for each split, SPLIT.txt",
+    lambda root: (root / "IRSTD1k_Img").is_dir() and (root / "IRSTD1k_Label").is_dir(),
+    lambda root, split: listed_pairs(root, split, "IRSTD1k_Img", "IRSTD1k_Label"),
+)
+SIRST_V2 = Layout(
+    "mixed/NAME.*, annotations/masks/NAME_pixels0.* and splits/SPLIT.txt",
+    lambda root: (root / "mixed").is_dir() and (root / "annotations/masks").is_dir(),
+    lambda root, split: listed_pairs(root, split, "mixed", "annotations/masks"),
+)
 DRIVE = Layout(
     "{training,test}/images/21_training.tif, {training,test}/1st_manual/21_manual1.gif",
     lambda root: any(root.glob("*/1st_manual")),
@@ -124,18 +158,23 @@ DRIVE = Layout(
 )
 STARE = Layout(
     "im0001.ppm[.gz] and im0001.ah.ppm[.gz], in one folder or two",
-    lambda root: any(root.rglob("im*.ah.ppm*")),
+    lambda root: bool(called(root, STARE_MASK)),
     stare_pairs,
 )
 CHASE_DB1 = Layout(
     "Image_01L.jpg and Image_01L_1stHO.png",
-    lambda root: any(root.rglob("Image_*_1stHO.png")),
+    lambda root: bool(called(root, CHASE_MASK)),
     chase_pairs,
 )
 NEU_SEG = Layout(
     "images/{training,test}/NAME.jpg and annotations/{training,test}/NAME.png",
-    lambda root: (root / "images").is_dir() and (root / "annotations").is_dir(),
-    neu_seg_pairs,
+    lambda root: parted(root, "annotations"),
+    lambda root, split: parted_pairs(root, split, "annotations"),
+)
+PARTED = Layout(
+    "images/{train,val,test}/NAME.* and masks/{train,val,test}/NAME.*",
+    lambda root: parted(root, "masks"),
+    lambda root, split: parted_pairs(root, split, "masks"),
 )
 SD_SALIENCY_900 = Layout(
     "Source Images/NAME.bmp and Ground truth/NAME.png",
@@ -143,16 +182,18 @@ SD_SALIENCY_900 = Layout(
     sd_saliency_pairs,
 )
 # From the most particular to the most general.
-LAYOUTS = (DRIVE, NEU_SEG, SD_SALIENCY_900, STARE, CHASE_DB1, LISTED, SPLIT_FOLDERS)
-
-
-def _without_pixels(name: str) -> str:
-    return name.removesuffix("_pixels0")
-
-
-def _observer(path: Path) -> bool:
-    """Whether a STARE file is a label: im0001.ah.ppm or im0001.vk.ppm."""
-    return path.name.split(".")[1] in ("ah", "vk")
+LAYOUTS = (
+    DRIVE,
+    IRSTD_1K,
+    SIRST_V2,
+    NEU_SEG,
+    SD_SALIENCY_900,
+    STARE,
+    CHASE_DB1,
+    PARTED,
+    LISTED,
+    SPLIT_FOLDERS,
+)
 
 
 def _names_file(root: Path, name: str, split: str) -> Path:
@@ -164,12 +205,17 @@ def _names_file(root: Path, name: str, split: str) -> Path:
 def _chosen(
     names_file: Path, image_of: dict[str, Path], mask_of: dict[str, Path], images: Path, masks: Path
 ) -> list[Pair]:
-    """The pairs that a split file names, in its order."""
+    """The pairs that a split file names, in its order; raises ValueError where it names one in two ways."""
+    mask_of, named = called_after(mask_of, image_of), dict[str, str]()
 
-    def pair(name: str) -> Pair:
+    def pair(listed: str) -> Pair:
+        name = find_name(listed, image_of) or find_name(listed, mask_of) or listed
+        if name in named:
+            raise ValueError(f"{names_file}: {name!r} is named twice, as {named[name]!r} and as {listed!r}")
+        named[name] = listed
         image, mask = image_of.get(name, images / f"{name}.*"), mask_of.get(name, masks / f"{name}.*")
         missing = [str(path) for path, there in ((image, image_of), (mask, mask_of)) if name not in there]
         fault = f"{missing[0]}: no such file, which {names_file} names" if missing else ""
         return Pair(image, mask, name, fault)
 
-    return [pair(name) for name in read_names(names_file)]
+    return [pair(listed) for listed in read_names(names_file)]

@@ -1,5 +1,6 @@
 """From pictures to samples: size, augmentation, normalisation."""
 
+import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from .masks import ObjectLevel, objects
 from .picture import Picture, Sample
 
 KEPT_BYTES = 2**32  # the most that a data set's decoded pictures may take in memory
@@ -32,7 +34,10 @@ class SegmentationDataset(Dataset[Sample]):
     size); with `augment` turned and mirrored by one of the square's eight symmetries at random, which is what
     flips along both axes and a transpose make, each with probability 1/2; then normalised, (level - mean) / std,
     levels from 0 to 255. With `crop` a random (size, size) window is cut out instead of resizing; every other
-    window, at random, is centred on an object pixel as nearly as the borders allow.
+    window, at random, holds an object pixel drawn at random, anywhere in the window.
+
+    The mask is 1 where its level is object (`object_level`, see `objects`), else 0; with `soft` it is the level's
+    share of the largest instead, as the authors train. Pictures with a side above `largest` keep their own size.
 
     Raises ValueError where `size` is less than one or, with `crop`, missing, where `seed` is negative, and where a
     picture is smaller than its window.
@@ -56,6 +61,9 @@ class SegmentationDataset(Dataset[Sample]):
         augment: bool = False,
         seed: int = 0,
         crop: bool = False,
+        soft: bool = False,
+        object_level: ObjectLevel = "half",
+        largest: float = math.inf,
     ) -> None:
         if crop and size is None:
             raise ValueError("size is missing: crop needs the size of the windows")
@@ -64,7 +72,8 @@ class SegmentationDataset(Dataset[Sample]):
         if seed < 0:
             raise ValueError(f"seed must be at least 0, got {seed}")
         self.pictures, self.size, self.mean, self.std, self.seed = pictures, size, mean, std, seed
-        self.epoch, self.crop = 0, crop
+        self.epoch, self.crop, self.soft, self.object_level = 0, crop, soft, object_level
+        self.largest = largest
         self.kept: list[Picture] = []
         self.transform = A.Compose([A.D4(p=1)] if augment else [])
 
@@ -87,20 +96,25 @@ class SegmentationDataset(Dataset[Sample]):
         image, mask, name = self.kept[index] if self.kept else self._sized(index)
         seed = _seed(self.seed, self.epoch, index)
         if self.crop and self.size is not None:
-            window = _random_window(np.random.default_rng(seed), mask, self.size, name)
+            there = objects(mask, self.object_level)
+            window = _random_window(np.random.default_rng(seed), there, self.size, name)
             image, mask = image[window], mask[window]
         self.transform.set_random_seed(seed)
         prepared = self.transform(image=image, mask=mask)
         return Sample(
             image=normalise(prepared["image"], self.mean, self.std),
-            mask=torch.from_numpy(prepared["mask"].astype(np.float32))[None],
+            mask=torch.from_numpy(self._label(prepared["mask"]).astype(np.float32))[None],
             name=name,
         )
+
+    def _label(self, mask: np.ndarray) -> np.ndarray:
+        return mask if self.soft else objects(mask, self.object_level)
 
     def _sized(self, index: int) -> Picture:
         """A picture before augmentation."""
         image, mask, name = self.pictures[index]
-        shape = image.shape if self.size is None or self.crop else (self.size, self.size)
+        own = self.size is None or self.crop or max(image.shape) > self.largest
+        shape = image.shape if own else (self.size, self.size)
         return Picture(
             _resized(image, shape, cv2.INTER_LINEAR), _resized(mask, shape, cv2.INTER_NEAREST), name
         )
@@ -123,14 +137,17 @@ def _seed(*numbers: int) -> int:
 
 
 def _random_window(rng: np.random.Generator, mask: np.ndarray, size: int, name: str) -> tuple[slice, slice]:
-    """Rows and columns of a random (size, size) window; one in two has an object pixel at its centre."""
+    """Rows and columns of a random (size, size) window.
+
+    One in two is drawn from those alone that hold an object pixel, which itself is drawn from all of them.
+    """
     if min(mask.shape) < size:
         raise ValueError(f"picture {name!r} of {mask.shape[1]}x{mask.shape[0]} pixels: too small for {size}")
-    last = np.array(mask.shape) - size
-    start = rng.integers(0, last + 1)
+    first, last = np.zeros(2, int), np.array(mask.shape) - size
     if rng.random() < 0.5 and mask.any():
-        start = np.clip(rng.choice(np.argwhere(mask)) - size // 2, 0, last)
-    row, column = (int(x) for x in start)
+        held = rng.choice(np.argwhere(mask))
+        first, last = np.maximum(first, held - size + 1), np.minimum(last, held)
+    row, column = (int(x) for x in rng.integers(first, last + 1))
     return slice(row, row + size), slice(column, column + size)
 
 

@@ -10,37 +10,100 @@ import numpy as np
 
 from unfoldkit.common.files import whole_file
 
+from .levels import Levels, grade
+
+SAMPLES = 8  # frames from which the levels of a deep video are taken
+COUNTED = (".avi", ".mp4", ".m4v", ".mov")  # files that say how many frames they hold
 VIDEO_ENDINGS = (".avi", ".mp4", ".m4v", ".mov", ".mkv", ".mpg", ".mpeg", ".webm", ".wmv")
 
 
 def is_video(path: Path) -> bool:
-    """Whether the name ends as a video's does."""
-    return path.suffix.lower() in VIDEO_ENDINGS
+    """Whether the name ends as a video's does; hidden files are none."""
+    return not path.name.startswith(".") and path.suffix.lower() in VIDEO_ENDINGS
 
 
-def read_video(path: str | Path, block: int = 200) -> Iterator[np.ndarray]:
-    """The frames of a video in grey levels, uint8 (frames, height, width), at most `block` at a time.
+def read_video(path: str | Path, block: int = 200, levels: Levels | None = None) -> Iterator[np.ndarray]:
+    """The frames of a video in grey levels of 0 to 255, (frames, height, width), at most `block` at a time.
 
-    Raises FileNotFoundError where there is no such file, ValueError where no frame of it can be read.
+    Frames of 8 bits a channel are uint8, of 16-bit grey float32. `levels` decides which levels become 0 and 255,
+    see `grade`: the same ones in all frames, "percentile" from SAMPLES of them (`video_levels`).
+
+    Raises FileNotFoundError where there is no such file; ValueError where no frame of it can be read, where its
+    frames hold grey of a depth that cannot be read without loss, and, after its last frame, where these are fewer
+    than the file says.
     """
+    chosen = video_levels(path, levels)
+    count = 0
+    frames: list[np.ndarray] = []
+    with opened(path) as video:
+        announced = video.get(cv2.CAP_PROP_FRAME_COUNT)
+        while (frame := next_frame(video)) is not None:
+            count += 1
+            frames.append(frame)
+            if len(frames) == block:
+                yield grade(np.stack(frames), chosen).image
+                frames = []
+    if frames:
+        yield grade(np.stack(frames), chosen).image
+    if count < announced - slack(path, announced):
+        raise ValueError(f"{path}: ends after {count} of {announced:.0f} frames; expected a whole video")
+
+
+def video_levels(path: str | Path, levels: Levels | None = None) -> Levels:
+    """What `levels` come to for all frames of a video, in `grade`'s terms: "full" or two numbers; raises as above.
+
+    None is "full" for 8 bits and for 16 bits that fill their range, else "percentile", which is taken over SAMPLES
+    frames, evenly spaced.
+    """
+    with opened(path) as video:
+        sample = [next_frame(video)]
+        if sample[0] is None:
+            raise ValueError(f"{path}: not a readable video; expected one of {', '.join(VIDEO_ENDINGS)}")
+        if isinstance(levels, tuple) or levels == "full" or (levels is None and sample[0].dtype == np.uint8):
+            return levels or "full"
+        for k in range(1, SAMPLES):
+            video.set(cv2.CAP_PROP_POS_FRAMES, k * video.get(cv2.CAP_PROP_FRAME_COUNT) // SAMPLES)
+            sample.append(next_frame(video))
+    graded = grade(np.stack([frame for frame in sample if frame is not None]), levels)
+    return "full" if graded.levels == "full" else (graded.low, graded.high)
+
+
+@contextmanager
+def opened(path: str | Path) -> Iterator[cv2.VideoCapture]:
+    """A video, to be read at its own depth; raises FileNotFoundError or ValueError, which name it."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file; expected a video")
-    video, frames, any_yet = cv2.VideoCapture(str(path)), [], False
+    video = cv2.VideoCapture(str(path))
     try:
-        while True:
-            there, frame = video.read()
-            if there:
-                frames.append(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY))
-            if frames and (not there or len(frames) == block):
-                any_yet = True
-                yield np.stack(frames)
-                frames = []
-            if not there:
-                break
+        deep = _deep_grey(video)
+        if deep == "16-bit":
+            video.set(cv2.CAP_PROP_CONVERT_RGB, 0)
+        elif deep:
+            raise ValueError(f"{path}: {deep} grey frames cannot be read without loss; expected 8 or 16 bits")
+        yield video
     finally:
         video.release()
-    if not any_yet:
-        raise ValueError(f"{path}: not a readable video; expected one of {', '.join(VIDEO_ENDINGS)}")
+
+
+def next_frame(video: cv2.VideoCapture) -> np.ndarray | None:
+    """The next frame in grey, as deep as it is stored; None at the end."""
+    there, frame = video.read()
+    if not there:
+        return None
+    return frame if frame.ndim == 2 else cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
+
+
+def slack(path: str | Path, announced: float) -> float:
+    """How many frames a whole video may lack of those announced, where that is only guessed from its length."""
+    return 0 if Path(path).suffix.lower() in COUNTED else 1 + announced / 20
+
+
+def _deep_grey(video: cv2.VideoCapture) -> str:
+    """How deep the frames are where they are grey of more than 8 bits, by FFmpeg's name of their format."""
+    name = int(video.get(cv2.CAP_PROP_CODEC_PIXEL_FORMAT)).to_bytes(8, "little", signed=True)[:4]
+    if name.startswith(b"Y1\0"):
+        return f"{name[3]}-bit"
+    return f"{name[0]}-bit big-endian" if name.endswith(b"\x001Y") else ""
 
 
 def frame_rate(path: str | Path) -> float:

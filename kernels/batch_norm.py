@@ -8,6 +8,8 @@ from torch import Tensor
 
 from .dispatch.operator import channels_last, library_only
 
+LARGEST_MEAN = 256  # in standard deviations
+
 
 def batch_norm(
     input: Tensor,
@@ -31,9 +33,12 @@ def batch_norm(
     mean 3 and deviation 1, and an output's gradient of mean 0.3 and deviation 1, the relative error of the output
     is 1e-7 (`F.batch_norm`: 8e-6), of input's gradient 6e-8 (3e-6), of the weight's 8e-6 (6e-4).
 
-    Everything else is `F.batch_norm`: other dtypes, devices and orders in memory,
-    autocast, `torch.compile`, `torch.func` transforms and forward mode, an exported graph; and second derivatives
-    are PyTorch's.
+    Where the mean of a channel is more than 256 sqrt(v + eps), each channel's first pixel is subtracted first:
+    F.batch_norm's (input * scale - m * scale) makes 105 of a constant of 1e7, which is to be 0.
+
+    Everything else is PyTorch's: other dtypes and orders in memory, and second derivatives; and, without the
+    subtraction, on a GPU, under autocast, `torch.compile`, `torch.func` transforms and forward mode, in an
+    exported graph.
 
     Args:
         input: (N, C, H, W); other shapes as `F.batch_norm` takes them.
@@ -57,9 +62,19 @@ def batch_norm(
     """
     parameters = (running_mean, running_var, weight, bias)
     _require_shapes(input, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
-    if not _served(input, parameters):
+    if input.device.type != "cpu" or library_only(input) or torch.compiler.is_compiling():
         return F.batch_norm(input, *parameters, training=True, momentum=momentum, eps=eps)
+    if not _served(input, parameters):
+        out, mean, scale = torch.native_batch_norm(
+            input, weight, bias, running_mean, running_var, True, momentum, eps
+        )
+        if _dominates(mean, scale):
+            return F.batch_norm(_from_first_pixel(input), None, None, weight, bias, True, eps=eps)
+        return out
     out, mean, variance = _BatchNorm.apply(input, weight, bias, eps)
+    if _dominates(mean, (variance + eps).rsqrt()):
+        out, shifted, variance = _BatchNorm.apply(_from_first_pixel(input), weight, bias, eps)
+        mean = shifted + _first_pixel(input).flatten()
     if running_mean is not None and running_var is not None:
         pixels = input.numel() // input.shape[1]
         running_mean.lerp_(mean, momentum)
@@ -67,9 +82,28 @@ def batch_norm(
     return out
 
 
+def _dominates(mean: Tensor, scale: Tensor) -> bool:
+    """Whether rounding of some channel's mean is no longer small in the output."""
+    return bool(((mean.abs() * scale) > LARGEST_MEAN).any())
+
+
+def _first_pixel(input: Tensor) -> Tensor:
+    """(1, C, 1, ...)."""
+    first = input.detach()[:1]
+    for axis in range(2, input.ndim):
+        first = first.narrow(axis, 0, 1)
+    return first
+
+
+def _from_first_pixel(input: Tensor) -> Tensor:
+    return input - _first_pixel(input)
+
+
 def _require_shapes(input: Tensor, **parameters: Tensor | None) -> None:
     if input.ndim < 2 or input.numel() == 0:
         raise ValueError(f"input must be (N, C, ...) and not empty, got shape {tuple(input.shape)}")
+    if input.numel() == input.shape[1]:
+        raise ValueError(f"input must hold more than 1 value per channel, got shape {tuple(input.shape)}")
     for name, x in parameters.items():
         if x is not None and x.shape != input.shape[1:2]:
             raise ValueError(
@@ -81,10 +115,7 @@ def _served(input: Tensor, parameters: tuple[Tensor | None, ...]) -> bool:
     """Whether PyTorch's sums would lose digits here."""
     return (
         input.ndim == 4
-        and not library_only(input)
-        and not torch.compiler.is_compiling()
         and channels_last(input)
-        and input.numel() > input.shape[1]
         and all(x is None or (x.dtype, x.device.type) == (torch.float32, "cpu") for x in (input, *parameters))
     )
 

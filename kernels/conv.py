@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .dispatch.checks import require_one_device
-from .dispatch.operator import NAMESPACE, full_precision, operator, under_functorch
+from .dispatch.operator import NAMESPACE, full_precision, library_only, operator
 from .dispatch.overlap_save import (
     Strip,
     Tiling,
@@ -51,8 +51,8 @@ def large_kernel_conv2d(
             tiles, and a gradient reaches `weight` as if it had been computed from it.
 
     float32 and float64 take either way; float16, bfloat16, anything under autocast (where the result has
-    autocast's type, as with `F.conv2d`), anything inside a `torch.func` transform and anything that
-    `torch.export` traces (whose graph then holds no operator of this package) go direct. Tiles are
+    autocast's type, as with `F.conv2d`), anything inside a `torch.func` transform or forward mode and anything
+    that `torch.export` traces (whose graph then holds no operator of this package) go direct. Tiles are
     transformed in strips, so that the extra memory stays near that of input and output plus the spectrum.
     On a GPU the direct way is taken, in the precision that `torch.backends.cudnn` allows (TF32 by default, a
     relative error near 3e-4).
@@ -163,13 +163,7 @@ def _out_size(input: Tensor, weight: Tensor, margin: tuple[int, int]) -> tuple[i
 
 
 def _only_direct(input: Tensor) -> bool:
-    half = input.dtype not in (torch.float32, torch.float64)
-    return (
-        half
-        or torch.compiler.is_exporting()
-        or under_functorch()
-        or torch.is_autocast_enabled(input.device.type)
-    )
+    return input.dtype not in (torch.float32, torch.float64) or library_only(input)
 
 
 def _tile_size(images: Tensor, weight: Tensor, margin: tuple[int, int], spectrum: Tensor | None) -> int:
@@ -309,7 +303,36 @@ def _gradients_fake(
     )
 
 
+def _gradients_save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    grad, images, weight, *ctx.tiles = inputs
+    ctx.save_for_backward(grad, images, weight)
+
+
+def _gradients_backward(ctx: Any, of_images: Tensor, of_weight: Tensor) -> tuple[Tensor | None, ...]:
+    """The convolution x * w is bilinear, and the gradients at g are the transposes of its two halves:
+
+    <a, g *^T w> + <c, x *^T g> has the gradients a * w + x * c in g, g *^T c in x and a *^T g in w.
+    """
+    grad, images, weight = ctx.saved_tensors
+    *tiles, for_images, for_weight = ctx.tiles
+    needs = ctx.needs_input_grad
+    in_grad = in_images = in_weight = None
+    if for_images:
+        in_grad = _tiled_conv2d(of_images, weight, None, *tiles) if needs[0] else None
+        in_weight = (
+            _tiled_conv2d_gradients(grad, of_images, weight, *tiles, False, True)[1] if needs[2] else None
+        )
+    if for_weight:
+        through_weight = _tiled_conv2d(images, of_weight, None, *tiles) if needs[0] else None
+        in_grad = through_weight if in_grad is None else in_grad + through_weight
+        in_images = (
+            _tiled_conv2d_gradients(grad, images, of_weight, *tiles, True, False)[0] if needs[1] else None
+        )
+    return (in_grad, in_images, in_weight, *[None] * len(ctx.tiles))
+
+
 _tiled_conv2d_gradients = torch.library.custom_op(
     f"{NAMESPACE}::tiled_conv2d_gradients", full_precision(_gradients), mutates_args=()
 )
 _tiled_conv2d_gradients.register_fake(_gradients_fake)
+_tiled_conv2d_gradients.register_autograd(_gradients_backward, setup_context=_gradients_save)

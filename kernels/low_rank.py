@@ -5,7 +5,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .dispatch.checks import require_broadcast, require_finite, require_matrix, require_one_device
+from .dispatch.checks import (
+    require_broadcast,
+    require_finite,
+    require_matrix,
+    require_one_device,
+    require_sign,
+)
 from .dispatch.lapack import over_batch
 from .dispatch.operator import operator
 from .svd import decompose, inverse_above, svd_operator, unit_scale
@@ -76,12 +82,8 @@ def _thresholds(
 ) -> Tensor:
     """t_i of every singular value, (..., k)."""
     require_one_device(matrix=matrix, threshold=threshold, weights=weights)
-    if (
-        partial < 0
-        or (rank is not None and rank < 0)
-        or (not isinstance(threshold, Tensor) and threshold < 0)
-    ):
-        raise ValueError(f"threshold {threshold}, partial {partial} and rank {rank} must not be negative")
+    for name, value in {"threshold": threshold, "weights": weights, "partial": partial, "rank": rank}.items():
+        require_sign(name, value)
     *batch, m, n = matrix.shape
     values = torch.Size((*batch, min(m, n)))
     level = torch.as_tensor(threshold, dtype=matrix.real.dtype, device=matrix.device)
@@ -212,8 +214,7 @@ def lowrank_sparse_step(
 
 def _positive(name: str, value: Tensor | float, observation: Tensor) -> Tensor:
     """`value` at every matrix of the batch."""
-    if not isinstance(value, Tensor) and value <= 0:
-        raise ValueError(f"{name} must be positive, got {value}")
+    require_sign(name, value, positive=True)
     level = torch.as_tensor(value, dtype=observation.real.dtype, device=observation.device)
     require_broadcast(name, level.shape, "the batch shape of observation", observation.shape[:-2])
     return level.expand(observation.shape[:-2])

@@ -2,14 +2,15 @@
 
 Plain compositions of PyTorch's elementwise operators: `torch.compile` fuses them with their surroundings,
 which an opaque operator would prevent. Eagerly, the real soft threshold is one pass over the data where the
-threshold is a number, and two where it is a tensor.
+threshold is a number, and two where it is a tensor and nothing records the call.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .dispatch.checks import require_broadcast, require_one_device
+from .dispatch.checks import require_broadcast, require_one_device, require_sign
+from .dispatch.operator import unobserved
 
 
 def soft_threshold(x: Tensor, threshold: Tensor | float) -> Tensor:
@@ -20,7 +21,7 @@ def soft_threshold(x: Tensor, threshold: Tensor | float) -> Tensor:
         threshold: t, non-negative; a number, or real and broadcastable to x. Differentiable.
 
     Returns:
-        As x. The gradient at |x| = t is a one-sided one, at 0 it is 0.
+        As x. The gradient at |x| = t is that of the zero below, in x and in t.
 
     Raises:
         ValueError: a shape, dtype or device that does not fit, or a negative number.
@@ -38,7 +39,10 @@ def soft_threshold(x: Tensor, threshold: Tensor | float) -> Tensor:
         return _shrink(x, x.abs(), level)
     if not isinstance(threshold, Tensor) and threshold <= torch.finfo(x.dtype).max:
         return F.softshrink(x, threshold)
-    return x - torch.clamp(x, -level, level)
+    if unobserved((x, level)):
+        return x - torch.clamp(x, -level, level)
+    # the same, but at |x| = t the slope of clamp depends on PyTorch's release, that of relu is 0
+    return (x - level).relu() - (-x - level).relu()
 
 
 def hard_threshold(x: Tensor, threshold: Tensor | float) -> Tensor:
@@ -107,8 +111,7 @@ def _threshold(x: Tensor, threshold: Tensor | float) -> Tensor:
     require_one_device(x=x, threshold=threshold)
     if isinstance(threshold, Tensor):
         require_broadcast("threshold", threshold.shape, "x", x.shape)
-    elif not threshold >= 0:
-        raise ValueError(f"threshold must not be negative, got {threshold}")
+    require_sign("threshold", threshold)
     return torch.as_tensor(threshold, dtype=x.real.dtype, device=x.device)
 
 

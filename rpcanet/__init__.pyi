@@ -1,9 +1,20 @@
+from .inference.checked_export import export_weights as export_weights
+from .inference.data_set import Evaluated as Evaluated
+from .inference.data_set import evaluate_data_set as evaluate_data_set
 from .inference.evaluation import decompose as decompose
 from .inference.evaluation import evaluate as evaluate
 from .inference.evaluation import score as score
 from .inference.fast import optimize as optimize
+from .inference.options import Evaluation as Evaluation
+from .inference.options import Export as Export
+from .inference.options import Prediction as Prediction
+from .inference.prediction import predict as predict
 from .inference.scoring import Scores as Scores
 from .inference.scoring import score_predictions as score_predictions
+from .inside.interpret import interpret as interpret
+from .inside.options import Interpretation as Interpretation
+from .networks.drpca_net import DRPCANet as DRPCANet
+from .networks.l_rpcanet import LRPCANet as LRPCANet
 from .networks.low_rank_rpcanet import LowRankRPCANet as LowRankRPCANet
 from .networks.rpcanet import RPCANet as RPCANet
 from .networks.rpcanet_plus_plus import RPCANetPlusPlus as RPCANetPlusPlus
@@ -21,3 +32,4 @@ from .training.losses import DecompositionLoss as DecompositionLoss
 from .training.losses import batch_iou_loss as batch_iou_loss
 from .training.losses import decomposition_loss as decomposition_loss
 from .training.losses import soft_iou_loss as soft_iou_loss
+from .training.run import train as train

@@ -1,3 +1,4 @@
+from .em.tracing import trace as trace
 from .estimate import Estimate as Estimate
 from .estimators.am_krosbl import AMKroSBL as AMKroSBL
 from .estimators.classic_sbl import ClassicSBL as ClassicSBL
@@ -10,5 +11,12 @@ from .estimators.pc_krosbl import PCKroSBL as PCKroSBL
 from .estimators.pc_sbl import PCSBL as PCSBL
 from .estimators.svd_krosbl import SVDKroSBL as SVDKroSBL
 from .estimators.unfolded import UnfoldedKroSBL as UnfoldedKroSBL
+from .simulation.options import IRSOptions as IRSOptions
+from .simulation.options import SyntheticOptions as SyntheticOptions
+from .simulation.options import SystemOptions as SystemOptions
+from .simulation.simulate import simulate as simulate
+from .simulation.trace_problem import trace_problem as trace_problem
+from .training.configuration import EstimatorConfiguration as EstimatorConfiguration
+from .training.train_estimator import train_estimator as train_estimator
 from .training.weights import load_estimator as load_estimator
 from .training.weights import save_estimator as save_estimator

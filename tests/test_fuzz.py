@@ -516,6 +516,8 @@ def test_no_public_function_is_left_out():
     fuzzed |= {"OracleLS", "read_image", "read_mask", "read_training", "load_weights", "load_estimator"}
     fuzzed |= {type(made).__name__ for made in NETWORKS.values()}
     fuzzed |= {"PictureFiles", "save_weights", "save_estimator"}  # through open_pictures, and the loaders
+    # Through the commands that call them, in test_fuzzed_command_lines.py.
+    fuzzed |= {"train", "evaluate_data_set", "predict", "interpret", "export_weights"}
     packages = (kernels, datasets, rpcanet, sbl, classical, metrics, systems)
     public = {name: getattr(package, name) for package in packages for name in package.__all__}
     functions = {name for name, x in public.items() if inspect.isfunction(x)}

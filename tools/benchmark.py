@@ -3,11 +3,13 @@
 import argparse
 from collections.abc import Sequence
 
+from unfoldkit.common.console import called
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line and run the subcommand."""
     parser = argparse.ArgumentParser(
-        prog="benchmark.py",
+        prog=called("benchmark.py"),
         description=__doc__,
         epilog="example: python tools/benchmark.py kernels --only svd conv --json kernels.json",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -16,6 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _add_kernels(commands)
     _add_estimators(commands)
     _add_networks(commands)
+    _add_family(commands)
     _add_classical(commands)
     options = parser.parse_args(arguments)
     run = options.run
@@ -71,20 +74,20 @@ def _add_networks(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         "networks",
         help="the networks in inference and training against a layer-by-layer form",
         description=(
-            "Time RPCANet and RPCANet++ (S3, S6, S9) against the same networks built one layer at a time from "
-            "nn.Conv2d and nn.BatchNorm2d, in float32 as PyTorch lays it out by default, with equal weights, "
-            "alternating the two. For each form it prints how many times faster it is (median over rounds of "
-            "the ratio within a round), the times, peak memory, the plain network's operations a second "
-            "against a measured matrix product, and the largest relative difference: of B, O and D in "
-            "inference, of all gradients together in a training step. Everything, on a CPU, takes hours: "
-            "choose with the options below."
+            "Time RPCANet, RPCANet++ (S3, S6, S9), DRPCA-Net and L-RPCANet against the same networks built one "
+            "layer at a time from nn.Conv2d and nn.BatchNorm2d, in float32 as PyTorch lays it out by default, "
+            "with equal weights, alternating the two. For each form it prints how many times faster it is "
+            "(median over rounds of the ratio within a round), the times, peak memory, the plain network's "
+            "operations a second against a measured matrix product, and the largest relative difference: of B, "
+            "O and D in inference, of all gradients together in a training step. Everything, on a CPU, takes "
+            "hours: choose with the options below."
         ),
     )
     parser.add_argument("--json", metavar="FILE", help="also write the results to FILE")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds a form (default: %(default)s)")
     for name, values, kind in (
-        ("networks", ("RPCANet", "S3", "S6", "S9"), str),
+        ("networks", ("RPCANet", "S3", "S6", "S9", "DRPCA-Net", "L-RPCANet"), str),
         ("sizes", (256, 512, 1024), int),
         ("batches", (1, 8), int),
         ("what", ("inference", "training"), str),
@@ -107,6 +110,22 @@ def _add_networks(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         help="of %(choices)s (default: all)",
     )
     parser.set_defaults(run=_run_networks)
+
+
+def _add_family(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "family",
+        help="all networks in one table: parameters, operations, time a picture, published IoU",
+        description=(
+            "For each network its parameters, the floating-point operations of its convolutions and products on a "
+            "256x256 picture, the time that its inference form takes for one in float32 on the CPU and, where "
+            "there is one, on the GPU (median over rounds in which the networks take turns), and the IoU that "
+            "its paper states for four infrared sets (tools/results/published.json)."
+        ),
+    )
+    parser.add_argument("--json", metavar="FILE", help="also write the table to FILE")
+    parser.add_argument("--rounds", type=int, default=7, help="timed rounds (default: %(default)s)")
+    parser.set_defaults(run=_run_family)
 
 
 def _add_classical(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -141,6 +160,12 @@ def _run_networks(options: argparse.Namespace) -> int:
 
     cases = (list(options.networks), list(options.sizes), list(options.batches), list(options.what))
     return run(options.device, options.rounds, *cases, options.forms, options.json)
+
+
+def _run_family(options: argparse.Namespace) -> int:
+    from unfoldkit.tools.benchmarks.family import run
+
+    return run(options.rounds, options.json)
 
 
 def _run_classical(options: argparse.Namespace) -> int:

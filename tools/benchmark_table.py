@@ -7,110 +7,17 @@ One table for each file, gathered by what was measured: kernels, networks, estim
 they are printed; with it those of a subject replace what lies between its two marks. Nothing in them is typed.
 """
 
-import json
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
-from unfoldkit.tools.results_table import Marks, Row, line, publish
-
-Content = dict[str, Any]
+from unfoldkit.tools.benchmarks.speed_tables import SUBJECTS, marks, tables
+from unfoldkit.tools.benchmarks.tables import publish
 
 
-def kernels(content: Content) -> list[Row]:
-    """Each operation beside the call that it replaces."""
-    header = ["operation", "instead of", "ms", "instead, ms", "times faster", "of copy rate", "error"]
-    rows = [
-        [
-            row["case"],
-            f"`{row['against']}`",
-            f"{1000 * row['seconds']:.3g}",
-            f"{1000 * row['obvious_seconds']:.3g}",
-            f"{row['ratio']:.3g}",
-            "" if row["of_copy"] is None else f"{100 * row['of_copy']:.0f} %",
-            f"{row['error']:.1e}",
-        ]
-        for row in content["rows"]
-    ]
-    return [header, *rows]
-
-
-def networks(content: Content) -> list[Row]:
-    """Each form of a network beside the same network layer by layer in float32."""
-    header = ["network", "pixels", "batch", "what", "form", "ms", "layer by layer, ms", "times faster"]
-    header += ["MiB", "layer by layer, MiB", "difference"]
-    rows = [
-        [
-            row["network"],
-            f"{row['size']}²",
-            str(row["batch"]),
-            row["what"],
-            row["form"],
-            f"{1000 * row['seconds']:.4g}",
-            f"{1000 * row['plain_seconds']:.4g}",
-            f"{row['ratio']:.2f}",
-            f"{row['bytes'] / 2**20:.0f}",
-            f"{row['plain_bytes'] / 2**20:.0f}",
-            f"{row['difference']:.1e}",
-        ]
-        for row in content["rows"]
-        if "failed" not in row
-    ]
-    return [header, *rows]
-
-
-def estimators(content: Content) -> list[Row]:
-    """Each case with the time or memory that it should keep to."""
-    rows = [
-        [row["name"], f"{row['value']:.3g} {row['unit']}", f"{row['bound']:g}" if row["bound"] else ""]
-        for row in content["rows"]
-    ]
-    return [["case", "measured", "wanted, at most"], *rows]
-
-
-def classical(content: Content) -> list[Row]:
-    """Principal component pursuit beside its decompositions."""
-    found = content["result"]
-    header = ["case", "iterations", "s", "s of as many SVDs", "error of the background", "of the object"]
-    row = [found["case"], str(found["iterations"]), f"{found['seconds']:.3g}"]
-    row += [f"{found[key]:.3g}" for key in ("seconds_of_as_many_svds", "low_rank_error", "sparse_error")]
-    return [header, row]
-
-
-SUBJECTS: dict[str, Callable[[Content], list[Row]]] = {
-    "kernels": kernels,
-    "networks": networks,
-    "estimators": estimators,
-    "classical": classical,
-}
-
-
-def marks(subject: str) -> Marks:
-    return f"<!-- {subject}: tools/benchmark_table.py -->", f"<!-- end of {subject} -->"
-
-
-def tables(subject: str, folder: Path) -> str:
-    """The tables of all files of a subject, which their names hold: DATE-SUBJECT-*.json."""
-    parts = []
-    for path in sorted(folder.glob(f"*-{subject}-*.json")):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        header, *rows = SUBJECTS[subject](content)
-        body = "\n".join(map(line, [header, ["---"] * len(header), *rows]))
-        parts.append(f"{measured_on(content['setting'])}: `{path.name}`\n\n{body}")
-    return "\n\n".join(parts)
-
-
-def measured_on(setting: dict[str, Any]) -> str:
-    """The device, the version and the date of a measurement."""
-    threads = setting["threads"]
-    processor = setting.get("processor") or "CPU"
-    place = setting.get("gpu") or f"{processor}, {threads} thread{'s' if threads > 1 else ''}"
-    return f"{place}, torch {setting['torch']}, {setting['date']}"
-
-
-if __name__ == "__main__":
+def main() -> None:
     publish(
         "benchmark_table.py",
         __doc__,
         lambda folder: {marks(subject): tables(subject, folder) for subject in SUBJECTS},
     )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,32 +1,40 @@
 """The main job on generated scenes: train a small RPCANet++, evaluate it, run it on a picture. `make demo`.
 
+    python tools/demo.py
+
 Everything goes to runs/demo, which a new demo replaces.
 """
 
 import shutil
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from unfoldkit.common.console import described_parser, one_line_errors
-from unfoldkit.tools.evaluate import Evaluation, evaluate, show
-from unfoldkit.tools.predict import Prediction, predict, write_picture
-from unfoldkit.tools.train import Configuration, configuration_from, parser, train
+from unfoldkit.rpcanet.inference.options import Evaluation, Prediction
+from unfoldkit.tools.evaluate import show
+from unfoldkit.tools.train import configuration_from, parser
+
+if TYPE_CHECKING:
+    from unfoldkit.rpcanet.training.configuration import Configuration
 
 OUT = Path("runs/demo")
 CONFIG = Path(__file__).parent / "configs" / "demo.yaml"
 
 
-def main() -> None:
+def demonstrate() -> None:
+    from unfoldkit import rpcanet
+
     shutil.rmtree(OUT, ignore_errors=True)
     configuration = configuration_from(parser().parse_args([f"--config={CONFIG}"]))
     before = save_untrained(configuration)
-    train(configuration, OUT)
+    rpcanet.train(configuration, OUT)
     weights = OUT / "best.safetensors"
     for name, path in (("untrained", before), ("trained", weights)):
-        values = evaluate(Evaluation("synthetic", str(path)))
-        show(values, f"The {name} network on 80 held-out generated scenes")
+        evaluated = rpcanet.evaluate_data_set(Evaluation("synthetic", str(path)))
+        show(evaluated.values, f"The {name} network on 80 held-out generated scenes")
     pictures = save_scenes(OUT / "scenes", configuration.data.size, configuration.recipe.seed)
-    predict(Prediction([str(pictures)], str(weights), str(OUT / "predictions"), panels=True))
+    rpcanet.predict(Prediction([str(pictures)], str(weights), str(OUT / "predictions"), panels=True))
     print(
         f"""
 Weights      {weights} (best), {OUT / "last.safetensors"}
@@ -35,11 +43,11 @@ Results      {OUT / "predictions"}/*_mask.png, *_probability.png, *_panel.png
              open them in any viewer; a panel shows input, probability, background, object
 TensorBoard  .venv/bin/tensorboard --logdir {OUT}
              then open http://localhost:6006
-Your turn    .venv/bin/python tools/predict.py --weights {weights} PICTURE.png --out runs/mine"""
+Your turn    .venv/bin/unfoldkit predict --weights {weights} PICTURE.png --out runs/mine"""
     )
 
 
-def save_untrained(configuration: Configuration) -> Path:
+def save_untrained(configuration: "Configuration") -> Path:
     import torch
 
     from unfoldkit import rpcanet
@@ -54,6 +62,7 @@ def save_untrained(configuration: Configuration) -> Path:
 def save_scenes(folder: Path, size: int, seed: int, count: int = 4) -> Path:
     """Some held-out scenes as picture files."""
     from unfoldkit.datasets import open_pictures
+    from unfoldkit.rpcanet.inference.prediction import write_picture
 
     folder.mkdir(parents=True)
     scenes = open_pictures("synthetic", "test", count=count, size=size, seed=seed)
@@ -62,7 +71,11 @@ def save_scenes(folder: Path, size: int, seed: int, count: int = 4) -> Path:
     return folder
 
 
-if __name__ == "__main__":
+def main() -> None:
     described_parser("demo.py", __doc__).parse_args()
     with one_line_errors("demo.py"):
-        main()
+        demonstrate()
+
+
+if __name__ == "__main__":
+    main()

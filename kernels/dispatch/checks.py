@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from .operator import under_functorch
+
 DECOMPOSABLE = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 
 
@@ -24,6 +26,35 @@ def require_finite(name: str, tensor: Tensor) -> None:
     finite = math.isfinite(float(torch.linalg.vector_norm(tensor)))  # one pass; it may overflow
     if not (finite or bool(tensor.isfinite().all())):
         raise torch.linalg.LinAlgError(f"{name} holds NaN or infinity")
+
+
+def require_sign(name: str, value: Tensor | float | None, *, positive: bool = False) -> None:
+    """ValueError unless numbers are real and not negative, or positive; a tensor's, where they can be seen."""
+    if value is None:
+        return
+    if not isinstance(value, Tensor):
+        fits, shown = value > 0 if positive else value >= 0, value
+    elif value.is_complex():
+        raise ValueError(f"{name} must be real, got {value.dtype}")
+    elif _hidden(value):
+        return
+    else:
+        fits = bool((value > 0 if positive else value >= 0).all())
+        shown = 0.0 if fits else value.amin().item()
+    if not fits:
+        raise ValueError(f"{name} must {'be positive' if positive else 'not be negative'}, got {shown}")
+
+
+def _hidden(value: Tensor) -> bool:
+    """Whether the numbers cannot be looked at: traced, batched by a transform, recorded into a CUDA graph."""
+    return (
+        torch.compiler.is_compiling()
+        or under_functorch()
+        or bool(torch._C._len_torch_dispatch_stack())
+        or type(value) not in (Tensor, torch.nn.Parameter)
+        or value.is_meta
+        or (value.is_cuda and torch.cuda.is_current_stream_capturing())
+    )
 
 
 def require_one_device(**tensors: Tensor | float | None) -> None:

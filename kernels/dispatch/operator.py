@@ -1,11 +1,13 @@
 """How this package registers an operator with PyTorch.
 
-One call gives a function that is one node for `torch.compile`, exact inside autocast, differentiable, and
-usable under `torch.func` transforms (a `torch.library` operator alone refuses `torch.func.grad`).
+One call gives a function that is one node for `torch.compile`, exact inside autocast, differentiable in reverse
+and forward mode, and usable under `torch.func` transforms (a `torch.library` operator alone refuses
+`torch.func.grad`).
 """
 
 import functools
 from collections.abc import Callable, Iterable
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -18,6 +20,11 @@ NAMESPACE = "unfoldkit"
 def under_functorch() -> bool:
     """Whether a `torch.func` transform such as vmap or grad is running."""
     return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+
+
+def under_transform() -> bool:
+    """Whether such a transform or forward mode is running."""
+    return under_functorch() or (not torch.compiler.is_compiling() and forward_ad._current_level >= 0)
 
 
 def unobserved(args: Iterable[Any]) -> bool:
@@ -83,7 +90,11 @@ def operator(
     setup_context: Callable[..., None],
     backward: Callable[..., Any],
 ) -> Callable[..., Any]:
-    """Register `forward` as unfoldkit::`name`; every tensor argument leads with the same batch axes."""
+    """Register `forward` as unfoldkit::`name`; every tensor argument leads with the same batch axes.
+
+    backward: its result is linear in the gradients. Forward mode differentiates it by them: the tangent of the
+    output is the transpose of the gradient's map, at the tangent of the input.
+    """
     direct = full_precision(forward)
     registered = torch.library.custom_op(f"{NAMESPACE}::{name}", direct, mutates_args=())
     registered.register_fake(fake)
@@ -94,10 +105,34 @@ def operator(
 
     registered.register_autograd(backward_in_full_precision, setup_context=setup_context)
 
+    def below_transforms(*args: Any) -> Any:
+        return direct(*args) if unobserved(args) else registered(*args)
+
     def apply(*args: Any) -> Any:
         if unobserved(args):  # the dispatcher, some 200 microseconds a call, then has nothing to add
             return direct(*args)
-        return transformable.apply(*args) if under_functorch() else registered(*args)
+        return transformable.apply(*args) if under_transform() else registered(*args)
+
+    def save_for_both_modes(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        setup_context(ctx, inputs, output)
+        ctx.save_for_forward(*ctx.to_save)
+        ctx.single = isinstance(output, Tensor)
+        ctx.outputs = [(x.shape, x.dtype, x.device) for x in ((output,) if ctx.single else output)]
+
+    def jvp(ctx: Any, *tangents: Tensor | None) -> Any:
+        given = [tangent is not None for tangent in tangents]
+        primal = SimpleNamespace(saved_tensors=[forward_ad.unpack_dual(x).primal for x in ctx.saved_tensors])
+
+        def gradients_of_inputs(*gradients: Tensor) -> tuple[Tensor, ...]:
+            found = backward_in_full_precision(primal, *gradients)
+            found = (found,) if isinstance(found, Tensor) else found
+            return tuple(gradient for gradient, wanted in zip(found, given, strict=True) if wanted)
+
+        anywhere = [torch.zeros(shape, dtype=dtype, device=device) for shape, dtype, device in ctx.outputs]
+        with forward_ad._set_fwd_grad_enabled(True):  # for tangents of tangents
+            _, transpose = torch.func.vjp(gradients_of_inputs, *anywhere)
+            result = transpose(tuple(tangent for tangent in tangents if tangent is not None))
+        return result[0] if ctx.single else result
 
     def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
         result = apply(
@@ -110,9 +145,10 @@ def operator(
         name,
         (torch.autograd.Function,),
         {
-            "forward": staticmethod(apply),
-            "setup_context": staticmethod(setup_context),
+            "forward": staticmethod(below_transforms),
+            "setup_context": staticmethod(save_for_both_modes),
             "backward": staticmethod(backward_in_full_precision),
+            "jvp": staticmethod(jvp),
             "vmap": staticmethod(vmap),
         },
     )

@@ -44,11 +44,14 @@ def tiles_repay(images: int, height: int, width: int) -> bool:
     return (tiles + WEIGHT_TILES) * POINTS < images * height * width * 9
 
 
-@torch.compiler.assume_constant_result
 def vector_length() -> int:
     """Channels that go into one vector; 0 where the sources cannot be compiled."""
     winograd, to_one = _libraries()
     return 0 if winograd is None or to_one is None else winograd.lanes()
+
+
+# What `torch.compiler.assume_constant_result` sets; calling it would import the compiler, a second, with this module.
+vector_length._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def convolve(input: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:

@@ -7,11 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...datasets.records import padding_of
 from ..metrics import protocol
 from ..networks.unfolding import Decomposition, Unfolding
 from .tiling import padded, tiled
-
-PADDING = {"vessel": 32}  # protocols that pad pictures to a multiple
 
 
 @torch.inference_mode()
@@ -31,10 +30,10 @@ def evaluate(
     >>> sorted(evaluate(RPCANet(stages=1).eval(), batches))[:4]
     ['auc', 'f1', 'fa', 'iou']
     """
-    device = next(net.parameters()).device
+    device, padding = next(net.parameters()).device, padding_of(protocol_name)
 
     def probability(image: Tensor) -> Tensor:
-        return answer(net, image.to(device), protocol_name, tile).object.sigmoid()
+        return answer(net, image.to(device), padding, tile).object.sigmoid()
 
     return score(probability, batches, protocol_name)
 
@@ -56,9 +55,9 @@ def score(
     return metrics.compute()
 
 
-def answer(net: Unfolding, image: Tensor, protocol_name: str = "overlap", tile: int = 1024) -> Decomposition:
-    """The network's answer for `image`, padded as the protocol asks, in tiles where it is larger than `tile`."""
-    return padded(lambda x: tiled(net, x, tile), image, PADDING.get(protocol_name, 1))
+def answer(net: Unfolding, image: Tensor, padding: int = 1, tile: int = 1024) -> Decomposition:
+    """The network's answer for `image`, padded to a multiple, in tiles where it is larger than `tile`."""
+    return padded(lambda x: tiled(net, x, tile), image, padding)
 
 
 @torch.inference_mode()
@@ -86,7 +85,7 @@ def decompose(net: Unfolding, levels: Tensor, size: int | None = None, tile: int
         raise ValueError(f"size must not be negative, got {size}")
     device = next(net.parameters()).device
     image = ((levels.float() - net.mean) / net.std)[None, None].to(device, net.input_dtype)
-    background, object_, restoration, _ = tiled(net, _resized(image, (size, size)) if size else image, tile)
+    background, object_, restoration = tiled(net, _resized(image, (size, size)) if size else image, tile)[:3]
     return Decomposition(
         background=_resized(background * net.std + net.mean, levels.shape),
         object=_resized(object_, levels.shape),

@@ -95,7 +95,7 @@ class _Planes(nn.Module):
         self.net = net
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        background, object_, restoration, _ = self.net(image)
+        background, object_, restoration = self.net(image)[:3]
         return background, object_, restoration
 
 

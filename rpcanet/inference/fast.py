@@ -4,13 +4,15 @@ from collections.abc import Iterable
 from copy import deepcopy
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ...kernels import same_conv2d
-from ..modules import DCPM
+from ..modules import DCPM, DynamicGate, ResidualGroup
 from ..modules.dcpm import FoldedContrast
 from ..modules.mam import ResidualBlock
+from ..modules.residual_group import AttentiveBlock, FusedAttention
 from ..networks.unfolding import Unfolding
 
 DTYPES = (torch.float32, torch.bfloat16)
@@ -89,6 +91,14 @@ class Conv(nn.Module):
         return same_conv2d(x, self.weight, self.bias, relu=self.relu)
 
 
+class Pointwise(Conv):
+    """The same of a 1x1 window: a linear map of each pixel's channels, which leaves them last in memory."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.linear(x.permute(0, 2, 3, 1), self.weight[:, :, 0, 0], self.bias).permute(0, 3, 1, 2)
+        return y.relu_() if self.relu else y
+
+
 class Residual(nn.Module):
     """x + layers(x)."""
 
@@ -102,6 +112,8 @@ class Residual(nn.Module):
 
 def _inference_form(module: nn.Module, dtype: torch.dtype) -> nn.Module:
     """`module` with every part of it folded, in place where it can be."""
+    if isinstance(module, DynamicGate):
+        return module  # of a plane, a number each
     if isinstance(module, DCPM):
         return _folded_prior(module, dtype)
     if isinstance(module, nn.Sequential):
@@ -109,11 +121,20 @@ def _inference_form(module: nn.Module, dtype: torch.dtype) -> nn.Module:
     if isinstance(module, ResidualBlock):
         block = nn.Sequential(*_folded((module.conv1, module.relu, module.conv2), dtype))
         return Residual(block)
+    if isinstance(module, ResidualGroup):
+        return Residual(nn.Sequential(*_folded(module.body, dtype)))
+    if isinstance(module, AttentiveBlock):
+        *layers, channel, spatial = _folded(module.body, dtype)
+        return Residual(nn.Sequential(*layers, FusedAttention(channel, spatial)))
     if isinstance(module, nn.Conv2d):
-        return Conv(module).to(dtype)
+        return _conv(module).to(dtype)
     for name, child in module.named_children():
         setattr(module, name, _inference_form(child, dtype))
     return module
+
+
+def _conv(conv: nn.Conv2d, relu: bool = False) -> Conv:
+    return Pointwise(conv, relu) if conv.kernel_size == (1, 1) else Conv(conv, relu)
 
 
 def _folded_prior(prior: DCPM, dtype: torch.dtype) -> nn.Module:
@@ -134,9 +155,9 @@ def _folded(layers: Iterable[nn.Module], dtype: torch.dtype) -> list[nn.Module]:
         if isinstance(layer, nn.BatchNorm2d | nn.ReLU):
             conv = folded.pop()
             assert isinstance(conv, nn.Conv2d)
-            layer = Conv(conv, relu=True) if isinstance(layer, nn.ReLU) else fuse_conv_bn_eval(conv, layer)
+            layer = _conv(conv, relu=True) if isinstance(layer, nn.ReLU) else fuse_conv_bn_eval(conv, layer)
         folded.append(layer)
-    folded = [Conv(layer) if isinstance(layer, nn.Conv2d) else layer for layer in folded]
+    folded = [_inference_form(layer, dtype) for layer in folded]
     first, last = folded[0], folded[-1]
     if isinstance(first, Conv) and first.weight.shape[1] == 1:
         folded.insert(0, Cast(dtype))

@@ -3,15 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ..metrics import PictureRows, ThresholdCurve, protocol
 from ..metrics.rows import Row
+from .counting import Counts
 from .saved_maps import matched, read_map, recognised_scale, summarised
 
 RULES = {
@@ -20,6 +20,14 @@ RULES = {
     "vessel": "p > 0.5",
     "defect": "p / max(p) > 0.5",
 }
+
+
+class Samples(Protocol):
+    """What can be counted and indexed."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -39,7 +47,7 @@ class Scores:
 
 def score_predictions(
     folder: str | Path,
-    samples: Sequence[Any],
+    samples: Samples,
     protocol_name: str = "overlap",
     threshold: float | None = None,
     scale: float | None = None,
@@ -70,24 +78,19 @@ def score_predictions(
     >>> scores.values["iou"], scores.rows[0]["picture"], scores.assumptions[1]
     (1.0, 'test_0000', 'the predictions are masks, of 0 and 255')
     """
-    metrics = protocol(protocol_name, threshold)
-    pictures, curve = PictureRows(protocol_name, threshold), ThresholdCurve(protocol_name, bins)
+    counts = Counts(protocol_name, threshold, regions, each=True, bins=bins)
     masks = {samples[index].name: _plane(samples[index].mask) for index in range(len(samples))}
     if len(masks) != len(samples) or not masks:
         raise ValueError(f"expected samples of different names, got {len(samples)} with {len(masks)} names")
     files, assumptions = matched(Path(folder), list(masks))
     top, meaning = recognised_scale((summarised(path) for path in files.values()), scale)
     for name, mask in masks.items():
-        probability = _probability(files[name], name, mask, top)
-        region = {} if regions is None else {"region": _plane(regions[name])}
-        metrics.update(probability, mask, **region)
-        pictures.update([name], probability, mask, **region)
-        curve.update(probability, mask, **region)
+        counts.update([name], _probability(files[name], name, mask, top), mask)
     rule = RULES[protocol_name] if threshold is None else f"p > {threshold:g}"
     return Scores(
-        {name: value.item() for name, value in metrics.compute().items() if value.ndim == 0},
-        pictures.rows,
-        curve.rows(),
+        counts.values(),
+        counts.rows,
+        counts.curve,
         [*assumptions, meaning, f"a pixel is predicted where {rule}"],
     )
 

@@ -1,35 +1,22 @@
 """Figures of what happens stage by stage, in colour maps whose lightness rises evenly.
 
-Each function gives a matplotlib figure; `rendered` turns it into pixels for files and TensorBoard. Colours are of
-cividis and viridis, which stay in order in grey and for colour-blind readers; lines differ in markers too.
+Each function gives a matplotlib figure. Colours are of cividis and viridis, which stay in order in grey and for
+colour-blind readers; lines differ in markers too.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from unfoldkit.common.figures import line_style
+
 from .measures import LEADING
 
-MARKERS = "os^vDPX<>*"
 INSET = 10  # singular values in the inset of a spectrum
-
-
-def rendered(figure: Figure, dpi: int = 100) -> np.ndarray:
-    """The pixels of a figure, (height, width, 3) uint8.
-
-    >>> rendered(Figure(figsize=(3, 2)), dpi=50).shape
-    (100, 150, 3)
-    """
-    figure.set_dpi(dpi)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def stage_maps(
@@ -131,7 +118,7 @@ def sparsity_figure(mean: np.ndarray, std: np.ndarray, labels: Sequence[str], ax
 def profiles_figure(
     mean: Mapping[str, np.ndarray], std: Mapping[str, np.ndarray], labels: Sequence[str], unit: str, axis: str
 ) -> Figure:
-    """Rank, energy, fidelity and, where there are any, contrast prior and memory, against the stage.
+    """Rank, energy, fidelity and, where there are any, contrast prior, memory and noise, against the stage.
 
     mean, std: as of `rpcanet.inside.interpretation.interior_measures`.  labels: K.  unit: of the levels.
     """
@@ -141,6 +128,7 @@ def profiles_figure(
         "fidelity": (f"$||D - B_k - O_k||_F$ ({unit})", 1.0),
         "contrast": ("contrast prior, root mean square of $w_k$", 1.0),
         "memory_change": ("memory's change $||m_k - m_{k-1}|| / ||m_{k-1}||$ (%)", 100.0),
+        "noise": (f"noise, root mean square of $N_k$ ({unit})", 1.0),
     }
     present = [name for name in drawn if name in mean]
     rows = -(-len(present) // 2)
@@ -186,9 +174,3 @@ def _profile(axes: Axes, lines: Mapping[str, tuple[np.ndarray, np.ndarray]], lab
     axes.grid(alpha=0.3)
     if len(lines) > 1:
         axes.legend(fontsize=7)
-
-
-def line_style(k: int, count: int) -> dict[str, Any]:
-    """Colours from dark to light, and a marker of its own."""
-    colour = colormaps["cividis"](0.9 * k / max(1, count - 1))
-    return {"color": colour, "marker": MARKERS[k % len(MARKERS)], "markersize": 4, "linewidth": 1.2}

@@ -20,12 +20,14 @@ class Interior(NamedTuple):
 
     stages: B_k, O_k, D_k, each (batch, 1, height, width).  responses: the contrast prior's w_k, each
     (batch, 1, height, width).  memory_changes: ||m_k - m_{k-1}|| / ||m_{k-1}|| with m_k = (h_k, c_k), each
-    (batch,), from the second stage on. Networks without contrast prior or memory have none.
+    (batch,), from the second stage on.  noises: N_k, each (batch, 1, height, width). Networks without contrast
+    prior, memory or noise have none.
     """
 
     stages: tuple[StageOutput, ...]
     responses: tuple[Tensor, ...] = ()
     memory_changes: tuple[Tensor, ...] = ()
+    noises: tuple[Tensor, ...] = ()
 
 
 def look_inside(net: Unfolding, image: Tensor) -> Interior:
@@ -37,8 +39,8 @@ def look_inside(net: Unfolding, image: Tensor) -> Interior:
     (3, 3, 2)
     """
     with torch.compiler.set_stance("force_eager"), _recording(net) as (responses, changes):
-        stages = net(image, return_stages=True).stages
-    return Interior(stages, tuple(responses), tuple(changes))
+        decomposition = net(image, return_stages=True)
+    return Interior(decomposition.stages, tuple(responses), tuple(changes), decomposition.noises)
 
 
 def look_at_solver(method: Callable[..., Separation], image: Tensor) -> Interior:
@@ -59,6 +61,7 @@ def interior_measures(image: Tensor, interior: Interior) -> dict[str, Tensor]:
 
         contrast        (batch, K)      root mean square of the contrast prior's response w_k
         memory_change   (batch, K - 1)  ||m_k - m_{k-1}|| / ||m_{k-1}||, m_k = (h_k, c_k), from the second stage on
+        noise           (batch, K)      root mean square of the noise N_k
 
     >>> from unfoldkit.rpcanet import RPCANetPlusPlus
     >>> image = torch.rand(2, 1, 16, 20)
@@ -71,9 +74,11 @@ def interior_measures(image: Tensor, interior: Interior) -> dict[str, Tensor]:
     )
     measures = stage_measures(image[:, 0].float(), backgrounds, objects)
     if interior.responses:
-        measures["contrast"] = torch.cat(interior.responses, dim=1).float().square().mean((-2, -1)).sqrt()
+        measures["contrast"] = _root_mean_square(interior.responses)
     if interior.memory_changes:
         measures["memory_change"] = torch.stack(interior.memory_changes, dim=1)
+    if interior.noises:
+        measures["noise"] = _root_mean_square(interior.noises)
     return measures
 
 
@@ -86,9 +91,9 @@ def _recording(net: Unfolding) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
     def keep_response(module: nn.Module, inputs: Any, response: Tensor) -> None:
         responses.append(response)
 
-    def keep_change(module: nn.Module, inputs: Any, output: tuple[StageOutput, Memory | None]) -> None:
+    def keep_change(module: nn.Module, inputs: Any, output: tuple[StageOutput, Any]) -> None:
         before, after = inputs[2], output[1]
-        if before is not None and after is not None:
+        if before is not None and isinstance(after, Memory):
             changes.append(_change(before, after))
 
     hooks = [stage.register_forward_hook(keep_change) for stage in net.stages]
@@ -99,6 +104,11 @@ def _recording(net: Unfolding) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _root_mean_square(planes: tuple[Tensor, ...]) -> Tensor:
+    """(batch, K) of K planes (batch, 1, height, width)."""
+    return torch.cat(planes, dim=1).float().square().mean((-2, -1)).sqrt()
 
 
 def _change(before: Memory, after: Memory) -> Tensor:

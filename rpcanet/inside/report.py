@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.utils.tensorboard import SummaryWriter
 
+    from ..inference.preprocessing import Preprocessing
     from .interpretation import Interior
     from .measures import Statistics
 
@@ -20,19 +21,18 @@ class Subject(NamedTuple):
     """What is looked into, and how its stages and levels are called.
 
     look: from (batch, 1, height, width) to its `Interior`.  labels: of the stages.  axis: what they count.
+    prepared: what pictures go through before.  object_unit: of O_k.
     """
 
     look: "Callable[[Tensor], Interior]"
     labels: list[str]
     axis: str
-    size: int
-    mean: float
-    std: float
+    prepared: "Preprocessing"
     object_unit: str
 
     @property
     def unit(self) -> str:
-        return f"level / {self.std:g}" if self.mean == 0 else f"(level - {self.mean:g}) / {self.std:g}"
+        return self.prepared.unit
 
 
 def write_measures(out: Path, statistics: "Statistics", subject: Subject, settings: dict[str, Any]) -> None:
@@ -100,7 +100,8 @@ def show_measures(report: Report, statistics: "Statistics", subject: Subject) ->
     report.figure(
         "profiles",
         profiles_figure(mean, std, subject.labels, subject.unit, subject.axis),
-        "Rank and energy of the background, fidelity and, where the network has them, contrast prior and memory.",
+        "Rank and energy of the background, fidelity and, where the network has them, contrast prior, memory and "
+        "noise.",
     )
 
 
@@ -115,7 +116,11 @@ def table_rows(
         rows[f"energy in the leading {r} (%)"] = (100 * mean["energy"][:, j], 100 * std["energy"][:, j])
     rows["O above 0 (%)"] = (100 * mean["sparsity"], 100 * std["sparsity"])
     rows["|D - B - O|"] = (mean["fidelity"], std["fidelity"])
-    names = {"contrast": "contrast prior, RMS", "memory_change": "memory's relative change"}
+    names = {
+        "contrast": "contrast prior, RMS",
+        "memory_change": "memory's relative change",
+        "noise": "noise, RMS",
+    }
     rows |= {label: (mean[name], std[name]) for name, label in names.items() if name in mean}
     return {
         name: [""] * (stages + 1 - len(values))
@@ -142,23 +147,25 @@ def show_pictures(report: Report, pictures: "dict[str, dict[str, np.ndarray]]", 
     folder = report.folder / "stages"
     folder.mkdir(exist_ok=True)
     columns = {
-        "B": (subject.unit, "cividis"),
-        "O": (subject.object_unit, "viridis"),
-        "D": (subject.unit, "cividis"),
-        "w": ("response", "viridis"),
+        "background": ("B", subject.unit, "cividis"),
+        "object": ("O", subject.object_unit, "viridis"),
+        "restoration": ("D", subject.unit, "cividis"),
+        "contrast": ("w", "response", "viridis"),
+        "noise": ("N", subject.unit, "cividis"),
     }
     if pictures:
         report.heading("Pictures")
     for name, planes in pictures.items():
-        image, *parts = planes.values()
-        used = dict(list(columns.items())[: len(parts)])
+        image = planes["image"]
+        parts = {key: part for key, part in planes.items() if key != "image"}
+        used = {symbol: (unit, colours) for symbol, unit, colours in map(columns.__getitem__, parts)}
         rows = {"input": [image]} | {
-            label: [part[k] for part in parts] for k, label in enumerate(subject.labels)
+            label: [part[k] for part in parts.values()] for k, label in enumerate(subject.labels)
         }
         report.figure(
             name,
             stage_maps(rows, used, name),
             f"{name}: the picture, then background, object and restoration of every {subject.axis}.",
         )
-        moved = {key: np.moveaxis(part, 0, -1) for key, part in planes.items() if key != "image"}
+        moved = {key: np.moveaxis(part, 0, -1) for key, part in parts.items()}
         write_mat(folder / f"{name}.mat", {"image": image, **moved})

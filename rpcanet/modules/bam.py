@@ -2,7 +2,8 @@
 
 from torch import Tensor, nn
 
-from .layers import BatchNorm, conv3x3, conv_stack
+from .channel_attention import AttentiveStack
+from .layers import BatchNorm, conv1x1, conv3x3, conv_stack, rectified_convs
 from .mam import MAM, Memory
 
 
@@ -56,3 +57,29 @@ class MemoryBAM(nn.Module):
     def forward(self, x: Tensor, memory: Memory | None) -> tuple[Tensor, Memory]:
         features, memory = self.mam(self.embedding(x), memory)
         return x + self.projection(features), memory
+
+
+class LightBAM(nn.Module):
+    """Background step of L-RPCANet.
+
+        B = x + final(SE(f(x))),   x = D' - O' - N'
+        f = Conv1x1(1->c) BN ReLU, 3 x [Conv(c->c) BN ReLU], Conv(c->C),   final = Conv(C->1)
+
+    SE is `SqueezeExcitation`.
+
+    Shapes: x and B are (batch, 1, height, width).
+
+    Source: L-RPCANet, its background approximation module.
+
+    >>> import torch
+    >>> LightBAM(channels=16, narrow=4)(torch.rand(2, 1, 16, 20)).shape
+    torch.Size([2, 1, 16, 20])
+    """
+
+    def __init__(self, channels: int = 32, narrow: int = 16) -> None:
+        super().__init__()
+        layers = rectified_convs(conv1x1(1, narrow), hidden=3, batch_norm=True)
+        self.layers = AttentiveStack([*layers, conv3x3(narrow, channels)], channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x)

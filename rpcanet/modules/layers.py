@@ -62,11 +62,20 @@ def conv_stack(channels: int, hidden: int, batch_norm: bool) -> nn.Sequential:
 
     Every convolution but the last is followed by a ReLU, with batch norm before it if asked for.
     """
+    layers = rectified_convs(conv3x3(1, channels), hidden, batch_norm)
+    return nn.Sequential(*layers, conv3x3(channels, 1))
+
+
+def rectified_convs(first: nn.Conv2d, hidden: int, batch_norm: bool) -> list[nn.Module]:
+    """`first` and `hidden` 3x3 convolutions of its output channels, each with a ReLU after it.
+
+    batch_norm: whether one stands before each ReLU.
+    """
+    channels = first.out_channels
     layers: list[nn.Module] = []
-    for in_channels in [1] + [channels] * hidden:
-        layers.append(conv3x3(in_channels, channels))
+    for index in range(1 + hidden):
+        layers.append(conv3x3(channels, channels) if index else first)
         if batch_norm:
             layers.append(BatchNorm(channels))
         layers.append(nn.ReLU(inplace=True))
-    layers.append(conv3x3(channels, 1))
-    return nn.Sequential(*layers)
+    return layers

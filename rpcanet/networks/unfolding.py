@@ -33,12 +33,14 @@ class Decomposition(NamedTuple):
 
     background: B_K.  object: O_K as logits, so that `object.sigmoid()` is the probability of an object.
     restoration: D_K.  stages: every stage's output in order, empty unless it was asked for.
+    noises: likewise every stage's noise N_k, of networks that have such a part.
     """
 
     background: Tensor
     object: Tensor
     restoration: Tensor
     stages: tuple[StageOutput, ...] = ()
+    noises: tuple[Tensor, ...] = ()
 
 
 class Unfolding(nn.Module):
@@ -46,6 +48,7 @@ class Unfolding(nn.Module):
 
         stage(D_{k-1}, O_{k-1}, memory_{k-1}) -> (StageOutput(B_k, O_k, D_k), memory_k)
 
+    where memory is whatever else the stages hand on; a single tensor is the noise N_k.
     The grey levels v of a picture, from 0 to 255, enter as (v - mean) / std.
 
     checkpointing: where true, training keeps what passes between stages alone and runs a stage again for its
@@ -74,13 +77,15 @@ class Unfolding(nn.Module):
         if image.dtype != self.input_dtype and image.dtype not in _autocast_dtypes(image.device.type):
             raise ValueError(f"image must be {self.input_dtype}, as the network, got {image.dtype}")
         restoration, object_, memory = image, torch.zeros_like(image), None
-        outputs = []
+        outputs: list[StageOutput] = []
+        noises: list[Tensor] = []
         for stage in self.stages:
             output, memory = self._run(stage, restoration, object_, memory)
             _, object_, restoration = output
             if return_stages:
                 outputs.append(output)
-        return Decomposition(output.background, output.object, output.restoration, tuple(outputs))
+                noises += [memory] if isinstance(memory, Tensor) else []
+        return Decomposition(*output, tuple(outputs), tuple(noises))
 
     @property
     def input_dtype(self) -> torch.dtype:

@@ -1,7 +1,6 @@
 """Weights in files: this project's safetensors and the papers' `.pkl`, read without running code."""
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,40 +12,30 @@ from torch import Tensor
 
 from unfoldkit.common.files import write_whole
 
+from .drpca_net import DRPCANet
+from .l_rpcanet import LRPCANet
 from .low_rank_rpcanet import LowRankRPCANet
+from .published import recognised, sizes_of, translated
 from .rpcanet import RPCANet
 from .rpcanet_plus_plus import RPCANetPlusPlus
 from .unfolding import UnfoldedNetwork, Unfolding
 from .unwrapping import described, unwrapped
 
 FORMAT = "unfoldkit"
+PUBLISHED = "RPCANet, RPCANet++, DRPCA-Net or L-RPCANet"
 NETWORKS: dict[str, type[UnfoldedNetwork]] = {
     "rpcanet": RPCANet,
     "rpcanet++": RPCANetPlusPlus,
     "lowrank": LowRankRPCANet,
-}
-
-# Published key below `decos.{stage}.` -> key below `stages.{stage}.`, by prefix.
-PUBLISHED_PREFIXES = {
-    "lowrank.convs.": "bam.layers.",
-    "lowrank.conv1_C.": "bam.embedding.",
-    "lowrank.RB_1.": "bam.mam.rb1.",
-    "lowrank.RB_2.": "bam.mam.rb2.",
-    "lowrank.ConvLSTM.": "bam.mam.lstm.",
-    "lowrank.convC_1.": "bam.projection.",
-    "sparse.epsilon": "oem.epsilon",
-    "sparse.convs.": "oem.layers.",
-    "sparse.contrast.0.": "oem.dcpm.embedding.0.",
-    "sparse.contrast.2.conv.": "oem.dcpm.contrast.",
-    "sparse.contrast.2.attn.avg_channel.": "oem.dcpm.contrast.gate.",
-    "sparse.contrast.3.": "oem.dcpm.projection.0.",
-    "sparse.contrast.5.": "oem.dcpm.projection.2.",
-    "merge.mapping.": "irm.layers.",
+    "drpca_net": DRPCANet,
+    "l_rpcanet": LRPCANet,
 }
 
 
 def build(name: str, **architecture: Any) -> UnfoldedNetwork:
-    """The network called `name` ("rpcanet", "rpcanet++", "lowrank"), untrained; `architecture` are its arguments.
+    """The network called `name`, untrained; `architecture` are its arguments.
+
+    name: "rpcanet", "rpcanet++", "lowrank", "drpca_net" or "l_rpcanet".
 
     >>> build("rpcanet++", stages=3).architecture
     {'stages': 3, 'channels': 32, 'mean': 0.0, 'std': 255.0}
@@ -213,12 +202,9 @@ def _from_unwrapped(path: Path) -> UnfoldedNetwork:
     state, training = unwrapped(path)
     if any(key.startswith("decos.") for key in state):
         return from_published(state, source=path)
-    stages = {key.split(".")[1] for key in state if key.startswith("stages.")}
-    layer = state.get("stages.0.oem.layers.0.weight")
     data = training.get("data", {})
     architecture = {
-        "stages": len(stages),
-        "channels": layer.shape[0] if layer is not None and layer.ndim else 0,
+        **sizes_of(state),
         **{name: data[name] for name in ("mean", "std") if isinstance(data, Mapping) and name in data},
     }
     return _filled(_named_by(state, architecture), architecture, state, path)
@@ -241,50 +227,25 @@ def _named_by(state: dict[str, Tensor], architecture: dict[str, Any]) -> str:
 def from_published(published: dict[str, Tensor], source: str | Path = "state dict") -> UnfoldedNetwork:
     """The network of an officially published state dict (keys `decos.{stage}.*`), in evaluation mode.
 
-    Variant, stages and channels follow from the keys. The gates of each convolutional LSTM are put side by
-    side; those that the first stage never runs are left out. `source` names the origin in errors.
+    Network, stages and channels follow from the keys, as do c and n of an L-RPCANet. The gates of each
+    convolutional LSTM are put side by side; those that the first stage never runs are left out. `source` names the
+    origin in errors.
 
-    Raises ValueError where keys or shapes are not those of RPCANet or RPCANet++.
+    Raises ValueError where keys or shapes are not those of RPCANet, RPCANet++, DRPCA-Net or L-RPCANet.
     """
-    stages = {int(match[1]) for key in published if (match := re.match(r"decos\.(\d+)\.", key))}
-    embeddings = {"rpcanet": "lowrank.convs.0.weight", "rpcanet++": "lowrank.conv1_C.0.weight"}
-    names = [name for name, key in embeddings.items() if f"decos.0.{key}" in published]
-    if not names or stages != set(range(len(stages))):
+    found = recognised(published)
+    if found is None:
         raise ValueError(
-            f"{source}: expected keys 'decos.0.lowrank...' of RPCANet or RPCANet++, "
-            f"found {described(published)}"
+            f"{source}: expected keys 'decos.0.lowrank...' of {PUBLISHED}, found {described(published)}"
         )
-    embedding = published[f"decos.0.{embeddings[names[0]]}"]
-    architecture = {"stages": len(stages), "channels": embedding.shape[0] if embedding.ndim else 0}
+    name, architecture = found
     try:
-        state = _merge_gates(_renamed(published))
+        state = translated(name, published)
     except (ValueError, RuntimeError) as error:
         raise ValueError(
             f"{source}: gates of an LSTM are missing or do not fit each other ({error})"
         ) from error
-    return _filled(names[0], architecture, state, source).eval()
-
-
-def _renamed(published: dict[str, Tensor]) -> dict[str, Tensor]:
-    def rename(key: str) -> str:
-        _, stage, rest = key.split(".", 2)
-        prefix = next((prefix for prefix in PUBLISHED_PREFIXES if rest.startswith(prefix)), None)
-        return key if prefix is None else f"stages.{stage}.{PUBLISHED_PREFIXES[prefix]}{rest[len(prefix) :]}"
-
-    return {rename(key) if key.count(".") >= 2 else key: tensor for key, tensor in published.items()}
-
-
-def _merge_gates(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """`lstm.conv_{x,h}{f,i,o,j}.*` become `lstm.gates_{x,h}.*`, ordered f, i, o, j (i, o, j at first)."""
-    gate = re.compile(r"(stages\.(\d+)\.bam\.mam\.lstm\.)conv_([xh])[fioj]\.(weight|bias)")
-    merged = {key: tensor for key, tensor in state.items() if not gate.fullmatch(key)}
-    for prefix, stage, source, kind in sorted({m.groups() for key in state if (m := gate.fullmatch(key))}):
-        if stage == "0" and source == "h":
-            continue
-        order = "ioj" if stage == "0" else "fioj"
-        parts = [state[key] for g in order if (key := f"{prefix}conv_{source}{g}.{kind}") in state]
-        merged[f"{prefix}gates_{source}.{kind}"] = torch.cat(parts)
-    return merged
+    return _filled(name, architecture, state, source).eval()
 
 
 def _filled(

@@ -1,15 +1,15 @@
 """The losses that the networks are trained with."""
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..names import LossName
 from ..networks.unfolding import Decomposition
 
-LossName = Literal["soft_iou", "batch_iou"]
 BALANCE = 0.1  # of the two parts of `batch_iou_loss`
 
 

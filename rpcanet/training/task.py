@@ -4,16 +4,18 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim.lr_scheduler import PolynomialLR
 from torchmetrics import MeanMetric, MetricCollection
 
+from ...datasets.records import padding_of
 from ..inference.evaluation import answer
 from ..metrics import protocol
+from ..names import LossName
 from ..networks.unfolding import UnfoldedNetwork
 from .losses import decomposition_loss
+from .selection import MONITOR, SelectionIoU
 
 LOSSES = ("loss", "soft_iou", "fidelity")
 
@@ -22,10 +24,11 @@ class SegmentationTask(L.LightningModule):
     """Trains `net` as published and watches it with an evaluation protocol.
 
     loss = SoftIoU(sigmoid(O_K), mask) + fidelity_weight * MSE(D_K, D_0), minimised by Adam at the rate
-    learning_rate * (1 - step / total steps)^0.9.
+    learning_rate * (1 - step / total steps)^0.9; `loss` names another first part, see `decomposition_loss`.
 
-    Logged: train/loss, train/soft_iou, train/fidelity, train/learning_rate; val/loss, val/soft_iou, val/fidelity
-    and, as val/NAME, every scalar of the protocol. `rpcanet.training.watching.Watch` shows what happens inside.
+    Logged: train/loss, train/soft_iou, train/fidelity, train/learning_rate; val/loss, val/soft_iou, val/fidelity,
+    val/selection (`SelectionIoU`) and, as val/NAME, every scalar of the protocol.
+    `rpcanet.training.watching.Watch` shows what happens inside.
 
     Source: Wu et al., "RPCANet", WACV 2024, section 4.1.
     """
@@ -36,18 +39,22 @@ class SegmentationTask(L.LightningModule):
         learning_rate: float = 1e-4,
         fidelity_weight: float = 0.01,
         protocol_name: str = "overlap",
+        loss: LossName = "soft_iou",
     ) -> None:
         super().__init__()
         self.net = net
-        self.learning_rate, self.fidelity_weight = learning_rate, fidelity_weight
-        self.protocol_name, self.metrics = protocol_name, protocol(protocol_name)
+        self.learning_rate, self.fidelity_weight, self.loss = learning_rate, fidelity_weight, loss
+        self.padding, self.metrics = padding_of(protocol_name), protocol(protocol_name)
+        self.selection = SelectionIoU()
         # means over pictures, of which processes may have more or fewer
         self.validation_losses = MetricCollection(
             {name: MeanMetric() for name in LOSSES}, compute_groups=False
         )
 
     def training_step(self, batch: Any, batch_index: int) -> Tensor:
-        loss = decomposition_loss(self.net(batch.image), batch.image, batch.mask, self.fidelity_weight)
+        loss = decomposition_loss(
+            self.net(batch.image), batch.image, batch.mask, self.fidelity_weight, self.loss
+        )
         for name, value in zip(LOSSES, loss, strict=True):
             self.log(f"train/{name}", value.detach(), prog_bar=name == "loss")
         self.log("train/learning_rate", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
@@ -62,11 +69,12 @@ class SegmentationTask(L.LightningModule):
         """Keep the last step's gradients, which `rpcanet.training.watching.Watch` shows."""
 
     def validation_step(self, batch: Any, batch_index: int) -> dict[str, Any]:
-        decomposition = answer(self.net, batch.image, self.protocol_name)
-        loss = decomposition_loss(decomposition, batch.image, batch.mask, self.fidelity_weight)
+        decomposition = answer(self.net, batch.image, self.padding)
+        loss = decomposition_loss(decomposition, batch.image, batch.mask, self.fidelity_weight, self.loss)
         for name, value in zip(LOSSES, loss, strict=True):
             self.validation_losses[name].update(value, len(batch.image))
         self.metrics.update(decomposition.object.sigmoid(), batch.mask)
+        self.selection.update(decomposition.object, batch.mask)
         return decomposition._asdict()
 
     def on_validation_epoch_end(self) -> None:
@@ -77,18 +85,12 @@ class SegmentationTask(L.LightningModule):
         for name, value in values.items():
             self.log(f"val/{name}", value.float(), prog_bar=name in ("iou", "pd"))
         self.metrics.reset()
+        self.log(MONITOR, self.selection.compute(), prog_bar=True)
+        self.log("val/anything", float(self.selection.anything))
+        self.selection.reset()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = torch.optim.Adam(self.net.parameters(), lr=self.learning_rate, fused=True)
         total = int(self.trainer.estimated_stepping_batches)
         decay = PolynomialLR(optimizer, total, power=0.9)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": decay, "interval": "step"}}
-
-
-class Progress(RichProgressBar):
-    """A progress bar of loss and validation metrics alone."""
-
-    def get_metrics(self, trainer: L.Trainer, task: L.LightningModule) -> dict[str, Any]:
-        metrics = super().get_metrics(trainer, task)
-        metrics.pop("v_num", None)
-        return metrics

@@ -13,7 +13,9 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from ..inside.figures import curves_figure, rendered, spectrum_figure
+from unfoldkit.common.figures import rendered
+
+from ..inside.figures import curves_figure, spectrum_figure
 from ..inside.interpretation import interior_measures, look_inside
 from ..inside.measures import LEADING, Statistics
 from ..inside.panels import PARTS, panel

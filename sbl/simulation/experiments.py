@@ -31,7 +31,7 @@ from ..systems.irs_mimo import IRSMIMO, Training
 from ..systems.observation import observe
 from ..systems.synthetic import SyntheticProblem, draw_synthetic
 from ..training.weights import load_estimator
-from .metrics import channel_nmse, nmse, support_recovery_rate, symbol_error_rate
+from .metrics import channel_nmse, nmse, squared_error, support_recovery_rate, symbol_error_rate
 
 Estimator = Callable[..., Estimate]
 Scores = dict[str, list[float]]
@@ -99,7 +99,7 @@ class SyntheticExperiment:
     >>> experiment = SyntheticExperiment(rows=(4, 5), columns=(6, 6), sparsity=2)
     >>> [scores] = experiment.run("OLS", [20.0], seed=0, trials=range(2))
     >>> sorted(scores)
-    ['iterations', 'nmse', 'seconds', 'srr']
+    ['error_energy', 'iterations', 'nmse', 'reference_energy', 'seconds', 'srr']
     """
 
     rows: tuple[int, ...] = (8, 12, 15)
@@ -107,6 +107,7 @@ class SyntheticExperiment:
     sparsity: int = 3
     known_noise: bool = True
     device: str = "cpu"
+    as_published: bool = False
 
     def run(self, estimator: str, snrs_db: Sequence[float], seed: int, trials: range) -> list[Scores]:
         """Scores of each trial at each SNR, solved in one batch, whose seconds are divided evenly."""
@@ -115,8 +116,11 @@ class SyntheticExperiment:
         method = OracleLS(problem.support) if estimator == "OLS" else SYNTHETIC_ESTIMATORS[estimator]
         estimate, seconds = _timed(method, problem.factors, y, s2 if self.known_noise else None)
         dims = len(self.rows)
+        error, energy = squared_error(estimate.mean, problem.x, dims)
         return _scores(
             nmse=nmse(estimate.mean, problem.x, dims),
+            error_energy=error,
+            reference_energy=energy,
             srr=support_recovery_rate(estimate.mean, problem.x, dims),
             iterations=estimate.iterations,
             seconds=torch.full_like(s2, seconds / s2.numel()),
@@ -132,12 +136,13 @@ class IRSExperiment:
 
     >>> [scores] = IRSExperiment().run("KOMP", [20.0], seed=0, trials=range(2))
     >>> sorted(scores)
-    ['iterations', 'nmse', 'seconds', 'ser']
+    ['error_energy', 'iterations', 'nmse', 'reference_energy', 'seconds', 'ser']
     """
 
     system: IRSMIMO = field(default_factory=IRSMIMO)
     fresh_training: bool = False
     device: str = "cpu"
+    as_published: bool = False
 
     def run(self, estimator: str, snrs_db: Sequence[float], seed: int, trials: range) -> list[Scores]:
         """Scores of each trial at each SNR, solved in one batch, whose seconds are divided evenly."""
@@ -149,8 +154,11 @@ class IRSExperiment:
             y, s2 = observe(drawn.clean, drawn.noise, snr_db)
             estimate, seconds = _timed(method, self.system.factors(drawn.training), y, s2)
             found = self.system.channel_of(estimate.mean, drawn.training)
+            error, energy = squared_error(found, drawn.cascade, dims=3)
             scores += _scores(
                 nmse=channel_nmse(found, drawn.cascade),
+                error_energy=error,
+                reference_energy=energy,
                 ser=symbol_error_rate(found, drawn.cascade, snr_db),
                 iterations=estimate.iterations,
                 seconds=torch.full_like(s2, seconds / s2.numel()),

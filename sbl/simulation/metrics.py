@@ -17,8 +17,21 @@ def nmse(estimate: Tensor, truth: Tensor, dims: int = 1) -> Tensor:
     >>> nmse(torch.tensor([1.0, 0.0]), torch.tensor([2.0, 0.0]))
     tensor(0.2500)
     """
+    error, energy = squared_error(estimate, truth, dims)
+    return error / energy
+
+
+def squared_error(estimate: Tensor, truth: Tensor, dims: int = 1) -> tuple[Tensor, Tensor]:
+    """||estimate - truth||^2 and ||truth||^2 over the last `dims` axes: (...) each.
+
+    Raises ValueError as `nmse` does.
+
+    >>> squared_error(torch.tensor([1.0, 0.0]), torch.tensor([2.0, 0.0]))
+    (tensor(1.), tensor(4.))
+    """
     axes = _axes(estimate, truth, dims)
-    return squared_modulus(estimate - truth).sum(axes) / squared_modulus(truth).sum(axes)
+    error = squared_modulus(estimate - truth).sum(axes)
+    return error, squared_modulus(truth).sum(axes).expand_as(error)
 
 
 def _axes(estimate: Tensor, truth: Tensor, dims: int) -> tuple[int, ...]:

@@ -1,20 +1,27 @@
-"""Tables and curves of Monte-Carlo results."""
+"""Tables, curves and distributions of Monte-Carlo results."""
 
 import csv
 import io
 import json
-import math
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
-from unfoldkit.common.figures import MARKERS, save_figure
+from unfoldkit.common.figures import MARKERS, line_style, rendered, save_figure, save_pixels
 from unfoldkit.common.files import write_whole
+from unfoldkit.common.report import fresh_writer
+
+from .options import Point
+from .shards import Scores
+from .statistics import OUTAGES, summary
 
 Row = dict[str, Any]
+Kept = Sequence[tuple[str, Point, Scores]]  # estimator, point and scores of each shard
 
 AXES = {
     "snr_db": "SNR (dB)",
@@ -27,20 +34,19 @@ METRICS = {
     "srr": "support recovery rate",
     "seconds": "seconds a solve",
 }
+OTHER_NMSES = ("pooled_nmse", "median_nmse", *(f"outage_above_{limit:g}" for limit in OUTAGES))
 LINEAR = ("srr",)
 LOWEST = {"ser": 1e-5}
+SMALLEST = 1e-20  # NMSE that is drawn
+PANELS_A_ROW = 3
 
 
-def write_results(
-    out: Path, settings: dict[str, Any], scores: list[tuple[str, dict[str, float], dict[str, list[float]]]]
-) -> list[Row]:
-    """results.csv and results.json: one row for each estimator and point, means with standard errors."""
-    gathered: dict[tuple[str, tuple[tuple[str, float], ...]], dict[str, list[float]]] = {}
-    for estimator, point, shard in scores:
-        trials = gathered.setdefault((estimator, tuple(point.items())), defaultdict(list))
-        for metric, values in shard.items():
-            trials[metric] += values
-    table = [_row(estimator, dict(point), trials) for (estimator, point), trials in gathered.items()]
+def write_results(out: Path, settings: dict[str, Any], kept: Kept) -> list[Row]:
+    """results.csv and results.json: one row for each estimator and point, see `statistics.summary`."""
+    table = [
+        {"estimator": estimator, **dict(point), "trials": len(scores["nmse"]), **summary(scores)}
+        for (estimator, point), scores in _gathered(kept).items()
+    ]
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, table[0])
     writer.writeheader()
@@ -50,38 +56,43 @@ def write_results(
     return table
 
 
-def _row(estimator: str, point: dict[str, float], trials: dict[str, list[float]]) -> Row:
-    row: Row = {"estimator": estimator, **point, "trials": len(trials["nmse"])}
-    for metric, values in trials.items():
-        mean = math.fsum(values) / len(values)
-        spread = math.fsum((value - mean) ** 2 for value in values) / max(1, len(values) - 1)
-        row[metric] = mean
-        row[f"{metric}_standard_error"] = math.sqrt(spread / len(values))
-    return row
+def _gathered(kept: Kept) -> dict[tuple[str, tuple[tuple[str, float], ...]], Scores]:
+    """The scores of all trials of each estimator at each point."""
+    gathered: dict[tuple[str, tuple[tuple[str, float], ...]], Scores] = {}
+    for estimator, point, scores in kept:
+        trials = gathered.setdefault((estimator, tuple(point.items())), defaultdict(list))
+        for metric, values in scores.items():
+            trials[metric] += values
+    return gathered
 
 
-def write_curves(out: Path, table: list[Row]) -> None:
-    """One PNG for each metric over the quantity that varies, and the same curves for TensorBoard."""
-    from torch.utils.tensorboard import SummaryWriter
-
-    axis = _varying(table)
-    with SummaryWriter(str(out / "tensorboard")) as writer:
+def write_curves(out: Path, table: list[Row], kept: Kept) -> None:
+    """One PNG for each metric over the quantity that varies, the distribution of the NMSE, both in TensorBoard."""
+    axis = varying(table)
+    curves: dict[str, list[Row]] = defaultdict(list)
+    for row in sorted(table, key=lambda row: row[axis]):
+        curves[row["estimator"]].append(row)
+    with fresh_writer(out / "tensorboard") as writer:
+        for metric in (metric for metric in (*METRICS, *OTHER_NMSES) if metric in table[0]):
+            for estimator, rows in curves.items():
+                for row in rows:
+                    writer.add_scalar(f"{metric}/{estimator}", row[metric], round(row[axis]))
         for metric in (metric for metric in METRICS if metric in table[0]):
-            curves: dict[str, list[Row]] = defaultdict(list)
-            for row in sorted(table, key=lambda row: row[axis]):
-                curves[row["estimator"]].append(row)
-                writer.add_scalar(f"{metric}/{row['estimator']}", row[metric], round(row[axis]))
-            _draw(out / f"{metric}.png", curves, axis, metric)
+            save_figure(_curves_figure(curves, axis, metric), out / f"{metric}.png")
+        pixels = rendered(distribution_figure(_distributions(kept, axis), AXES[axis]))
+        save_pixels(pixels, out / "nmse_distribution.png")
+        writer.add_image("figures/nmse_distribution", pixels, dataformats="HWC")
 
 
-def _varying(table: list[Row]) -> str:
-    varying = [axis for axis in AXES if len({row.get(axis) for row in table}) > 1]
-    if len(varying) > 1:
-        raise ValueError(f"only one quantity can vary in a run, not {' and '.join(varying)}")
-    return varying[0] if varying else "snr_db"
+def varying(points: Sequence[Mapping[str, Any]]) -> str:
+    """The quantity in which `points` differ, the SNR if none; raises ValueError where there are several."""
+    found = [axis for axis in AXES if len({point.get(axis) for point in points}) > 1]
+    if len(found) > 1:
+        raise ValueError(f"only one quantity can vary in a run, not {' and '.join(found)}")
+    return found[0] if found else "snr_db"
 
 
-def _draw(path: Path, curves: dict[str, list[Row]], axis: str, metric: str) -> None:
+def _curves_figure(curves: Mapping[str, Sequence[Row]], axis: str, metric: str) -> Figure:
     figure = Figure(figsize=(5, 3.8), layout="constrained")
     axes = figure.subplots()
     for (estimator, rows), marker in zip(curves.items(), cycle(MARKERS), strict=False):
@@ -96,4 +107,47 @@ def _draw(path: Path, curves: dict[str, list[Row]], axis: str, metric: str) -> N
     axes.set(xlabel=AXES[axis], ylabel=METRICS[metric])
     axes.grid(alpha=0.3, which="both")
     axes.legend()
-    save_figure(figure, path)
+    return figure
+
+
+def _distributions(kept: Kept, axis: str) -> dict[float, dict[str, list[float]]]:
+    """The NMSEs of all trials by the quantity that varies, then by estimator."""
+    found: dict[float, dict[str, list[float]]] = defaultdict(dict)
+    for (estimator, point), scores in _gathered(kept).items():
+        found[dict(point)[axis]][Path(estimator).name] = scores["nmse"]
+    return dict(sorted(found.items()))
+
+
+def distribution_figure(nmses: Mapping[float, Mapping[str, Sequence[float]]], axis: str) -> Figure:
+    """Empirical distribution functions of the NMSE: a panel for each value of `axis`, a line for each estimator.
+
+    Dotted: the NMSEs beyond which a trial counts as an outage.
+
+    >>> figure = distribution_figure({10.0: {"SVD": [0.5, 0.1]}}, "SNR (dB)")
+    >>> [line.get_label() for line in figure.axes[0].lines][:1]
+    ['SVD']
+    """
+    width = min(len(nmses), PANELS_A_ROW)
+    height = -(-len(nmses) // width)
+    figure = Figure(figsize=(3.2 * width + 0.6, 2.8 * height + 0.4), layout="constrained")
+    grid = figure.subplots(height, width, squeeze=False, sharex=True, sharey=True)
+    for panel, (value, curves) in zip(grid.flat, nmses.items(), strict=False):
+        for k, (estimator, values) in enumerate(curves.items()):
+            x = np.maximum(np.sort(values), SMALLEST)
+            shares = np.arange(1, len(x) + 1) / len(x)
+            style = line_style(k, len(curves)) | {"markevery": max(1, len(x) // 6)}
+            panel.step(x, shares, where="post", label=estimator, **style)
+        for limit in OUTAGES:
+            panel.axvline(limit, color="0.4", linestyle=":", linewidth=0.8)
+        panel.set(title=f"{axis}: {value:g}", xscale="log", ylim=(0, 1.02))
+        panel.title.set_size(9)
+        panel.minorticks_off()
+        panel.grid(alpha=0.3)
+    for unused in list(grid.flat)[len(nmses) :]:
+        unused.set_axis_off()
+    for axes in grid[-1]:
+        axes.set_xlabel("NMSE")
+    for axes in grid[:, 0]:
+        axes.set_ylabel("share of trials below")
+    grid[0, 0].legend(fontsize=7)
+    return figure

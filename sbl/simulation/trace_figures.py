@@ -1,4 +1,4 @@
-"""Figures of an estimate, iteration by iteration, in the colours of `rpcanet.inside.figures`."""
+"""Figures of an estimate, iteration by iteration, in colours that stay in order in grey."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from ...rpcanet.inside.figures import line_style
+from unfoldkit.common.figures import line_style
 
 if TYPE_CHECKING:
     from torch import Tensor

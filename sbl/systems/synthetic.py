@@ -44,15 +44,7 @@ def draw_synthetic(
     (torch.Size([20]), 4)
     """
     counts = [sparsity] * len(rows) if isinstance(sparsity, int) else list(sparsity)
-    if not len(rows) == len(columns) == len(counts):
-        raise ValueError(
-            f"rows, columns and sparsity name {len(rows)}, {len(columns)} and {len(counts)} factors"
-        )
-    if min([*rows, *columns, *counts], default=0) < 1:
-        raise ValueError(f"rows {rows}, columns {columns} and sparsity {counts} must be at least 1")
-    if any(k > n for k, n in zip(counts, columns, strict=True)):
-        raise ValueError(f"sparsity {counts} exceeds the columns {list(columns)}")
-
+    require_sizes(rows, columns, counts)
     if not (dtype.is_floating_point or dtype.is_complex):
         raise ValueError(f"dtype must be floating point or complex, got {dtype}")
 
@@ -64,6 +56,21 @@ def draw_synthetic(
     x = gaussian(*columns) * torch.stack(torch.meshgrid(*support, indexing="ij")).all(0)
     clean = kron_matvec(list(factors), x.flatten())
     return SyntheticProblem(factors, x, support, clean, gaussian(clean.shape[0]))
+
+
+def require_sizes(rows: Sequence[int], columns: Sequence[int], counts: Sequence[int]) -> None:
+    """ValueError unless M_i, N_i and the nonzeros a factor make a problem.
+
+    >>> require_sizes((4, 5), (6, 6), (2, 2))
+    """
+    if not len(rows) == len(columns) == len(counts):
+        raise ValueError(
+            f"rows, columns and sparsity name {len(rows)}, {len(columns)} and {len(counts)} factors"
+        )
+    if min([*rows, *columns, *counts], default=0) < 1:
+        raise ValueError(f"rows {rows}, columns {columns} and sparsity {counts} must be at least 1")
+    if any(k > n for k, n in zip(counts, columns, strict=True)):
+        raise ValueError(f"sparsity {counts} exceeds the columns {list(columns)}")
 
 
 def _support(generator: torch.Generator, length: int, count: int) -> Tensor:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from unfoldkit.datasets import open_pictures, picture, read_image, read_mask
+from unfoldkit.datasets import decoding, open_pictures, read_image, read_mask
 from unfoldkit.datasets.files import read_names
 
 LEVELS = np.random.default_rng(0).integers(0, 255, (12, 10), dtype=np.uint8)
@@ -47,7 +47,7 @@ def test_a_picture_bomb_is_refused_before_its_pixels_are_allocated(tmp_path, end
 
 
 def test_a_compressed_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
-    monkeypatch.setattr(picture, "MOST_BYTES", 10_000)
+    monkeypatch.setattr(decoding, "MOST_BYTES", 10_000)
     path = tmp_path / "bomb.ppm.gz"
     path.write_bytes(gzip.compress(bytes(100_000)))
     with pytest.raises(ValueError, match=r"bomb.ppm.gz: more than 10000 bytes"):

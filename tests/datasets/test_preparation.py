@@ -59,6 +59,57 @@ def test_batches_need_as_many_pictures():
         SegmentationData(data, data, batch_size=5)
 
 
+@pytest.mark.parametrize(
+    ("count", "keep_last", "batches"), [(7, True, [4, 3]), (7, False, [4]), (5, True, [4]), (8, True, [4, 4])]
+)
+def test_the_last_batch_is_kept_unless_it_is_a_single_picture(count, keep_last, batches):
+    data = SegmentationDataset(SyntheticScenes("train", count, 32), None)
+    module = SegmentationData(data, data, batch_size=4, workers=0, keep_last=keep_last)
+    assert [len(batch.image) for batch in module.train_dataloader()] == batches
+    assert len(module.train_dataloader()) == len(batches)
+
+
+LABELS = np.array([[0, 0.1, 0.6, 1]], np.float32)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"soft": True}, [0, 0.1, 0.6, 1]),
+        ({"object_level": "maximum"}, [0, 0, 0, 1]),
+        ({}, [0, 0, 1, 1]),
+        ({"object_level": "any"}, [0, 1, 1, 1]),
+    ],
+)
+def test_labels_are_soft_for_training_and_two_level_for_evaluation(options, expected):
+    mask = SegmentationDataset([Picture(np.zeros((1, 4)), LABELS, "a")], size=None, **options)[0].mask
+    assert mask.dtype == torch.float32
+    assert torch.equal(mask, torch.tensor([[expected]], dtype=torch.float32))
+
+
+def test_half_the_windows_hold_an_object_pixel_anywhere_in_them():
+    mask = np.zeros((100, 100), np.uint8)
+    mask[50, 40] = 1
+    data = SegmentationDataset([Picture(mask, mask, "a")], size=10, crop=True, seed=3)
+    places = []
+    for data.epoch in range(4000):
+        places += [tuple(place[1:].tolist()) for place in data[0].mask.nonzero()]
+    assert 0.48 < len(places) / 4000 < 0.54  # half, and 1 in 83 of those drawn from all
+    rows, columns = (np.bincount(axis, minlength=10) for axis in zip(*places, strict=True))
+    assert rows.min() > 0.7 * rows.mean()
+    assert columns.min() > 0.7 * columns.mean()
+
+
+def test_a_window_holds_an_object_pixel_at_the_border_as_often_as_any():
+    mask = np.zeros((20, 20), np.uint8)
+    mask[0, 19] = 1
+    data = SegmentationDataset([Picture(mask, mask, "a")], size=8, crop=True)
+    held = 0
+    for data.epoch in range(400):
+        held += data[0].mask[0, 0, 7].item()
+    assert 0.43 < held / 400 < 0.57
+
+
 class Counted:
     """Pictures that count how often they are read."""
 

@@ -87,6 +87,34 @@ def test_keeps_the_digits_that_the_library_loses(served, mean):
     assert all(error < bound for error, bound in zip(ours, bounds, strict=True))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("level", [1.0, 3333.3, 1e7, -7.7e8])
+def test_a_constant_becomes_zero(level, layout, dtype):
+    input = torch.full((2, 16, 7, 13), level, dtype=dtype).to(memory_format=LAYOUTS[layout])
+    mean, variance = (x.to(dtype) for x in statistics(16))
+    out = kernels.batch_norm(input, mean, variance, momentum=0.25)
+    assert out.abs().max() == 0
+    torch.testing.assert_close(
+        mean, input[0, :, 0, 0] / 4, rtol=1e-6 if dtype != torch.bfloat16 else 1e-2, atol=0
+    )
+    torch.testing.assert_close(variance, torch.full_like(variance, 0.75))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_mean_of_ten_thousand_deviations(layout):
+    input = draw(4, 8, 33, 20, mean=1e4, layout=LAYOUTS[layout])
+    case = (input, *parameters(8))
+    found = everything(kernels.batch_norm, *case, torch.float32)
+    expected = everything(library, *case, torch.float64)
+    assert all(relative(a, b) < 1e-6 for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("shape", [(8, 5), (8, 5, 7), (2, 3, 4, 5, 6)])
+def test_a_constant_of_other_shapes(shape):
+    assert kernels.batch_norm(torch.full(shape, 1e7), None, None).abs().max() == 0
+
+
 @pytest.mark.parametrize("given", ["weight", "bias", "neither"])
 def test_without_weight_bias_or_running_statistics(served, given):
     input, (weight, bias) = draw(2, 16, 9, 12), parameters(16)

@@ -149,8 +149,21 @@ def test_autocast_changes_nothing(name):
 
 def test_import_needs_neither_triton_nor_a_device():
     code = (
-        "import sys; sys.modules['triton'] = None; import torch, kernels;"
+        "import sys; sys.modules['triton'] = None; import torch; from unfoldkit import kernels;"
         "print(kernels.svdvals(torch.eye(2)).tolist(), torch.cuda.is_initialized())"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.split() == ["[1.0,", "1.0]", "False"]
+
+
+def test_import_and_calls_do_not_load_the_compiler():
+    """torch._dynamo takes longer than torch itself."""
+    code = (
+        "import sys, torch; before = 'torch._dynamo' in sys.modules; from unfoldkit import kernels;"
+        "kernels.same_conv2d(torch.ones(1, 1, 3, 3), torch.ones(1, 1, 3, 3));"
+        "kernels.batch_norm(torch.ones(2, 1, 3, 3), None, None); kernels.soft_threshold(torch.ones(3), 1.0);"
+        "print(before, 'torch._dynamo' in sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    before, after = run.stdout.split()
+    assert after == before

@@ -154,9 +154,51 @@ def test_bad_input_says_what_is_wrong():
         kernels.large_kernel_conv2d(images, weight.to("meta"))
 
 
+@pytest.mark.parametrize("given", ["weight", "spectrum"])
+@pytest.mark.parametrize("padding", ["same", "valid", (1, 4)])
+def test_second_and_third_derivatives_of_tiles(always_tiles, padding, given):
+    images, weight = draw(0, 1, 2, 7, 6).requires_grad_(), draw(1, 2, 2, 5, 3).requires_grad_()
+    spectrum = kernels.conv_spectrum(weight.detach(), (7, 6)) if given == "spectrum" else None
+    margin = {"same": (2, 1), "valid": 0}.get(padding, padding)
+
+    def derivatives(convolve):
+        loss, found = convolve(images, weight).pow(3).sum(), []
+        for _ in range(3):
+            found += torch.autograd.grad(loss, (images, weight), create_graph=True)
+            loss = sum(g.pow(2).sum() for g in found[-2:])
+        return found
+
+    def convolve(images, weight):
+        return kernels.large_kernel_conv2d(images, weight, None, padding, spectrum=spectrum)
+
+    expected = derivatives(lambda images, weight: F.conv2d(images, weight, padding=margin))
+    for actual, exact in zip(derivatives(convolve), expected, strict=True):
+        torch.testing.assert_close(actual, exact, rtol=1e-9, atol=1e-9 * exact.abs().max().item())
+
+
+@pytest.mark.parametrize(
+    ("shape", "outputs", "given"), [((1, 32, 64, 64), 32, "weight"), ((2, 8, 96, 70), 6, "spectrum")]
+)
+def test_second_derivatives_where_tiles_are_chosen(shape, outputs, given):
+    """In single precision at sizes that networks have; the exact ones in double, by the tiles of the test above."""
+
+    def second(dtype):
+        images = draw(0, *shape).to(dtype).requires_grad_()
+        weight = draw(1, outputs, shape[1], 17, 17).to(dtype).requires_grad_()
+        spectrum = kernels.conv_spectrum(weight.detach()) if given == "spectrum" else None
+        out = kernels.large_kernel_conv2d(images, weight, spectrum=spectrum)
+        assert took_tiles(out)
+        (first,) = torch.autograd.grad(out.pow(2).sum(), images, create_graph=True)
+        return torch.autograd.grad(first.pow(2).sum(), (images, weight))
+
+    for actual, exact in zip(second(torch.float32), second(torch.float64), strict=True):
+        assert relative(actual, exact) < 1e-5
+
+
 PEAK = """
-import sys, torch, kernels
+import sys, torch
 import torch.nn.functional as F
+from unfoldkit import kernels
 
 def resident(field):
     lines = open("/proc/self/status").read().splitlines()

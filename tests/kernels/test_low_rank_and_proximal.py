@@ -198,6 +198,71 @@ def test_bad_input_says_what_is_wrong():
         kernels.soft_threshold(x, torch.ones(4, device="meta"))
 
 
+NEGATIVE = {
+    "soft": lambda x, t: kernels.soft_threshold(x, t),
+    "hard": lambda x, t: kernels.hard_threshold(x, t),
+    "group": lambda x, t: kernels.group_soft_threshold(x, t, -1),
+    "singular values": lambda x, t: kernels.singular_value_threshold(x, t),
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("level", [-1e-3, -2.0, torch.nan])
+@pytest.mark.parametrize("name", NEGATIVE)
+def test_a_negative_threshold_is_an_error_also_in_a_tensor(name, level, dtype):
+    x = torch.ones(2, 3, 4, dtype=dtype)
+    for threshold in (level, torch.tensor(level), torch.tensor(level).double().requires_grad_()):
+        with pytest.raises(ValueError, match="threshold must not be negative"):
+            NEGATIVE[name](x, threshold)
+
+
+def test_one_negative_number_of_many_is_an_error():
+    x = torch.ones(2, 3, 4)
+    with pytest.raises(ValueError, match=r"threshold must not be negative, got -0\.5"):
+        kernels.soft_threshold(x, torch.tensor([0.5, 0.5, -0.5, 0.5]))
+    with pytest.raises(ValueError, match=r"threshold must not be negative, got -3\.0"):
+        kernels.singular_value_threshold(x, torch.tensor([1.0, -3.0]))
+    with pytest.raises(ValueError, match=r"weights must not be negative, got -1\.0"):
+        kernels.singular_value_threshold(x, 1.0, weights=torch.tensor([0.0, 1.0, -1.0]))
+    for name in ("mu", "lambda_"):
+        levels = {"mu": 1.0, "lambda_": 1.0, name: torch.tensor([1.0, 0.0])}
+        with pytest.raises(ValueError, match=f"{name} must be positive, got 0"):
+            kernels.lowrank_sparse_step(x, x, x, **levels)
+    with pytest.raises(ValueError, match="threshold must be real"):
+        kernels.soft_threshold(x, torch.tensor(1j))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", ["number", "tensor", "full"])
+def test_gradient_at_the_threshold_is_that_of_the_zero_below(kind, dtype):
+    """The same with every release of PyTorch: those of clamp at a tie differ."""
+    x = torch.tensor([1.0, -1.0, 0.0, 2.0, -4.0], dtype=dtype, requires_grad=True)
+    level = {"number": 1.0, "tensor": torch.tensor(1.0), "full": torch.ones(5)}[kind]
+    level = level.to(dtype.to_real()).requires_grad_() if kind != "number" else level
+    result = kernels.soft_threshold(x, level)
+    assert result.tolist() == [0, 0, 0, 1, -3]
+    result.real.sum().backward()
+    assert x.grad.tolist() == [0, 0, 0, 1, 1]
+    if kind != "number":
+        assert level.grad.sum() == 0
+    if kind == "full":
+        assert level.grad.tolist() == [0, 0, 0, -1, 1]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gradients_of_matrix_steps_at_the_threshold(dtype):
+    """s = t has slope 1 in singular value thresholding; |R| = lambda / mu has slope 0 in the sparse part."""
+    A = torch.diag(torch.tensor([3.0, 1.0, 0.5])).to(dtype).requires_grad_()
+    (grad,) = torch.autograd.grad(kernels.singular_value_threshold(A, 1.0).diagonal().real.sum(), A)
+    torch.testing.assert_close(grad.diagonal(), torch.tensor([1.0, 1.0, 0.0], dtype=dtype))
+    D = torch.zeros(2, 2, dtype=dtype)
+    D[0, 0], D[0, 1] = 0.5, -0.5
+    D.requires_grad_()
+    step = kernels.lowrank_sparse_step(D, torch.zeros_like(D), torch.zeros_like(D), 1.0, 0.5)
+    (grad,) = torch.autograd.grad(step.sparse.real.sum(), D)
+    assert grad.abs().max() == 0
+
+
 def test_fused_update_reference_is_the_alternation():
     D, B, Y = torch.randn(3, 2, 4, 5, generator=torch.Generator().manual_seed(0))
     X, new_Y = sparse_dual_reference(D, B, Y, torch.full((2,), 2.0), torch.full((2,), 0.6))

@@ -9,7 +9,7 @@ from unfoldkit import rpcanet
 from unfoldkit.rpcanet import Decomposition, decomposition_loss
 from unfoldkit.tools.benchmarks.plain_networks import plain
 
-NETWORKS = ["rpcanet", "rpcanet++"]
+NETWORKS = ["rpcanet", "rpcanet++", "drpca_net", "l_rpcanet"]
 
 
 def settled_pair(name, stages=2, channels=8):

@@ -5,8 +5,8 @@
 import json
 from pathlib import Path
 
-from unfoldkit.tools.benchmark_table import SUBJECTS, marks, tables
-from unfoldkit.tools.results_table import RESULTS, replaced
+from unfoldkit.tools.benchmarks.speed_tables import SUBJECTS, marks, tables
+from unfoldkit.tools.benchmarks.tables import RESULTS, replaced
 
 README = Path(__file__).parents[2] / "README.md"
 SETTING = {"date": "2026-01-02", "torch": "2.0", "threads": 2, "device": "cpu"}

@@ -13,8 +13,8 @@ import torch
 from unfoldkit import rpcanet
 from unfoldkit.datasets.synthetic import SyntheticScenes
 from unfoldkit.datasets.video import read_video, video_file
-from unfoldkit.tools.evaluate import Evaluation, evaluate
-from unfoldkit.tools.predict import Prediction, predict
+from unfoldkit.rpcanet import Evaluation, Prediction, evaluate_data_set, predict
+from unfoldkit.rpcanet.inference.evaluation import answer
 
 
 def command(monkeypatch, tool, *arguments):
@@ -40,7 +40,9 @@ def tree(tmp_path):
 
 @pytest.mark.parametrize("method", ["pcp", "pssv", "ipi"])
 def test_methods_find_a_square_on_a_ramp(tree, method):
-    values = evaluate(Evaluation("folder", method=method, root=str(tree), size=0, skip_bad=True))
+    values = evaluate_data_set(
+        Evaluation("folder", method=method, root=str(tree), size=0, skip_bad=True)
+    ).values
     assert values["pd"] == 1
     assert values["iou"] > 0.8
 
@@ -78,7 +80,7 @@ def test_bad_data_ends_a_training_with_one_line(tree, monkeypatch, capsys):
 
 def test_weights_or_a_method(tree):
     with pytest.raises(ValueError, match="expected one of --weights and --method"):
-        evaluate(Evaluation("folder", root=str(tree)))
+        evaluate_data_set(Evaluation("folder", root=str(tree)))
     with pytest.raises(ValueError, match="expected one of --weights and --method"):
         predict(Prediction([str(tree / "test/images/a.png")], out=str(tree / "out")))
 
@@ -155,10 +157,11 @@ def test_trained_on_crops_is_evaluated_on_whole_pictures_by_the_vessel_protocol(
         for folder in ("images", "masks"):
             (tmp_path / split / folder).mkdir(parents=True)
         for name, shape in (("a", (45, 70)), ("b", (52, 61))):
-            pixels = np.random.default_rng(0).integers(0, 2, shape, dtype=np.uint8)
+            pixels = (np.random.default_rng(0).random(shape) < 0.3).astype(np.uint8)
             cv2.imwrite(str(tmp_path / split / f"images/{name}.png"), 200 * pixels)
             cv2.imwrite(str(tmp_path / split / f"masks/{name}.png"), 255 * pixels)
-    from unfoldkit.tools.train import configuration_from, parser, train
+    from unfoldkit.rpcanet import train
+    from unfoldkit.tools.train import configuration_from, parser
 
     network = ["--network.stages=1", "--network.channels=4", "--recipe.epochs=1", "--recipe.protocol=vessel"]
     data = [
@@ -170,7 +173,7 @@ def test_trained_on_crops_is_evaluated_on_whole_pictures_by_the_vessel_protocol(
     crops = ["--data.size=32", "--data.crop=true", "--data.batch_size=2", "--machine.accelerator=cpu"]
     train(configuration_from(parser().parse_args([*network, *data, *crops])), tmp_path / "run")
     weights = str(tmp_path / "run/best.safetensors")
-    whole = evaluate(Evaluation("folder", weights, root=str(tmp_path), protocol="vessel"))
+    whole = evaluate_data_set(Evaluation("folder", weights, root=str(tmp_path), protocol="vessel")).values
     assert list(whole) == ["accuracy", "sensitivity", "specificity", "precision", "f1", "iou", "auc"]
     net = rpcanet.load_weights(weights)
     with torch.inference_mode():
@@ -178,7 +181,7 @@ def test_trained_on_crops_is_evaluated_on_whole_pictures_by_the_vessel_protocol(
         levels = cv2.imread(str(tmp_path / "test/images/a.png"), 0)
         picture[0, 0, :45, :70] = torch.from_numpy(levels / 255.0)
         expected = net(picture).object[..., :45, :70]
-        found = rpcanet.evaluation.answer(net, picture[..., :45, :70], "vessel").object
+        found = answer(net, picture[..., :45, :70], padding=32).object
     torch.testing.assert_close(found, expected)
 
 

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from unfoldkit import rpcanet
-from unfoldkit.tools.evaluate import Evaluation, evaluate
-from unfoldkit.tools.predict import Prediction, predict
+from unfoldkit.rpcanet import Evaluation, Prediction, evaluate_data_set, predict
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,13 +33,13 @@ def weights(tmp_path_factory):
 @pytest.mark.reference
 def test_official_weights_reach_the_published_numbers(reference_file):
     """RPCANet on SIRST, 86 test pictures: IoU 70.37, F1 82.61, Pd 95.41, Fa 7.42e-5."""
-    values = evaluate(
+    values = evaluate_data_set(
         Evaluation(
             weights=str(reference_file("weights/rpcanet_sirst_official.pkl")),
             dataset="sirst",
             root=str(reference_file("data/sirst")),
         )
-    )
+    ).values
     assert round(100 * values["iou"], 2) == 70.37
     assert round(100 * values["f1"], 2) == 82.61
     assert round(100 * values["pd"], 2) == 95.41

@@ -3,14 +3,14 @@
 import pytest
 
 from unfoldkit import rpcanet
-from unfoldkit.tools.compare_backgrounds import measure
+from unfoldkit.rpcanet.inside.backgrounds import measure_backgrounds
 
 
 def test_a_low_rank_network_has_backgrounds_of_lower_rank_than_the_picture(tmp_path):
     net = rpcanet.build("lowrank", stages=2, channels=4)
     training = {"data": {"size": 48}, "recipe": {"seed": 1}}
     rpcanet.save_weights(net, tmp_path / "net.safetensors", training)
-    row = measure(tmp_path / "net.safetensors", "synthetic", None, count=2)
+    row = measure_backgrounds(tmp_path / "net.safetensors", "synthetic", None, count=2)
     assert len(row.ranks) == 3
     assert row.ranks[1] < row.ranks[0]
     assert row.parameters == sum(p.numel() for p in net.parameters())
@@ -19,4 +19,4 @@ def test_a_low_rank_network_has_backgrounds_of_lower_rank_than_the_picture(tmp_p
 
 def test_other_weights_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="nothing"):
-        measure(tmp_path / "nothing.safetensors", "synthetic", None, count=2)
+        measure_backgrounds(tmp_path / "nothing.safetensors", "synthetic", None, count=2)

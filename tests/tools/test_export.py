@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from unfoldkit import rpcanet
+from unfoldkit.rpcanet import Export, export_weights
 from unfoldkit.rpcanet.inference.export import OPSET, exported, largest_difference
-from unfoldkit.tools.export import Export, export, main
+from unfoldkit.tools.export import main
 
 FORMATS = ("onnx", "torch-export", "safetensors")
 SIZES = ((1, 1, 1, 1), (3, 1, 17, 50))
@@ -31,7 +32,7 @@ def weights(request, tmp_path_factory):
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_agrees_with_its_source_at_every_size(weights, format, tmp_path):
-    out, largest = export(Export(str(weights), format, str(tmp_path / "out")))
+    out, largest = export_weights(Export(str(weights), format, str(tmp_path / "out")))
     assert largest < 1e-4
     net, run = rpcanet.load_weights(weights), exported(out, format)
     for size in SIZES:
@@ -39,7 +40,7 @@ def test_agrees_with_its_source_at_every_size(weights, format, tmp_path):
 
 
 def test_onnx_states_opset_sizes_and_processing(weights, tmp_path):
-    out, _ = export(Export(str(weights), "onnx", str(tmp_path / "net.onnx")))
+    out, _ = export_weights(Export(str(weights), "onnx", str(tmp_path / "net.onnx")))
     model = onnx.load(out)
     onnx.checker.check_model(model)
     assert {entry.domain: entry.version for entry in model.opset_import}[""] == OPSET
@@ -55,7 +56,7 @@ def test_onnx_states_opset_sizes_and_processing(weights, tmp_path):
 
 
 def test_a_program_holds_only_operators_of_torch(weights, tmp_path):
-    out, _ = export(Export(str(weights), "torch-export", str(tmp_path / "net.pt2")))
+    out, _ = export_weights(Export(str(weights), "torch-export", str(tmp_path / "net.pt2")))
     extra = {"metadata.json": ""}
     program = torch.export.load(str(out), extra_files=extra)
     targets = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
@@ -69,21 +70,23 @@ def test_a_low_rank_network_goes_to_safetensors_alone(tmp_path):
     with pytest.raises(
         ValueError, match="LowRankRPCANet: its singular value decompositions cannot be exported"
     ):
-        export(Export(str(source), "onnx", str(tmp_path / "net.onnx")))
-    assert export(Export(str(source), "safetensors", str(tmp_path / "copy.safetensors")))[1] == 0
+        export_weights(Export(str(source), "onnx", str(tmp_path / "net.onnx")))
+    assert export_weights(Export(str(source), "safetensors", str(tmp_path / "copy.safetensors")))[1] == 0
 
 
 def test_weights_are_not_overwritten(weights):
     with pytest.raises(ValueError, match="holds the weights to export"):
-        export(Export(str(weights), "safetensors", str(weights)))
+        export_weights(Export(str(weights), "safetensors", str(weights)))
 
 
 def test_an_export_that_differs_is_removed(weights, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("unfoldkit.rpcanet.inference.export.largest_difference", lambda *_: float("nan"))
+    monkeypatch.setattr(
+        "unfoldkit.rpcanet.inference.checked_export.largest_difference", lambda *_: float("nan")
+    )
     monkeypatch.setattr(sys, "argv", ["export.py", f"--weights={weights}", f"--out={tmp_path / 'x.onnx'}"])
     monkeypatch.setattr("unfoldkit.rpcanet.inference.export._traced", lambda net: None)
     monkeypatch.setattr("unfoldkit.rpcanet.inference.export._onnx", lambda *_: b"")
-    monkeypatch.setattr("unfoldkit.rpcanet.inference.export.exported", lambda *_: None)
+    monkeypatch.setattr("unfoldkit.rpcanet.inference.checked_export.exported", lambda *_: None)
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 2
@@ -97,4 +100,4 @@ def test_published_weights_on_real_pictures(reference_file, tmp_path):
     weights = reference_file("weights/rpcanet_sirst_official.pkl")
     pictures = [str(reference_file(f"data/sirst/images/Misc_{n}.png")) for n in (70, 111)]
     for format in FORMATS:
-        assert export(Export(str(weights), format, str(tmp_path / format), pictures))[1] < 1e-4
+        assert export_weights(Export(str(weights), format, str(tmp_path / format), pictures))[1] < 1e-4

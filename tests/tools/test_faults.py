@@ -18,10 +18,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from unfoldkit.rpcanet import load_weights
+from unfoldkit.rpcanet import load_weights, train
 from unfoldkit.rpcanet.training.task import SegmentationTask
 from unfoldkit.tools import simulate
-from unfoldkit.tools.train import configuration_from, parser, train
+from unfoldkit.tools.train import configuration_from, parser
 
 ROOT = Path(__file__).parents[2]
 TRAINING = [
@@ -42,10 +42,10 @@ SIMULATION = [
 ]
 SIMULATION += ["--snr", "5,10,15,20", "--trials", "100", "--workers", "1"]
 PRELOADED = (
-    "train",
-    "simulate",
-    "training_runs",
-    "curves",
+    "unfoldkit.tools.train",
+    "unfoldkit.common.runs",
+    "unfoldkit.sbl.simulation.simulate",
+    "unfoldkit.sbl.simulation.results",
     "unfoldkit.rpcanet.training.task",
     "unfoldkit.datasets.datamodule",
     "unfoldkit.sbl.simulation.experiments",

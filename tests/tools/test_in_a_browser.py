@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 import pytest
 
-from unfoldkit.tools.interpret import Interpretation, interpret
-from unfoldkit.tools.train import configuration_from, parser, train
+from unfoldkit.rpcanet import Interpretation, interpret, train
+from unfoldkit.tools.train import configuration_from, parser
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 OFFLINE = ("--host-resolver-rules=MAP * ~NOTFOUND", "--proxy-server=127.0.0.1:9")

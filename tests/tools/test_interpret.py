@@ -15,7 +15,7 @@ from scipy.io import loadmat
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from unfoldkit import rpcanet
-from unfoldkit.tools.interpret import Interpretation, interpret
+from unfoldkit.rpcanet import Interpretation, interpret
 
 ROOT = Path(__file__).parents[2]
 MEASURES = {"spectrum", "effective_rank", "energy", "sparsity", "fidelity"}

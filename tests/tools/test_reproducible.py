@@ -4,9 +4,11 @@
 
 import json
 
+from unfoldkit import sbl
 from unfoldkit.datasets import SyntheticScenes
+from unfoldkit.rpcanet import train
 from unfoldkit.tools import simulate, train_estimator
-from unfoldkit.tools.train import configuration_from, parser, train
+from unfoldkit.tools.train import configuration_from, parser
 
 TRAINING = [
     *("--network.stages=1", "--network.channels=4", "--data.workers=0", "--machine.accelerator=cpu"),
@@ -49,7 +51,7 @@ def test_training(tmp_path):
 def test_training_of_an_estimator(tmp_path):
     def run(out, seed):
         options = train_estimator.parser().parse_args([*ESTIMATOR, f"--recipe.seed={seed}"])
-        train_estimator.train(train_estimator.configuration_from(options), out)
+        sbl.train_estimator(train_estimator.configuration_from(options), out)
         return tensors(out / "last.safetensors")
 
     same_twice_and_other_with_another_seed(run, tmp_path)

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from unfoldkit.datasets import PUBLISHED
-from unfoldkit.tools.results_table import MARKS, RESULTS, collected, replaced
+from unfoldkit.tools.benchmarks.result_tables import MARKS, collected
+from unfoldkit.tools.benchmarks.tables import RESULTS, replaced
 
 README = Path(__file__).parents[2] / "README.md"
 

@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from unfoldkit.sbl.simulation.shards import SHARD_TRIALS
 from unfoldkit.tools import simulate
 
 ROOT = Path(__file__).parents[2]
@@ -100,7 +101,7 @@ def points(out):
 def test_two_dask_workers_give_the_numbers_of_one_process(tmp_path, monkeypatch, victims):
     distributed = pytest.importorskip("distributed")
     monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
-    monkeypatch.setitem(simulate.SHARD_TRIALS, "cpu", 20)
+    monkeypatch.setitem(SHARD_TRIALS, "cpu", 20)
     simulate.main([*SIMULATION, "--workers", "1", "--out", str(tmp_path / "one")])
     shards = tmp_path / "two" / "shards"
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:

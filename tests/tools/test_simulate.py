@@ -8,6 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from unfoldkit.common.files import write_whole
 from unfoldkit.sbl import UnfoldedKroSBL, save_estimator
+from unfoldkit.sbl.simulation import shards
 from unfoldkit.sbl.simulation.experiments import IRSExperiment, SyntheticExperiment
 from unfoldkit.tools import simulate
 
@@ -58,7 +59,7 @@ def test_an_interrupted_run_continues(tmp_path, monkeypatch):
         if path.parent.name == "shards":
             written.append(path)
 
-    monkeypatch.setattr("unfoldkit.common.files.write_whole", fail_after_two)
+    monkeypatch.setattr(shards, "write_whole", fail_after_two)
     with pytest.raises(SystemExit) as ended:
         run(broken, "--trials", "2")
     assert ended.value.code == 130
@@ -74,7 +75,7 @@ def test_numbers_do_not_depend_on_workers_or_blocks(tmp_path, monkeypatch):
     run(tmp_path / "one", "--trials", "5")
     run(tmp_path / "two", "--trials", "5", "--workers", "2")
     assert points(tmp_path / "one") == points(tmp_path / "two")
-    monkeypatch.setitem(simulate.SHARD_TRIALS, "cpu", 2)
+    monkeypatch.setitem(shards.SHARD_TRIALS, "cpu", 2)
     run(tmp_path / "blocks", "--trials", "5")
     for row, same in zip(points(tmp_path / "blocks"), points(tmp_path / "one"), strict=True):
         assert row.pop("estimator") == same.pop("estimator")
@@ -106,6 +107,8 @@ def test_irs(tmp_path):
         (["--estimators", "SVD,nonsense"], "nonsense"),
         (["--trials", "0"], "--trials"),
         (["--snr", "ten"], "--snr"),
+        (["--snr", "10,inf"], "--snr must be finite"),
+        (["--estimators", "SVD,SVD"], "--estimators names SVD twice"),
         (["--rows", "4"], "rows"),
         (["--scheduler", "tcp://127.0.0.1:1"], "scheduler"),
         (["--trials", "many"], "int"),
@@ -118,6 +121,7 @@ def test_user_errors_are_one_line(tmp_path, capsys, arguments, message):
     error = capsys.readouterr().err
     assert message in error.strip().splitlines()[-1]
     assert "Traceback" not in error
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_keeps_one_run(tmp_path, capsys):
@@ -135,16 +139,16 @@ def test_only_one_quantity_varies(tmp_path, capsys):
 
 
 def test_a_gpu_solves_the_snrs_of_an_estimator_in_one_batch():
-    def shards(device):
+    def planned(device):
         experiment = SyntheticExperiment(device=device)
         return [
-            simulate.Shard(experiment, name, {"snr_db": snr_db}, 0, range(3))
+            shards.Shard(experiment, name, {"snr_db": snr_db}, 0, range(3))
             for snr_db in (0.0, 10.0)
             for name in ("SVD", "AM")
         ]
 
-    assert [len(batch) for batch in simulate._batches(shards("cpu"))] == [1, 1, 1, 1]
-    together = list(simulate._batches(shards("cuda")))
+    assert [len(batch) for batch in shards.batches(planned("cpu"))] == [1, 1, 1, 1]
+    together = list(shards.batches(planned("cuda")))
     assert [[shard.estimator for shard in batch] for batch in together] == [["SVD", "SVD"], ["AM", "AM"]]
 
 
@@ -164,11 +168,11 @@ def test_an_unfolded_estimator_comes_from_its_file(tmp_path, capsys):
     small = ["--trials", "2", "--snr", "15", *sizes]
     run(tmp_path / "run", "--estimators", f"SVD,Unfolded:{weights}", experiment="irs", small=small)
     assert [row["estimator"] for row in points(tmp_path / "run")] == ["SVD", f"Unfolded:{weights}"]
-    shards = len(list((tmp_path / "run" / "shards").iterdir()))
+    kept = len(list((tmp_path / "run" / "shards").iterdir()))
     save_estimator(UnfoldedKroSBL(iterations=3), weights)
-    simulate.label.cache_clear()  # as in a new process
+    shards.label.cache_clear()  # as in a new process
     run(tmp_path / "run", "--estimators", f"SVD,Unfolded:{weights}", experiment="irs", small=small)
-    assert len(list((tmp_path / "run" / "shards").iterdir())) == shards + 1  # other weights, another shard
+    assert len(list((tmp_path / "run" / "shards").iterdir())) == kept + 1  # other weights, another shard
     with pytest.raises(SystemExit):
         run(tmp_path / "none", "--estimators", "Unfolded:none.safetensors", experiment="irs", small=small)
     assert "none.safetensors: no such file" in capsys.readouterr().err

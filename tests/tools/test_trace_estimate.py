@@ -7,8 +7,11 @@ import torch
 from scipy.io import loadmat
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from unfoldkit.sbl.simulation.experiments import IRSExperiment, SyntheticExperiment
+from unfoldkit.sbl import IRSOptions, SyntheticOptions, trace, trace_problem
+from unfoldkit.sbl.simulation import trace_report
+from unfoldkit.sbl.simulation.experiments import IRSExperiment, SyntheticExperiment, irs_estimator
 from unfoldkit.sbl.simulation.trace_figures import hyperparameter_figure, support_figure
+from unfoldkit.sbl.simulation.trace_problem import pose_problem
 from unfoldkit.tools import trace_estimate
 
 SMALL = ["--rows", "6,7", "--columns", "8,8", "--sparsity", "2", "--estimators", "SVD,classic"]
@@ -75,3 +78,46 @@ def test_estimators_that_do_not_iterate_are_refused(tmp_path, capsys):
         trace_estimate.main(["synthetic", "--estimators", "SVD,OMP", "--out", str(tmp_path)])
     assert ended.value.code == 2
     assert "no estimator OMP that iterates; there are SVD, AM" in capsys.readouterr().err
+
+
+def test_a_trace_is_returned_with_its_problem_and_page(tmp_path, monkeypatch):
+    for figures in ("_show", "_log"):  # they take longer than the rest
+        monkeypatch.setattr(trace_report, figures, lambda *_: None)
+    options = SyntheticOptions(rows="4,5", columns="6,6", sparsity="2", known_noise=False)
+    traced = trace_problem(options, tmp_path, "SVD", 20.0, trial=1)
+    assert traced.report == tmp_path / "report.html"
+    assert traced.report.is_file()
+    assert traced.problem.noise_variance is None
+    stored = json.loads((tmp_path / "trace.json").read_text())
+    assert stored["estimators"]["SVD"]["nmse"] == traced.nmse["SVD"].tolist()
+    assert stored["settings"]["known_noise"] is stored["settings"]["as_published"] is False
+
+
+def test_pilots_of_a_trial_are_those_of_a_simulation_that_draws_them_anew():
+    options = IRSOptions(bs=4, ms=3, irs=8, grid=5, pilots=2, patterns=3, fresh_training=True)
+    posed = pose_problem(options, 15.0, trial=2, seed=3)
+    kept = trace(irs_estimator("SVD"), posed.factors, posed.y, posed.noise_variance)
+    [(_, experiment)] = options.experiments()
+    [scores] = experiment.run("SVD", [15.0], seed=3, trials=range(2, 3))
+    assert posed.nmse(posed.seen(kept.mean[-1]), posed.truth).item() == pytest.approx(
+        scores["nmse"][0], rel=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--snr", ".inf"], "--snr must be finite"),
+        (["--trial", "-1"], "--trial must be at least 0"),
+        (["--estimators", "SVD,SVD"], "--estimators names SVD twice"),
+        (["--sparsity", "1,2"], "one problem is traced"),
+        (["--rows", "4"], "rows, columns and sparsity"),
+    ],
+)
+def test_what_is_refused_is_one_line_and_leaves_nothing(tmp_path, capsys, arguments, message):
+    with pytest.raises(SystemExit) as ended:
+        trace_estimate.main(["synthetic", *arguments, "--out", str(tmp_path)])
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error.strip().splitlines()[-1]
+    assert not list(tmp_path.iterdir())

@@ -6,8 +6,9 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from unfoldkit import rpcanet
+from unfoldkit.rpcanet import train
 from unfoldkit.rpcanet.training.task import SegmentationTask
-from unfoldkit.tools.train import configuration_from, parser, train
+from unfoldkit.tools.train import configuration_from, parser
 
 SMALL = ["--network.stages=2", "--network.channels=4", "--data.workers=0", "--machine.accelerator=cpu"]
 SCENES = [

@@ -7,6 +7,7 @@ import sys
 import pytest
 from torch.utils.tensorboard import SummaryWriter
 
+from unfoldkit.rpcanet.training.curves import read_curves
 from unfoldkit.tools import training_curves
 
 
@@ -23,7 +24,7 @@ def run(tmp_path):
 
 
 def test_losses_are_means_over_epochs(run):
-    curves = training_curves.read(run, "iou")
+    curves = read_curves(run, "iou")
     assert curves.loss == pytest.approx([2, 0.4])
     assert curves.metric == [0.25, 0.5]
 

@@ -61,11 +61,11 @@ def run(only: list[str] | None, rounds: int, json_path: str | None, device: str 
 
 
 def _irs(rounds: int) -> Iterator[Measurement]:
-    from unfoldkit.tools import simulate
+    from unfoldkit.sbl import IRSOptions, simulate
 
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        simulate.irs(Path(folder), trials=50)
+        simulate(IRSOptions(), folder, **IRSOptions.simulated)
         seconds = time.perf_counter() - start
     yield Measurement(
         "irs: 50 trials x 5 SNRs x (SVD, AM, PC0.8, PC0.5), with start-up and figures", seconds, "s", 20
@@ -73,14 +73,14 @@ def _irs(rounds: int) -> Iterator[Measurement]:
 
 
 def _irs_on_gpu(rounds: int) -> Iterator[Measurement]:
-    from unfoldkit.tools import simulate
+    from unfoldkit.sbl import IRSOptions, simulate
 
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        simulate.irs(Path(folder), trials=5000, device="cuda")
+        table = simulate(IRSOptions(), folder, **IRSOptions.simulated | {"trials": 5000}, device="cuda")
         seconds = time.perf_counter() - start
         seconds_of: dict[str, float] = {}
-        for row in json.loads((Path(folder) / "results.json").read_text())["points"]:
+        for row in table:
             seconds_of[row["estimator"]] = seconds_of.get(row["estimator"], 0) + 5000 * row["seconds"]
         for estimator, each in seconds_of.items():
             yield Measurement(f"irs: {estimator}, 5000 trials x 5 SNRs", each, "s", None)
@@ -88,11 +88,11 @@ def _irs_on_gpu(rounds: int) -> Iterator[Measurement]:
 
 
 def _synthetic(rounds: int) -> Iterator[Measurement]:
-    from unfoldkit.tools import simulate
+    from unfoldkit.sbl import SyntheticOptions, simulate
 
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        simulate.synthetic(Path(folder), trials=200)
+        simulate(SyntheticOptions(), folder, **SyntheticOptions.simulated)
         seconds = time.perf_counter() - start
     yield Measurement(
         "synthetic: 200 trials x 6 SNRs x (SVD, AM, KSBL, KOMP, OLS), with start-up and figures",

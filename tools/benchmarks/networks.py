@@ -30,6 +30,8 @@ NETWORKS = {
     "S3": ("rpcanet++", 3),
     "S6": ("rpcanet++", 6),
     "S9": ("rpcanet++", 9),
+    "DRPCA-Net": ("drpca_net", 6),
+    "L-RPCANet": ("l_rpcanet", 6),
 }
 WIDTH = 165  # columns that the table needs
 LONG_PRODUCT = 0.02  # seconds of a matrix product that is timed well

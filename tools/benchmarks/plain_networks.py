@@ -1,23 +1,37 @@
-"""RPCANet and RPCANet++ layer by layer: the baseline that the benchmark measures against.
+"""The published networks layer by layer: the baseline that the benchmark measures against.
 
 One `nn.Conv2d`, `nn.BatchNorm2d` or `nn.ReLU` call for each of the equations, a convolution for each gate, the
 17x17 window as it stands, and the published layout of the state dict, so that
 
-    rpcanet.from_published(plain(stages, "rpcanet++").state_dict())
+    rpcanet.from_published(plain("rpcanet++", stages).state_dict())
 
 is the same network in the product's form.
 """
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unfoldkit.tools.benchmarks.plain_family import PlainDRPCAStage, PlainLRPCAStage
+from unfoldkit.tools.benchmarks.plain_layers import conv, stack
+
 Memory = tuple[Tensor, Tensor]
 
 
-def plain(name: str, stages: int, channels: int = 32) -> nn.Module:
-    """The network `name`, "rpcanet" or "rpcanet++", with Xavier-normal weights."""
-    net = PlainNetwork([PlainStage(channels, name == "rpcanet++", first=k == 0) for k in range(stages)])
+def plain(name: str, stages: int, channels: int = 32, **sizes: int) -> nn.Module:
+    """The network `name` as `rpcanet.build` calls it, with Xavier-normal weights.
+
+    sizes: narrow and noise_layers of an L-RPCANet.
+    """
+    stage_of = {
+        "rpcanet": lambda k: PlainStage(channels, plus_plus=False, first=k == 0),
+        "rpcanet++": lambda k: PlainStage(channels, plus_plus=True, first=k == 0),
+        "drpca_net": lambda k: PlainDRPCAStage(channels),
+        "l_rpcanet": lambda k: PlainLRPCAStage(channels, **sizes),
+    }[name]
+    net = PlainNetwork([stage_of(k) for k in range(stages)])
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.xavier_normal_(module.weight)
@@ -25,7 +39,7 @@ def plain(name: str, stages: int, channels: int = 32) -> nn.Module:
 
 
 class PlainNetwork(nn.Module):
-    def __init__(self, stages: list["PlainStage"]) -> None:
+    def __init__(self, stages: Sequence[nn.Module]) -> None:
         super().__init__()
         self.decos = nn.ModuleList(stages)
 
@@ -168,17 +182,3 @@ class PlainIRM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.mapping(x)
-
-
-def conv(in_channels: int, out_channels: int) -> nn.Conv2d:
-    return nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1)
-
-
-def stack(channels: int, hidden: int, batch_norm: bool) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for in_channels in [1] + [channels] * hidden:
-        layers.append(conv(in_channels, channels))
-        if batch_norm:
-            layers.append(nn.BatchNorm2d(channels))
-        layers.append(nn.ReLU())
-    return nn.Sequential(*layers, conv(channels, 1))

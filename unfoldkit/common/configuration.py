@@ -1,18 +1,20 @@
-"""The configuration of a training run: from a file and the command line, and kept in the run's folder.
+"""Options as dataclasses: of commands, and the configuration of a training run, which is kept in the run's folder.
 
 A configuration is a dataclass of sections, which are dataclasses of options; `machine` is the one section that
 may change when a run is resumed.
 """
 
-from dataclasses import asdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from jsonargparse import ArgumentParser, Namespace
 
-from unfoldkit.common.console import described_parser
+from unfoldkit.common.console import described_parser, one_line_errors
 
 Configuration = TypeVar("Configuration")
+Result = TypeVar("Result")
 
 
 def run_parser(
@@ -78,3 +80,39 @@ def read_configuration(path: Path) -> dict[str, Any]:
     if not isinstance(stored, dict) or not all(isinstance(section, dict) for section in stored.values()):
         raise ValueError(f"{path}: expected sections of options, found {type(stored).__name__}")
     return stored
+
+
+def run_with_options(
+    program: str,
+    description: str | None,
+    function: Callable[..., Result],
+    commands: Mapping[str, tuple[type[Any], dict[str, Any]]],
+    arguments: Sequence[str] | None = None,
+    left_out: Collection[str] = (),
+) -> Result:
+    """function(options, ...) of the command line: `options` of the dataclass that its command names, flat.
+
+    The other parameters of `function` are options too. Errors end the program as in `one_line_errors`.
+
+    commands: the dataclass of each command, and defaults that it gives to parameters of `function`.
+    left_out: fields that are no options, and keep their defaults.
+    """
+    parser = described_parser(program, description)
+    parser.add_argument("--config", action="config", help="Path to a configuration file.")
+    chosen = parser.add_subcommands()
+    for name, (kind, defaults) in commands.items():
+        command = described_parser(f"{program} {name}", first_line := str(kind.__doc__).splitlines()[0])
+        command.add_argument("--config", action="config", help="Path to a configuration file.")
+        command.add_function_arguments(function, skip={"options"}, as_group=False)
+        command.add_class_arguments(kind, as_group=False, skip=set(left_out))
+        command.set_defaults(defaults)
+        for action in command._actions:
+            action.required = action.required and action.dest not in defaults
+        chosen.add_subcommand(name, command, help=first_line)
+    with one_line_errors(program):
+        parsed = parser.parse_args(arguments)
+        kind, _ = commands[parsed.subcommand]
+        values = parsed[parsed.subcommand].as_dict()
+        del values["config"]
+        given = {field.name: values.pop(field.name) for field in fields(kind) if field.name in values}
+        return function(kind(**given), **values)

@@ -2,31 +2,35 @@
 
 import argparse
 import logging
+import re
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import Literal, NoReturn
+from typing import NoReturn, TypeVar
 
 from jsonargparse import CLI, ArgumentParser, DefaultHelpFormatter
 
-DataSetName = Literal[
-    "synthetic",
-    "folder",
-    "sirst",
-    "nudt_sirst",
-    "irstd_1k",
-    "sirst_aug",
-    "drive",
-    "stare",
-    "chase_db1",
-    "neu_seg",
-    "sd_saliency_900",
-]
-ProtocolName = Literal["overlap", "centroid", "vessel", "defect"]
-MethodName = Literal["pcp", "pssv", "wnnm", "ipi", "pstnn"]
+Item = TypeVar("Item")
+COMMAND = "unfoldkit "
+# File of tools/ -> command of an installed unfoldkit.
+COMMANDS = {
+    "demo": "demo",
+    "prepare_data": "prepare-data",
+    "train": "train",
+    "evaluate": "evaluate",
+    "predict": "predict",
+    "interpret": "interpret",
+    "export": "export",
+    "simulate": "simulate",
+    "trace_estimate": "trace",
+    "train_estimator": "train-estimator",
+    "benchmark": "benchmark",
+    "training_curves": "training-curves",
+    "compare_backgrounds": "compare-backgrounds",
+}
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 
 
@@ -36,7 +40,22 @@ class HelpAsWritten(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
 
 def described_parser(program: str, description: str | None) -> ArgumentParser:
     """A parser whose help begins with `description`, line by line."""
-    return ArgumentParser(prog=program, description=description, formatter_class=HelpAsWritten)
+    return ArgumentParser(
+        prog=called(program), description=as_called(description), formatter_class=HelpAsWritten
+    )
+
+
+def called(program: str) -> str:
+    """What the user typed for a file of tools/: its name, or "unfoldkit" and the command's."""
+    return sys.argv[0] if sys.argv[0].startswith(COMMAND) else program
+
+
+def as_called(description: str | None) -> str:
+    """A description whose examples are typed as this command was."""
+    examples = description or ""
+    if not sys.argv[0].startswith(COMMAND):
+        return examples
+    return re.sub(r"python tools/(\w+)\.py", lambda tool: COMMAND + COMMANDS[tool[1]], examples)
 
 
 def run_command(
@@ -47,7 +66,14 @@ def run_command(
 ) -> None:
     """Run the one of `commands` that the command line names, with its parameters as options."""
     with one_line_errors(program):
-        CLI(commands, arguments, as_positional=False, description=description, formatter_class=HelpAsWritten)
+        CLI(
+            commands,
+            arguments,
+            as_positional=False,
+            prog=called(program),
+            description=as_called(description),
+            formatter_class=HelpAsWritten,
+        )
 
 
 @contextmanager
@@ -58,14 +84,15 @@ def one_line_errors(program: str) -> Iterator[None]:
     """
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="lightning|torchmetrics")
+    warnings.formatwarning = lambda message, *_: f"{called(program)}: warning: {message}\n"
     before = signal.signal(signal.SIGTERM, _terminated)
     try:
         yield
     except KeyboardInterrupt:
-        print(f"{program}: interrupted", file=sys.stderr)
+        print(f"{called(program)}: interrupted", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
     except (OSError, ValueError, FloatingPointError) as error:
-        print(f"{program}: error: {' '.join(without_traceback(str(error)).split())}", file=sys.stderr)
+        print(f"{called(program)}: error: {' '.join(without_traceback(str(error)).split())}", file=sys.stderr)
         sys.exit(2)
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -80,6 +107,14 @@ def without_traceback(message: str) -> str:
     if "in DataLoader worker process" not in message:
         return message
     return message.strip().splitlines()[-1].split(": ", 1)[-1]
+
+
+def progress(items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
+    """The items, under a progress bar on standard error."""
+    from rich.console import Console
+    from rich.progress import track
+
+    yield from track(items, description, total, console=Console(stderr=True))
 
 
 def report_skipped(skipped: Sequence[str]) -> None:

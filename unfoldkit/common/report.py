@@ -46,8 +46,8 @@ class Report:
         """As figures/NAME.png, as TensorBoard image figures/NAME and, with its caption, in the page."""
         import cv2
 
+        from unfoldkit.common.figures import rendered
         from unfoldkit.common.files import write_whole
-        from unfoldkit.rpcanet.inside.figures import rendered
 
         pixels = rendered(figure, dpi=120)
         content = cv2.imencode(".png", pixels[..., ::-1])[1].tobytes()

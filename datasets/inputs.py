@@ -1,0 +1,47 @@
+"""What to look at: the pictures and videos of files and folders, by the names of their results."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from .files import outside, visible, without_ending
+from .picture import ENDINGS, is_picture, stem
+from .video import VIDEO_ENDINGS, is_video
+
+
+def inputs_in(inputs: Iterable[str | Path]) -> dict[str, Path]:
+    """All pictures and videos of files and folders, in order, by name.
+
+    A file's name is its own without ending; below a folder the folders in between are kept, seq1/000, so that
+    results can be laid out alike. Hidden files and what is no picture or video are passed over.
+
+    Raises FileNotFoundError where an input is missing, ValueError where a folder holds nothing to look at, or a
+    link that leads out of it, and where two inputs have one name.
+    """
+    found: dict[str, Path] = {}
+    for given in map(Path, inputs):
+        if not given.exists():
+            raise FileNotFoundError(f"{given}: no such file or folder; expected pictures or videos")
+        for name, path in (_below(given) if given.is_dir() else {stem(given): given}).items():
+            if name in found:
+                raise ValueError(f"{path}: its results would overwrite those of {found[name]}")
+            found[name] = path
+    return found
+
+
+def _below(folder: Path) -> dict[str, Path]:
+    """The pictures and videos of a folder and those below."""
+    found: dict[str, Path] = {}
+    for path in visible(folder):
+        if not (is_picture(path) or is_video(path)):
+            continue
+        if outside(path, folder):
+            raise ValueError(f"{path}: a link out of {folder}; expected the file itself")
+        inner = path.relative_to(folder)
+        name = without_ending(inner.as_posix()) if is_picture(path) else inner.with_suffix("").as_posix()
+        if name in found:
+            raise ValueError(f"{path}: its results would overwrite those of {found[name]}")
+        found[name] = path
+    if not found:
+        endings = ", ".join((*ENDINGS, *VIDEO_ENDINGS))
+        raise ValueError(f"{folder}: no pictures or videos; expected files ending in {endings}")
+    return found

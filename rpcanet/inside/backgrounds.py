@@ -1,0 +1,50 @@
+"""How low-rank the backgrounds of a trained network are over a data set, and what they cost."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ...datasets import SegmentationDataset, open_pictures, protocol_of
+from ..metrics import protocol
+from ..networks.weights import load_weights, read_training, trained_seed, trained_size
+from .measures import effective_rank, spectrum
+
+
+@dataclass
+class Backgrounds:
+    """One network's figures; ranks of the picture and of the backgrounds of its stages."""
+
+    name: str
+    parameters: int
+    iou: float
+    ranks: list[float]
+    milliseconds: float
+
+
+def measure_backgrounds(weights: Path, dataset: str, root: str | None, count: int) -> Backgrounds:
+    """Over the test split, at the size the network was trained with."""
+    net = load_weights(weights)
+    training = read_training(weights)
+    size, seed = trained_size(training), trained_seed(training)
+    pictures = open_pictures(dataset, "test", root, count=count, size=size or 128, seed=seed)
+    samples = SegmentationDataset(pictures, size or None, net.mean, net.std, augment=False, seed=seed)
+    metrics = protocol(protocol_of(dataset))
+    ranks, seconds = [], 0.0
+    for sample in (samples[i] for i in range(len(samples))):
+        image = sample.image.unsqueeze(0)
+        with torch.no_grad():
+            start = time.perf_counter()
+            found = net(image, return_stages=True)
+            seconds += time.perf_counter() - start
+        metrics.update(found.object.sigmoid(), sample.mask.unsqueeze(0))
+        planes = torch.cat([image, *(stage.background for stage in found.stages)])
+        ranks.append(effective_rank(spectrum(planes[:, 0])))
+    return Backgrounds(
+        f"{type(net).__name__} ({weights})",
+        sum(parameter.numel() for parameter in net.parameters()),
+        metrics.compute()["iou"].item(),
+        torch.stack(ranks).mean(0).tolist(),
+        1e3 * seconds / len(samples),
+    )

@@ -1,0 +1,185 @@
+"""A training run from its configuration to the folder that it leaves."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from unfoldkit.common.configuration import prepare_folder
+from unfoldkit.common.console import keep_memory, report_skipped
+from unfoldkit.common.runs import (
+    Checkpoints,
+    Progress,
+    Provenance,
+    StopSignals,
+    WeightsFiles,
+    best_and_last,
+    placement,
+)
+
+from ...datasets import SegmentationDataset, open_pictures
+from ...datasets.datamodule import SegmentationData
+from ...datasets.levels import levels_of
+from ...datasets.records import record_of
+from ..networks.unfolding import UnfoldedNetwork
+from ..networks.weights import build, load_weights, save_weights
+from .configuration import Configuration, Data, Recipe, settled
+from .distributed import over_processes
+from .selection import MONITOR, Looks, Selection
+from .task import SegmentationTask
+from .watching import Watch
+
+
+def train(configuration: Configuration, out: str | Path, resume: bool = False) -> UnfoldedNetwork:
+    """Train a network as configured; returns it with the weights of the last step, in evaluation mode.
+
+    `out` then holds
+
+        config.yaml                         the whole configuration
+        best.safetensors, last.safetensors  weights, best by `SelectionIoU` of the validation pictures
+        checkpoints/best.ckpt, last.ckpt    all that `resume` needs; SIGTERM and Ctrl-C save last.ckpt, too
+        tensorboard/                        losses, metrics, curves, pictures and stages
+
+    Raises ValueError where `out` holds another run, or one and `resume` is false, FileNotFoundError where there
+    is none to resume, FloatingPointError where the loss is not finite, and what opening the data raises.
+
+    >>> import tempfile
+    >>> from unfoldkit.rpcanet.training.configuration import Configuration, Data, Machine, Network, Recipe
+    >>> data = Data(size=32, train_count=4, validation_count=2, batch_size=2, workers=0)
+    >>> configuration = Configuration(Network("rpcanet", 1, 4), data, Recipe(epochs=1), Machine("cpu"))
+    >>> net = train(configuration, tempfile.mkdtemp() + "/run")
+    Training rpcanet of 1 stages ...
+    >>> net.architecture["stages"]
+    1
+    """
+    keep_memory()
+    configuration, out = settled(configuration), Path(out)
+    last = last_checkpoint(out)
+    prepare_folder(configuration, out, last, resume)
+    L.seed_everything(configuration.recipe.seed, workers=True, verbose=False)
+    data = open_data(configuration.data, configuration.recipe)
+    net = untrained(configuration)
+    selection = Selection(configuration.recipe.look_every)
+    trainer = trainer_of(configuration, net, data, out, selection)
+    if trainer.world_size > 1:
+        over_processes(net)
+    millions = sum(parameter.numel() for parameter in net.parameters()) / 1e6
+    print(
+        f"Training {configuration.network.name} of {len(net.stages)} stages ({millions:.3f} M parameters) "
+        f"on {len(data.train)} pictures, validating on {len(data.validation)}"
+    )
+    recipe = configuration.recipe
+    task = SegmentationTask(net, recipe.learning_rate, recipe.fidelity_weight, recipe.protocol, recipe.loss)
+    trainer.fit(task, data, ckpt_path=last if last.is_file() else None, weights_only=True)
+    if trainer.is_global_zero:
+        report(selection.looks, out, asdict(configuration))
+    return net.eval()
+
+
+def untrained(configuration: Configuration) -> UnfoldedNetwork:
+    """The configured network before its first step, as the random generator stands."""
+    data, machine = configuration.data, configuration.machine
+    net = build(**asdict(configuration.network), mean=data.mean, std=data.std)
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's types
+    net.checkpointing = machine.checkpointing
+    if machine.compile:
+        net.compile_stages()
+    return net
+
+
+def trainer_of(
+    configuration: Configuration,
+    net: UnfoldedNetwork,
+    data: SegmentationData,
+    out: Path,
+    selection: Selection,
+) -> L.Trainer:
+    """Lightning's trainer with everything that a run keeps, logs and survives."""
+    recipe, machine, stored = configuration.recipe, configuration.machine, asdict(configuration)
+    last = last_checkpoint(out)
+    weights = WeightsFiles(out, lambda path: save_weights(net, path, stored), MONITOR, "max")
+    return L.Trainer(
+        accelerator=machine.accelerator,
+        **placement(machine.devices),
+        precision=machine.precision,  # type: ignore[arg-type]
+        max_epochs=recipe.epochs,
+        check_val_every_n_epoch=recipe.validate_every,
+        reload_dataloaders_every_n_epochs=1,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        benchmark=True,
+        log_every_n_steps=min(10, -(-len(data.train) // data.batch_size)),
+        enable_model_summary=False,
+        callbacks=[
+            selection,
+            *best_and_last(last.parent, MONITOR, "max"),
+            weights,
+            Progress(),
+            Watch(stored),
+            Provenance(stored),
+            StopSignals(last),
+        ],
+        plugins=[Checkpoints()],
+        logger=TensorBoardLogger(out, name="", version="tensorboard", default_hp_metric=False),
+    )
+
+
+def last_checkpoint(out: Path) -> Path:
+    return out / "checkpoints" / "last.ckpt"
+
+
+def open_data(options: Data, recipe: Recipe) -> SegmentationData:
+    """The training and validation pictures of a settled run."""
+    level = record_of(options.name).preparation.object_level
+
+    def samples(split: str, count: int, train: bool) -> SegmentationDataset:
+        pictures = open_pictures(
+            options.name,
+            split,
+            options.root,
+            count=count,
+            size=options.size or 128,
+            seed=recipe.seed,
+            skip_bad=options.skip_bad,
+            keep_empty=options.keep_empty,
+            grey=options.grey,
+            levels=levels_of(options.levels),
+            allow_suspect_masks=options.allow_suspect_masks or not train,
+        )
+        report_skipped(getattr(pictures, "skipped", ()))
+        crop = options.crop and train
+        size = None if options.crop and not train else options.size or None
+        return SegmentationDataset(
+            pictures,
+            size,
+            options.mean,
+            options.std,
+            options.augment and train,
+            recipe.seed,
+            crop,
+            soft=train,
+            object_level=level,
+        )
+
+    return SegmentationData(
+        samples(options.train_split, options.train_count, train=True),
+        samples(options.validation_split, options.validation_count, train=False),
+        options.batch_size,
+        options.workers,
+        recipe.seed,
+        recipe.keep_last_batch,
+    )
+
+
+def report(looks: Looks, out: Path, stored: dict[str, Any]) -> None:
+    """Keep what the looks found in the weights files, and say it."""
+    for name in ("best", "last"):
+        path = out / f"{name}.safetensors"
+        save_weights(load_weights(path), path, {**stored, "looks": looks._asdict()})
+    print(
+        f"IoU of the validation pictures in {looks.looks} looks: best {100 * looks.best:.2f}, last "
+        f"{100 * looks.last:.2f}, mean of the last tenth {100 * looks.mean:.2f}"
+    )

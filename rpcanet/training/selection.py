@@ -1,0 +1,113 @@
+"""Which weights of a run are its result: looks at the validation pictures, and what they found."""
+
+from typing import Any, NamedTuple
+
+import lightning as L
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+MONITOR = "val/selection"
+PATIENCE = 15  # epochs for which "nothing anywhere" is normal
+
+
+class SelectionIoU(Metric):
+    """IoU of the pixels with a logit above 0, over all pictures: what the authors choose their weights by.
+
+        iou = sum(p m) / sum(max(p, m)),   p = logit > 0
+
+    It is 0, not 1, where there is nothing to find and nothing is found, and `anything` says whether any pixel was.
+    Shapes: logits and mask are (batch, 1, height, width); the mask's objects are what is above 0.
+
+    >>> metric = SelectionIoU()
+    >>> metric.update(torch.tensor([[[[-1.0, 2.0]]]]), torch.tensor([[[[1.0, 1.0]]]]))
+    >>> metric.compute().item(), metric.anything
+    (0.5, True)
+    """
+
+    full_state_update = False
+    count: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        # intersection, union, predicted pixels
+        self.add_state("count", torch.zeros(3, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, logits: Tensor, mask: Tensor) -> None:
+        predicted, there = logits > 0, mask > 0
+        self.count += torch.stack(((predicted & there).sum(), (predicted | there).sum(), predicted.sum()))
+
+    def compute(self) -> Tensor:
+        return self.count[0] / self.count[1].clamp_min(1)
+
+    @property
+    def anything(self) -> bool:
+        return bool(self.count[2] > 0)
+
+
+class Looks(NamedTuple):
+    """What the looks at the validation pictures found, as fractions.
+
+    best: the largest, by which the papers choose.  last: of the last look.  mean: of the last tenth of the looks.
+    looks: how many there were.
+    """
+
+    best: float
+    last: float
+    mean: float
+    looks: int
+
+    @classmethod
+    def of(cls, values: list[float]) -> "Looks":
+        """
+        >>> Looks.of([0.1, 0.7, 0.5])
+        Looks(best=0.7, last=0.5, mean=0.5, looks=3)
+        """
+        tail = values[-max(1, len(values) // 10) :]
+        return cls(max(values), values[-1], sum(tail) / len(tail), len(values))
+
+
+class Selection(L.Callback):
+    """Looks at the validation pictures every `look_every` steps and at epochs' ends, and keeps what they find.
+
+    values: val/selection of every look, in order; a resumed run goes on with them. A network that finds nothing
+    anywhere is told of once at first, where that is normal, and once more where it is not any longer.
+    """
+
+    def __init__(self, look_every: int) -> None:
+        self.look_every = look_every
+        self.values: list[float] = []
+        self.told = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"values": self.values, "told": self.told}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.values, self.told = state_dict["values"], state_dict["told"]
+
+    def on_fit_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        loop = trainer.fit_loop.epoch_loop
+        due = loop._should_check_val_fx
+        if self.look_every:
+            loop._should_check_val_fx = lambda data_fetcher: (  # type: ignore[method-assign]
+                due(data_fetcher) or (loop.total_batch_idx + 1) % self.look_every == 0
+            )
+
+    def on_validation_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        self.values.append(trainer.callback_metrics[MONITOR].item())
+        late = trainer.current_epoch >= PATIENCE
+        if not trainer.callback_metrics["val/anything"] and self.told < 1 + late:
+            self.told = 1 + late
+            if trainer.is_global_zero:
+                print(TOO_LONG if late else NORMAL, flush=True)
+
+    @property
+    def looks(self) -> Looks:
+        return Looks.of(self.values)
+
+
+NORMAL = f"No pixel is found anywhere yet; that is normal for the first {PATIENCE} epochs or so."
+TOO_LONG = (
+    f"Warning: after {PATIENCE} epochs still no pixel is found anywhere. Where most pictures hold no object, "
+    "--recipe.loss batch_iou learns; else look at the masks (tools/prepare_data.py) and the learning rate."
+)

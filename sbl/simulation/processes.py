@@ -1,0 +1,92 @@
+"""Where shards are computed: this process, local processes, or a Dask cluster."""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+PRELOADED = ["unfoldkit.sbl.simulation.experiments"]
+# Local processes unless told otherwise (None: one a core). One process leaves a GPU waiting.
+PROCESSES = {"cpu": None, "cuda": 4}
+
+
+@contextmanager
+def executor(workers: int | None, scheduler: str | None) -> Iterator[Executor]:
+    """`workers` local processes (1: a thread of this one; None: one a core), or the Dask cluster of `scheduler`.
+
+    Raises ValueError where Dask is not installed or no scheduler answers.
+    """
+    if scheduler is not None:
+        with _cluster(scheduler) as executor:
+            yield executor
+    elif workers == 1:
+        with ThreadPoolExecutor(1) as executor:
+            yield executor
+    else:
+        with _processes(workers) as executor:
+            yield executor
+
+
+@contextmanager
+def _processes(workers: int | None) -> Iterator[Executor]:
+    import multiprocessing
+
+    with ProcessPoolExecutor(workers, _context(), _end_with_parent) as executor:
+        try:
+            yield executor
+        except BaseException:
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
+
+
+@contextmanager
+def _cluster(scheduler: str) -> Iterator[Executor]:
+    try:
+        from distributed import Client
+    except ImportError:
+        raise ValueError("--scheduler needs Dask: pip install 'unfoldkit[cluster]'") from None
+    try:
+        client = Client(scheduler, timeout=5)
+    except OSError as error:
+        raise ValueError(f"no Dask scheduler answers at {scheduler}: {error}") from None
+    with client:
+        yield client.get_executor()
+
+
+def _context() -> Any:
+    """Workers that are forked from a process with PyTorch in it, where the system can."""
+    import multiprocessing
+
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    return context
+
+
+def prepare(workers: int | None, scheduler: str | None) -> None:
+    """Let the process that workers are forked from import PyTorch while this one does."""
+    if workers == 1 or scheduler is not None or _context().get_start_method() != "forkserver":
+        return
+    from multiprocessing import forkserver
+
+    forkserver.ensure_running()
+
+
+def _end_with_parent() -> None:
+    """A worker leaves Ctrl-C to its parent, and ends where that was killed."""
+    import multiprocessing
+    import signal
+    import threading
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def wait() -> None:
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()

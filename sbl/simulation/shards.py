@@ -1,0 +1,152 @@
+"""Shards: the trials of one estimator at one point, the unit of work and of what an interrupted run keeps."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from unfoldkit.common.files import write_whole
+
+from .options import IRSOptions, Point, SyntheticOptions
+
+# Of what the estimators and experiments compute: raised whenever a change alters numbers, so that shards that were
+# computed before it are never mixed with those after it.
+NUMBERS_VERSION = 2
+# Trials of a shard; shards (of one estimator, at several SNRs) solved in one batch.
+# Small kernels leave a GPU waiting for small batches.
+SHARD_TRIALS = {"cpu": 200, "cuda": 5000}
+SHARDS_TOGETHER = {"cpu": 1, "cuda": 5}
+_OF_BOTH = {"nmse", "error_energy", "reference_energy", "iterations", "seconds"}
+METRICS = {SyntheticOptions.name: _OF_BOTH | {"srr"}, IRSOptions.name: _OF_BOTH | {"ser"}}
+NAMED = 3  # shards in a line about many
+
+Scores = dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Trials of one estimator at one point; `experiment` is a `SyntheticExperiment` or an `IRSExperiment`."""
+
+    experiment: Any
+    estimator: str
+    point: Point
+    seed: int
+    trials: range
+
+    @property
+    def name(self) -> str:
+        at = "_".join(f"{key}={_exact(value)}" for key, value in self.point.items())
+        return f"{label(self.estimator)}_{at}_{self.trials.start}-{self.trials.stop}.json"
+
+
+@lru_cache
+def label(estimator: str) -> str:
+    """The estimator in a file's name; weights from a file by their content, which may change."""
+    kind, _, path = estimator.partition(":")
+    return f"{kind}-{hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]}" if path else kind
+
+
+def _exact(value: float) -> str:
+    """As short as it can be without giving two values one name."""
+    return short if float(short := f"{value:g}") == value else repr(value)
+
+
+def blocks(trials: int, device: str) -> list[range]:
+    """The trials 0, 1, ..., shared out among shards.
+
+    >>> blocks(300, "cpu")
+    [range(0, 200), range(200, 300)]
+    """
+    size = SHARD_TRIALS[device]
+    return [range(start, min(start + size, trials)) for start in range(0, trials, size)]
+
+
+def batches(shards: Sequence[Shard]) -> Iterator[list[Shard]]:
+    """Shards that are solved together: as many as the device takes, of those that differ in their SNR alone."""
+    alike: dict[Any, list[Shard]] = {}
+    for shard in shards:
+        alike.setdefault((shard.experiment, shard.estimator, shard.trials), []).append(shard)
+    for group in alike.values():
+        size = SHARDS_TOGETHER[group[0].experiment.device]
+        yield from (group[start : start + size] for start in range(0, len(group), size))
+
+
+def run_shards(shards: Sequence[Shard], version: int) -> list[Scores]:
+    """Scores of the trials of shards that differ in their SNR alone, on one core.
+
+    Raises ValueError where this process computes other numbers than those of `version`.
+    """
+    import torch
+
+    if version != NUMBERS_VERSION:
+        raise ValueError(
+            f"a worker computes numbers of version {NUMBERS_VERSION}, expected version {version}"
+        )
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    snrs_db, one = [shard.point["snr_db"] for shard in shards], shards[0]
+    scores: list[Scores] = one.experiment.run(one.estimator, snrs_db, one.seed, one.trials)
+    torch.set_num_threads(threads)
+    return scores
+
+
+def write_shard(folder: Path, shard: Shard, settings: dict[str, Any], scores: Scores) -> None:
+    """Keep a shard with what its numbers depend on; `settings` hold their version."""
+    write_whole(folder / shard.name, json.dumps({"settings": settings, "scores": scores}))
+
+
+def read_shard(folder: Path, shard: Shard, settings: dict[str, Any]) -> Scores:
+    """The scores of a shard; raises ValueError, which says why, where they are not those of this run."""
+    stored = read_json(folder / shard.name)
+    if not isinstance(stored, dict) or not stored:
+        raise ValueError("no scores")
+    found = stored.get("settings")
+    version = found.get("numbers_version") if isinstance(found, dict) else 1
+    if version != NUMBERS_VERSION:
+        raise ValueError(f"numbers of version {version}, not {NUMBERS_VERSION}")
+    if found != settings:
+        raise ValueError("numbers of other settings")
+    scores = stored.get("scores")
+    expected, count = METRICS[settings["experiment"]], len(shard.trials)
+    if not isinstance(scores, dict) or set(scores) != expected:
+        raise ValueError("not all metrics")
+    if not all(isinstance(values, list) and len(values) == count for values in scores.values()):
+        raise ValueError("not all trials")
+    if not all(isinstance(value, int | float) for values in scores.values() for value in values):
+        raise ValueError("scores that are no numbers")
+    return scores
+
+
+def missing_shards(folder: Path, shards: Sequence[Shard], settings: dict[str, Any]) -> list[Shard]:
+    """Those that are not kept; says which are kept but of no use, and why."""
+    useless: dict[str, list[str]] = {}
+    faults = {shard.name: _fault(folder, shard, settings) for shard in shards}
+    for name, fault in faults.items():
+        if fault and (folder / name).exists():
+            useless.setdefault(fault, []).append(name)
+    for reason, names in useless.items():
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        print(f"{folder}: computed anew, since they hold {reason}: {', '.join(names[:NAMED])}{more}")
+    return [shard for shard in shards if faults[shard.name]]
+
+
+def _fault(folder: Path, shard: Shard, settings: dict[str, Any]) -> str:
+    """Why a shard cannot be taken as it is; empty where it can."""
+    try:
+        read_shard(folder, shard, settings)
+    except FileNotFoundError:
+        return "nothing"
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def read_json(path: Path) -> Any:
+    """What a file of a run holds; raises ValueError where that is no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        raise ValueError("no readable JSON") from None

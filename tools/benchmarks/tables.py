@@ -1,0 +1,42 @@
+"""Markdown tables, and how they get between the marks of a document."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from unfoldkit.common.console import described_parser, one_line_errors
+from unfoldkit.common.files import write_whole
+
+RESULTS = Path(__file__).parents[1] / "results"
+
+Row = list[str]
+Marks = tuple[str, str]
+
+
+def line(cells: Row) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def replaced(text: str, inside: str, begin: str, end: str) -> str:
+    """`text` with `inside` between the two marks; raises ValueError where they are missing."""
+    if text.count(begin) != 1 or text.count(end) != 1:
+        raise ValueError(f"expected the marks {begin!r} and {end!r} once each")
+    before, rest = text.split(begin)
+    return f"{before}{begin}\n\n{inside}\n\n{end}{rest.split(end)[1]}"
+
+
+def publish(program: str, description: str | None, inside: Callable[[Path], dict[Marks, str]]) -> None:
+    """The command line that prints the tables `inside` a folder of results, or writes them between their marks."""
+    parser = described_parser(program, description)
+    parser.add_argument("--results", type=str, default=str(RESULTS), help="folder of the JSON files")
+    parser.add_argument("--write", type=str, help="file whose tables are replaced, such as README.md")
+    options = parser.parse_args()
+    with one_line_errors(program):
+        found = inside(Path(options.results))
+        if options.write is None:
+            print("\n\n".join(found.values()))
+            return
+        path = Path(options.write)
+        text = path.read_text(encoding="utf-8")
+        for marks, table in found.items():
+            text = replaced(text, table, *marks)
+        write_whole(path, text)
