@@ -19,6 +19,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 DEPTH = 4  # of dictionaries in dictionaries
+UNTOLD = {"network": ("carry_noise",), "data": ("mean", "std")}  # what no tensor tells, by section
 SWELLING = 20  # how many times its size a file may hold
 STAGE = re.compile(r"(.*?)(?:stages|decos)\.\d+\.")
 ZIP, NPY, TORCH = b"PK\x03\x04", b"\x93NUMPY", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
@@ -40,8 +41,8 @@ def unwrapped(path: Path) -> Unwrapped:
 
     `path` is a file of torch.save, pickle or numpy.save[z], or of safetensors, in which they lie as they are or
     in dictionaries (state_dict, net, a Lightning checkpoint, ...), or a folder of save_pretrained. Where a
-    Lightning checkpoint keeps the run's configuration, that is the training; of save_pretrained's it is data.mean
-    and data.std.
+    Lightning checkpoint keeps the run's configuration, that is the training; of save_pretrained's it is what
+    no tensor tells (`UNTOLD`).
 
     Raises FileNotFoundError where a folder holds no weights, ValueError where the file holds anything but tensors,
     numbers and text, or no network or more than one.
@@ -60,8 +61,11 @@ def _of_folder(folder: Path) -> Unwrapped:
         there = ", ".join(sorted(path.name for path in folder.iterdir())[:5]) or "nothing"
         raise FileNotFoundError(f"{folder}: expected {names[0]}, as save_pretrained writes it, found {there}")
     stated = _json(folder / CONFIG_NAME) if (folder / CONFIG_NAME).is_file() else {}
-    data = {name: stated[name] for name in ("mean", "std") if name in stated}
-    return Unwrapped(_the_network(_read(weights), weights), {"data": data} if data else {})
+    sections = {
+        section: {name: stated[name] for name in names if name in stated} for section, names in UNTOLD.items()
+    }
+    training = {section: values for section, values in sections.items() if values}
+    return Unwrapped(_the_network(_read(weights), weights), training)
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -201,7 +205,7 @@ def _reason(path: Path, error: Exception) -> str:
         return f"it calls for {asked[1]}; {WHAT_TO_DO}"
     if _start(path).startswith(ZIP) and _members(path, "constants.pkl"):
         return f"it is a TorchScript program; {WHAT_TO_DO}"
-    return "it is damaged, cut off or of another kind"
+    return "it is damaged, cut off, or of another kind or pickle protocol than torch writes"
 
 
 def _of_torch(path: Path) -> object:

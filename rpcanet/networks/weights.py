@@ -19,7 +19,7 @@ from .published import recognised, sizes_of, translated
 from .rpcanet import RPCANet
 from .rpcanet_plus_plus import RPCANetPlusPlus
 from .unfolding import UnfoldedNetwork, Unfolding
-from .unwrapping import described, unwrapped
+from .unwrapping import UNTOLD, described, unwrapped
 
 FORMAT = "unfoldkit"
 PUBLISHED = "RPCANet, RPCANet++, DRPCA-Net or L-RPCANet"
@@ -108,8 +108,8 @@ def load_weights(path: str | Path) -> UnfoldedNetwork:
 def read_training(path: str | Path) -> dict[str, Any]:
     """The training configuration kept in the weights file `path`.
 
-    Of a Lightning checkpoint it is its run's; of a folder of save_pretrained data.mean and data.std alone; of a
-    published `.pkl`, and a state_dict, it is empty.
+    Of a Lightning checkpoint it is its run's; of a folder of save_pretrained what no tensor tells (mean, std);
+    of a published `.pkl`, and a state_dict, it is empty.
 
     Raises FileNotFoundError where there is no such file, ValueError where it cannot be read.
     """
@@ -205,11 +205,11 @@ def _from_unwrapped(path: Path) -> UnfoldedNetwork:
     state, training = unwrapped(path)
     if any(key.startswith("decos.") for key in state):
         return from_published(state, source=path)
-    data = training.get("data", {})
-    architecture = {
-        **sizes_of(state),
-        **{name: data[name] for name in ("mean", "std") if isinstance(data, Mapping) and name in data},
-    }
+    architecture = sizes_of(state)
+    for section, names in UNTOLD.items():
+        stated = training.get(section)
+        if isinstance(stated, Mapping):
+            architecture |= {name: stated[name] for name in names if name in stated}
     return _filled(_named_by(state, architecture), architecture, state, path)
 
 

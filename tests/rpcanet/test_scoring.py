@@ -265,7 +265,7 @@ def test_regions_belong_to_vessels(tmp_path):
         expected
     )
     with pytest.raises(ValueError, match="the protocol 'vessel' alone"):
-        PictureRows("overlap").update(["a"], *torch.zeros(3, 1, 1, 4, 4))
+        PictureRows("overlap").update(["a"], *torch.ones(3, 1, 1, 4, 4))
 
 
 def test_rows_and_curves_state_what_they_need(tmp_path):

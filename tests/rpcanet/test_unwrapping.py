@@ -176,6 +176,11 @@ def test_folder_of_save_pretrained(tmp_path, net):
     assert read_training(tmp_path / "mine") == {"data": {"mean": net.mean, "std": net.std}}
 
 
+def test_a_folder_tells_what_no_tensor_does(tmp_path):
+    build("l_rpcanet", stages=2, channels=16, carry_noise=True).save_pretrained(tmp_path / "mine")
+    assert load_weights(tmp_path / "mine").architecture["carry_noise"] is True
+
+
 def test_a_folder_without_weights_is_named(tmp_path):
     (tmp_path / "run").mkdir()
     save_weights(NETS[0], tmp_path / "run" / "best.safetensors")
