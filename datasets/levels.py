@@ -32,8 +32,9 @@ def grade(raw: np.ndarray, levels: Levels | None = None) -> Graded:
         grey = 255 (raw - low) / (high - low), clipped to 0..255
 
     levels: "full" takes low and high as the ends of the dtype's range (0 and 1 of floats): 8 bits stay as they
-    are, 16 bits are divided by 257. "percentile" takes them from the picture (`limits`), as raw thermal data, which
-    fills a few hundred of 65,536 levels, needs. (low, high) is taken as given, to see several pictures alike. None is "full" for 8 bits and for 16 bits that fill their range (`fills`), else "percentile".
+    are, 16 bits are divided by 257. "percentile" takes them from the picture (`limits`): raw thermal data fills a
+    few hundred of 65,536 levels. (low, high) is taken as given, to see several pictures alike. None is "full" for
+    8 bits and for 16 bits that fill their range (`fills`), else "percentile".
     Levels that are no number become 0.
 
     Raises ValueError where no level is a number, where low is not below high, for another word, and where "full"

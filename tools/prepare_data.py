@@ -9,8 +9,8 @@ Without a name it lists the data sets. With --root every picture of every split 
 published, does each have a mask, can both be read, do their proportions agree, does the mask hold an object, is it
 neither transparent, full nor inverted, and is no picture of the training also in the test set (the same pixels,
 whatever its name)? Pictures that a split repeats or that span few of their levels, and masks of more than two
-levels or of another size are named, too. Exit status 0: all is well; 1: faults were found, and are listed; 2: there
-is no such data set.
+levels or of another size are named, too. Exit status 0: all is well; 1: faults were found, and are listed;
+2: there is no such data set.
 """
 
 import sys
@@ -80,8 +80,7 @@ def report(found: "list[Findings]") -> int:
             str(len(findings.faults)),
         )
     Console().print(table)
-    for remark in (remark for findings in found for remark in findings.remarks_in_words()):
-        print(remark)
+    print(*(remark for findings in found for remark in findings.remarks_in_words()), sep="\n")
     faults = [fault for findings in found for fault in findings.faults]
     print("\n".join(faults or ["All is well."]))
     return len(faults)
@@ -89,8 +88,8 @@ def report(found: "list[Findings]") -> int:
 
 def counted(seen: Counter[str]) -> str:
     """The three most frequent, and how many more there are."""
-    most = [f"{value} ({count})" for value, count in seen.most_common(3)]
-    return "\n".join([*most, *([f"and {len(seen) - 3} more"] if len(seen) > 3 else [])])
+    shown = [f"{value} ({count})" for value, count in seen.most_common(3)]
+    return "\n".join(shown + [f"and {len(seen) - 3} more"] * (len(seen) > 3))
 
 
 def main() -> None:
