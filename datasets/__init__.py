@@ -2,8 +2,10 @@
 
 from .catalogue import open_pictures
 from .files import Pair, PictureFiles
+from .inputs import inputs_in
+from .levels import Graded, grade
 from .masks import objects
-from .picture import Picture, Sample, read_image, read_mask
+from .picture import Picture, Sample, read_graded, read_image, read_mask, read_pages
 from .preparation import Pictures, SegmentationDataset, normalise
 from .records import NAMES, PUBLISHED, DataSet, Preparation, Recipe, protocol_of, record_of
 from .synthetic import SyntheticScenes
@@ -12,6 +14,7 @@ __all__ = [
     "NAMES",
     "PUBLISHED",
     "DataSet",
+    "Graded",
     "Pair",
     "Picture",
     "PictureFiles",
@@ -21,11 +24,15 @@ __all__ = [
     "Sample",
     "SegmentationDataset",
     "SyntheticScenes",
+    "grade",
+    "inputs_in",
     "normalise",
     "objects",
     "open_pictures",
     "protocol_of",
+    "read_graded",
     "read_image",
     "read_mask",
+    "read_pages",
     "record_of",
 ]

@@ -83,7 +83,8 @@ def test_levels_can_be_asked_for():
         ([[1.0, 2.0]], "all", "levels must be full, percentile or two numbers, got 'all'"),
         ([[1.0, 2.0]], (5, 5), "levels must be two numbers, the lower first, got 5 and 5"),
         ([[1.0, 2.0]], (float("nan"), 5), "the lower first"),
-        ([[np.nan, np.nan]], None, "no level of the picture is a number"),
+        ([1.0, 2.0], None, r"raw must be real, \(height, width\), got float64 of shape \(2,\)"),
+        ([[np.nan, np.nan]], None, "none of its levels is a number"),
     ],
 )
 def test_impossible_levels_are_refused(raw, levels, message):

@@ -65,6 +65,7 @@ def test_which_levels_are_object(tmp_path, level, expected):
 def test_labels_of_any_dtype():
     assert labels_of(np.array([[0, 65535]], np.uint16)).tolist() == [[0, 1]]
     assert labels_of(np.array([[0.0, 0.25, 0.5]])).tolist() == [[0, 0.5, 1]]
+    assert labels_of(np.array([[np.nan, 3.0]])).tolist() == [[0, 1]]
     assert not labels_of(np.array([[-1, 0]], np.int16)).any()
     with pytest.raises(ValueError, match="object_level must be one of maximum, half, any, got 'most'"):
         objects(TARGET, "most")
