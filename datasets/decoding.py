@@ -53,11 +53,13 @@ def decode_pages(path: Path, flags: int) -> Iterator[np.ndarray]:
     try:
         for number, levels in enumerate(_pages(content, flags), 1):
             if levels is None:
-                which = f"page {number} is not readable" if number > 1 else "not a readable picture"
-                raise ValueError(f"{path}: {which}; expected one of {', '.join(ENDINGS)}")
+                page = f", page {number}" if number > 1 else ""
+                raise ValueError(
+                    f"{path}: not a readable picture{page}; expected one of {', '.join(ENDINGS)}"
+                )
             yield levels
     except FAULTS as error:
-        reason = "too many pixels" if "CV_IO_MAX_IMAGE" in str(error) else str(error).strip()
+        reason = "too many pixels" if "CV_IO_MAX_IMAGE" in str(error) else " ".join(str(error).split())
         raise ValueError(f"{path}: not a readable picture ({reason})") from error
 
 
@@ -67,8 +69,10 @@ def _pages(content: bytes, flags: int) -> Iterator[np.ndarray | None]:
         yield None
     elif tiff.is_tiff(content):
         yield from _tiff_pages(content, flags)
-    elif content.startswith(b"GIF") or (content.startswith(b"\x89PNG") and b"acTL" in content[:200]):
-        yield from _frames(content, flags)
+    elif content.startswith(b"GIF"):
+        yield from _frames(content, flags, whole=content.rstrip(b"\0\r\n ").endswith(b";"))
+    elif content.startswith(b"\x89PNG") and b"acTL" in content[:200]:
+        yield from _frames(content, flags, whole=b"IEND" in content)
     else:
         yield cv2.imdecode(np.frombuffer(content, np.uint8), flags)
 
@@ -79,7 +83,8 @@ def _tiff_pages(content: bytes, flags: int) -> Iterator[np.ndarray | None]:
         yield _tiff_page(tiff.Page(content), flags)
         return
     for directory in directories:
-        yield _tiff_page(tiff.alone(content, directory), flags)
+        whole = tiff.is_whole(content, directory)
+        yield _tiff_page(tiff.alone(content, directory), flags) if whole else None
 
 
 def _tiff_page(page: tiff.Page, flags: int) -> np.ndarray | None:
@@ -91,20 +96,24 @@ def _tiff_page(page: tiff.Page, flags: int) -> np.ndarray | None:
     return levels.view(np.uint32) if page.unsigned and levels is not None else levels
 
 
-def _frames(content: bytes, flags: int) -> Iterator[np.ndarray | None]:
-    """The frames of an animation; a lone one is read as any picture."""
+def _frames(content: bytes, flags: int, whole: bool) -> Iterator[np.ndarray | None]:
+    """The frames of an animation; None in place of those that are missing or damaged."""
     data = np.frombuffer(content, np.uint8)
     first = cv2.imdecode(data, flags)
+    yield first
     if first is None:
+        return
+    readable, pair = cv2.imdecodemulti(data, flags, range=(0, 2))
+    if not readable or not whole:
         yield None
         return
-    yield first
-    _, pair = cv2.imdecodemulti(data, flags, range=(0, 2))
+    yield from pair[1:]
     if len(pair) < 2:
         return
-    yield pair[1]
     most = MOST_PIXELS // max(1, first.size)
-    _, frames = cv2.imdecodemulti(data, flags, range=(0, most + 1))
+    readable, frames = cv2.imdecodemulti(data, flags, range=(0, most + 1))
     if len(frames) > most:
         raise cv2.error(f"more than {most} frames of this size")
     yield from frames[2:]
+    if not readable:
+        yield None

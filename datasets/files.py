@@ -11,8 +11,8 @@ import numpy as np
 
 from .decoding import ENDINGS
 from .levels import Levels
-from .masks import labels_of, objects
-from .picture import ENDING, Grey, Picture, is_picture, is_transparent, read_levels, read_picture, stem
+from .masks import objects
+from .picture import ENDING, Grey, Picture, is_picture, is_transparent, read_labels, read_picture, stem
 
 MASK_ENDING = re.compile(r"[_-](mask|masks|gt|label|labels|seg|pixels0)$", re.IGNORECASE)
 
@@ -110,7 +110,7 @@ def object_shares(pairs: Sequence[Pair], most: int = 100) -> list[float]:
     shares: list[float] = []
     for pair in pairs[:: -(-len(pairs) // most) or 1]:
         with suppress(FileNotFoundError, ValueError):
-            shares.append(float(objects(labels_of(read_levels(pair.mask))).mean()))
+            shares.append(float(objects(read_labels(pair.mask)).mean()))
     return shares
 
 

@@ -138,7 +138,7 @@ SPLIT_FOLDERS = Layout(
 )
 LISTED = Layout(
     "images/NAME.*, masks/NAME.* (or NAME_pixels0.*) and one list of names for each split, SPLIT.txt",
-    lambda root: (root / "images").is_dir() and (root / "masks").is_dir(),
+    lambda root: (root / "images").is_dir() and (root / "masks").is_dir() and not parted(root, "masks"),
     listed_pairs,
 )
 IRSTD_1K = Layout(

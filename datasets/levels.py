@@ -32,19 +32,21 @@ def grade(raw: np.ndarray, levels: Levels | None = None) -> Graded:
         grey = 255 (raw - low) / (high - low), clipped to 0..255
 
     levels: "full" takes low and high as the ends of the dtype's range (0 and 1 of floats): 8 bits stay as they
-    are, 16 bits are divided by 257. "percentile" takes them from the picture (`limits`), as raw thermal data,
-    which fills a few hundred of 65,536 levels, needs. (low, high) is taken as given, to see several pictures
-    alike. None is "full" for 8 bits and for 16 bits that fill their range (`fills`), else "percentile".
+    are, 16 bits are divided by 257. "percentile" takes them from the picture (`limits`): raw thermal data fills a
+    few hundred of 65,536 levels. (low, high) is taken as given, to see several pictures alike. None is "full" for
+    8 bits and for 16 bits that fill their range (`fills`), else "percentile".
     Levels that are no number become 0.
 
-    Raises ValueError where no level is a number, where low is not below high, for another word, and where "full"
-    is asked of floats beyond 0..1.
+    Raises ValueError where `raw` is of another shape or kind, where no level is a number, where low is not below
+    high, for another word, and where "full" is asked of floats beyond 0..1.
 
     >>> grade(np.array([[7300, 7400], [7800, 8200]], np.uint16)).image.round().tolist()
     [[0.0, 28.0], [142.0, 255.0]]
     >>> grade(np.array([[10.0, 25.0]]), (10, 40)).image.tolist()
     [[0.0, 127.5]]
     """
+    if raw.ndim not in (2, 3) or raw.dtype.kind not in "iuf" or not raw.size:
+        raise ValueError(f"raw must be real, (height, width), got {raw.dtype} of shape {raw.shape}")
     if levels is None:
         levels = "full" if raw.dtype == np.uint8 or fills(raw) else "percentile"
     if isinstance(levels, str) and levels not in ("full", "percentile"):
@@ -152,5 +154,5 @@ def _numbers(raw: np.ndarray) -> np.ndarray:
     if finite.all() and raw.size:
         return raw
     if not finite.any():
-        raise ValueError("no level of the picture is a number")
+        raise ValueError("none of its levels is a number")
     return raw[finite]

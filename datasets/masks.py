@@ -10,9 +10,12 @@ ObjectLevel = Literal["maximum", "half", "any"]
 def labels_of(levels: np.ndarray) -> np.ndarray:
     """Levels of any dtype as shares of the largest: uint8 where these are 0 and 1 alone, else float32.
 
+    What is no number or below 0 counts as 0.
+
     >>> labels_of(np.array([0, 255])), labels_of(np.array([0, 1, 2]))
     (array([0, 1], dtype=uint8), array([0. , 0.5, 1. ], dtype=float32))
     """
+    levels = np.nan_to_num(levels, posinf=1)
     largest = levels.max()
     if not largest > 0:
         return np.zeros(levels.shape, np.uint8)

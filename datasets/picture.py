@@ -15,6 +15,7 @@ from .levels import Graded, Levels, PictureWarning, grade, narrow
 from .masks import ObjectLevel, labels_of, objects
 from .names import Grey
 
+JPEG = b"\xff\xd8\xff"  # how such a file begins
 ENDING = re.compile(rf"({'|'.join(map(re.escape, ENDINGS))})(\.gz)?$", re.IGNORECASE)
 
 
@@ -98,7 +99,17 @@ def read_mask(path: str | Path, object_level: ObjectLevel = "half") -> np.ndarra
 
     Raises as `read_image` does.
     """
-    return objects(labels_of(read_levels(path)), object_level)
+    return objects(read_labels(path), object_level)
+
+
+def read_labels(path: str | Path) -> np.ndarray:
+    """The levels of a mask file as shares of its largest, see `labels_of`; of a JPEG file what exceeds half of it.
+
+    JPEG surrounds objects with levels that no one drew. Raises as `read_image` does.
+    """
+    labels = labels_of(read_levels(path))
+    with Path(path).open("rb") as file:
+        return objects(labels) if file.read(len(JPEG)) == JPEG else labels
 
 
 def read_levels(path: str | Path) -> np.ndarray:
@@ -120,7 +131,7 @@ def read_picture(
 
     Published masks may be larger than their picture: SIRST's Misc_111 is 325x220, its mask 592x400.
     """
-    image, mask = read_image(image_path, grey, levels), labels_of(read_levels(mask_path))
+    image, mask = read_image(image_path, grey, levels), read_labels(mask_path)
     proportion = mask.shape[1] * image.shape[0] / (mask.shape[0] * image.shape[1])
     if not 0.98 < proportion < 1.02:
         raise ValueError(

@@ -4,7 +4,9 @@ import struct
 from typing import NamedTuple
 
 SUBFILE, BITS, SAMPLES, SAMPLE_FORMAT = 254, 258, 277, 339  # tags
-SHORT, LONG = 3, 4  # types of a tag's value
+SHORT = 3  # a type of value
+PARTS = ((273, 279), (324, 325))  # offsets and lengths, of strips and of tiles
+CODES = {3: "H", 4: "I", 16: "Q"}  # types of a tag's value
 ASIDE = 0b101  # bits of SUBFILE: a smaller copy, a transparency mask
 SIGNED = 2  # value of SAMPLE_FORMAT
 MOST_PAGES = 100_000
@@ -43,7 +45,7 @@ def is_tiff(content: bytes) -> bool:
 def pages(content: bytes) -> list[dict[int, bytes]]:
     """The directories of a file's pages, tag by tag, without smaller copies and transparency masks.
 
-    As many as can be read: none of a file whose first directory is damaged.
+    None of a file whose first directory is damaged; an empty directory stands for another that is.
     """
     form = FORMS[content[:4]]
     found: list[dict[int, bytes]] = []
@@ -52,18 +54,20 @@ def pages(content: bytes) -> list[dict[int, bytes]]:
         at = form.first
         while len(found) < MOST_PAGES:
             (start,) = struct.unpack_from(form.order + form.offset, content, at)
-            if start == 0 or start in seen:
+            if start == 0:
                 break
+            if start in seen:
+                raise struct.error("directories in a ring")
             seen.add(start)
             (count,) = struct.unpack_from(form.order + form.number, content, start)
             first = start + struct.calcsize(form.order + form.number)
             at = first + count * form.entry
             if at > len(content):
-                break
+                raise struct.error("a directory beyond the end")
             entries = [content[k : k + form.entry] for k in range(first, at, form.entry)]
             found.append({struct.unpack_from(form.order + "H", entry)[0]: entry for entry in entries})
     except struct.error:
-        pass
+        found += [{}] * bool(found)
     return [page for page in found if not _value(form, page, SUBFILE, 0) & ASIDE] or found[:1]
 
 
@@ -90,14 +94,36 @@ def alone(content: bytes, page: dict[int, bytes]) -> Page:
     return Page(head + content[len(head) :].ljust(start - len(head), b"\0") + directory + end, unsigned)
 
 
+def is_whole(content: bytes, page: dict[int, bytes]) -> bool:
+    """Whether all strips or tiles of a page lie within the file, and the page was read at all."""
+    form = FORMS[content[:4]]
+    for where, length in PARTS:
+        starts, lengths = _values(content, form, page, where), _values(content, form, page, length)
+        if any(start + size > len(content) for start, size in zip(starts, lengths, strict=False)):
+            return False
+    return bool(page)
+
+
+def _values(content: bytes, form: Form, page: dict[int, bytes], tag: int) -> tuple[int, ...]:
+    """The numbers that a tag holds, none where it is missing or damaged."""
+    if tag not in page:
+        return ()
+    kind, count = struct.unpack_from(f"{form.order}H{form.offset}", page[tag], 2)
+    if kind not in CODES or count > len(content):
+        return ()
+    code, inline = f"{form.order}{count}{CODES[kind]}", 4 + struct.calcsize(form.order + form.offset)
+    if struct.calcsize(code) <= form.entry - inline:
+        return struct.unpack_from(code, page[tag], inline)
+    (start,) = struct.unpack_from(form.order + form.offset, page[tag], inline)
+    return struct.unpack_from(code, content, start) if start + struct.calcsize(code) <= len(content) else ()
+
+
 def _value(form: Form, page: dict[int, bytes], tag: int, default: int) -> int:
-    """The number that a tag holds; `default` where it is missing or holds something else."""
+    """The one number that a tag holds; `default` where it is missing or holds others."""
     if tag not in page:
         return default
     kind, count = struct.unpack_from(f"{form.order}H{form.offset}", page[tag], 2)
-    if count != 1 or kind not in (SHORT, LONG):
+    if count != 1 or kind not in CODES:
         return default
-    code = "H" if kind == SHORT else "I"
-    return int(
-        struct.unpack_from(form.order + code, page[tag], 4 + struct.calcsize(form.order + form.offset))[0]
-    )
+    at = 4 + struct.calcsize(form.order + form.offset)
+    return int(struct.unpack_from(form.order + CODES[kind], page[tag].ljust(20, b"\0"), at)[0])

@@ -1,9 +1,12 @@
 """Frames of video files, a block at a time, and back."""
 
 import errno
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # quiet: what cannot be read is said in an error, once
 
 import cv2
 import numpy as np
@@ -40,6 +43,8 @@ def read_video(path: str | Path, block: int = 200, levels: Levels | None = None)
         while (frame := next_frame(video)) is not None:
             count += 1
             frames.append(frame)
+            if frame.shape != frames[0].shape:
+                raise ValueError(f"{path}: frame {count} is of another size than those before it")
             if len(frames) == block:
                 yield grade(np.stack(frames), chosen).image
                 frames = []

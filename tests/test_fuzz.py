@@ -376,6 +376,20 @@ OPTIONS = {
     "trained_size": (rpcanet.trained_size, (TRAININGS,), ()),
     "trained_seed": (rpcanet.trained_seed, (TRAININGS,), ()),
     "protocol_of": (datasets.protocol_of, (st.one_of(st.sampled_from(datasets.NAMES), st.text()),), ()),
+    "record_of": (datasets.record_of, (st.one_of(st.sampled_from(datasets.NAMES), st.text()),), ()),
+    "objects": (
+        lambda x, level: datasets.objects(x.real.to(torch.float64).numpy(), level),
+        (tensors(), st.sampled_from(["maximum", "half", "any", "x"])),
+        (),
+    ),
+    "grade": (
+        lambda x, *rest: datasets.grade(x.real.to(torch.float64).numpy(), *rest).image,
+        (
+            tensors(),
+            st.one_of(st.sampled_from([None, "full", "percentile", "x"]), st.tuples(NUMBERS, NUMBERS)),
+        ),
+        (),
+    ),
     "protocol": (metrics.protocol, (st.text(max_size=4),), ()),
     "spectrum": (measures.spectrum, (tensors(),), ()),
     "effective_rank": (measures.effective_rank, (tensors(),), ()),
@@ -515,6 +529,7 @@ def test_no_public_function_is_left_out():
     fuzzed = {*KERNELS, *ESTIMATORS, *SYSTEMS, *OPTIONS, *(word for name in VISION for word in name.split())}
     fuzzed |= {"OracleLS", "read_image", "read_mask", "read_training", "load_weights", "load_estimator"}
     fuzzed |= {type(made).__name__ for made in NETWORKS.values()}
+    fuzzed |= {"read_graded", "read_pages", "inputs_in"}  # below
     fuzzed |= {"PictureFiles", "save_weights", "save_estimator"}  # through open_pictures, and the loaders
     # Through the commands that call them, in test_fuzzed_command_lines.py.
     fuzzed |= {"train", "evaluate_data_set", "predict", "interpret", "export_weights"}
@@ -555,6 +570,8 @@ def test_damaged_pictures(tmp_path, ending, count):
         path.write_bytes(damaged(whole, *damage))
         named_or_read(datasets.read_image, path)
         named_or_read(datasets.read_mask, path)
+        named_or_read(datasets.read_graded, path)
+        named_or_read(lambda path: list(datasets.read_pages(path)), path)
 
     fuzz(count, function=read, strategies=DAMAGE, errors=())
 
@@ -631,6 +648,7 @@ def test_any_folder_of_pictures(tmp_path, count):
             put(root / place, content)
         try:
             pictures = datasets.open_pictures(name, split, root, skip_bad=skip_bad, keep_empty=keep_empty)
+            assert datasets.inputs_in([root])
             for k in range(len(pictures)):
                 assert pictures[k].image.shape == pictures[k].mask.shape
         except (FileNotFoundError, ValueError) as error:

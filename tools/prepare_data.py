@@ -44,7 +44,8 @@ def described(name: str) -> str:
     from unfoldkit.datasets import record_of
     from unfoldkit.datasets.layouts import SPLIT_FOLDERS
 
-    data, known, recipe = record_of(name), record_of(name).preparation, record_of(name).recipe
+    data = record_of(name)
+    known, recipe = data.preparation, data.recipe
     counts = ", ".join(f"{count} {split}" for split, count in data.counts.items())
     size = f"resized to {known.size}x{known.size}" if known.size else "at their own size"
     windows = f"windows of {recipe.crop}x{recipe.crop}" if recipe.crop else "whole pictures"
@@ -70,27 +71,21 @@ def report(found: "list[Findings]") -> int:
 
     table = Table("split", "pictures", "published", "sizes", "mask levels", "repeated", "faults")
     for findings in found:
-        table.add_row(
-            findings.split,
-            str(findings.pictures),
-            "" if findings.published is None else str(findings.published),
-            counted(findings.sizes),
-            counted(findings.levels),
-            str(findings.repeats),
-            str(len(findings.faults)),
-        )
+        published = "" if findings.published is None else str(findings.published)
+        seen = counted(findings.sizes), counted(findings.levels)
+        numbers = str(findings.repeats), str(len(findings.faults))
+        table.add_row(findings.split, str(findings.pictures), published, *seen, *numbers)
     Console().print(table)
-    for remark in (remark for findings in found for remark in findings.remarks_in_words()):
-        print(remark)
+    print(*(remark for findings in found for remark in findings.remarks_in_words()), sep="\n")
     faults = [fault for findings in found for fault in findings.faults]
-    print("\n".join(faults or ["All is well."]))
+    print(*(faults or ["All is well."]), sep="\n")
     return len(faults)
 
 
 def counted(seen: Counter[str]) -> str:
     """The three most frequent, and how many more there are."""
-    most = [f"{value} ({count})" for value, count in seen.most_common(3)]
-    return "\n".join([*most, *([f"and {len(seen) - 3} more"] if len(seen) > 3 else [])])
+    more = [f"and {len(seen) - 3} more"] if len(seen) > 3 else []
+    return "\n".join([f"{value} ({count})" for value, count in seen.most_common(3)] + more)
 
 
 def main() -> None:

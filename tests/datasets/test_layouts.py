@@ -60,6 +60,24 @@ def irstd_1k(root):
     (root / "img_idx/test_IRSTD-1K.txt").write_text("XDU1.png\n")
 
 
+def irstd_1k_as_met(root):
+    for name in ("XDU0", "XDU1", "XDU2"):
+        image(root / f"IRSTD1k_Img/{name}.png", LEVELS[..., None].repeat(3, axis=2))
+        mask(root / f"IRSTD1k_Label/{name}.png")
+    (root / "trainval.txt").write_text("XDU0\nXDU2\n")
+    (root / "test.txt").write_text("XDU1\n")
+
+
+def sirst_v2(root):
+    for name in ("Misc_1", "S2_3", "iraytek-96"):
+        image(root / f"mixed/{name}.png")
+        mask(root / f"annotations/masks/{name}_pixels0.png")
+        place(root / f"annotations/bboxes/{name}.xml").write_text("<annotation/>")
+    for split, names in (("trainval", "Misc_1\nS2_3"), ("test", "iraytek-96"), ("train", "S2_3")):
+        place(root / f"splits/{split}_full.txt").write_text(names)
+        (root / f"splits/{split}_v1fullv2target.txt").write_text("Misc_1")
+
+
 def sirst_aug(root):
     for split in ("trainval", "test"):
         image(root / split / "images/000000.png")
@@ -116,6 +134,42 @@ def test_published_layout_is_read_and_recognised_on_sight(tmp_path, name):
             3 if name in ("chase_db1", "neu_seg") else 1
         )
         assert np.array_equal(picture.mask, MASK)
+
+
+@pytest.mark.parametrize(
+    ("name", "tree", "train"),
+    [("irstd_1k", irstd_1k_as_met, ["XDU0", "XDU2"]), ("sirst_v2", sirst_v2, ["Misc_1", "S2_3"])],
+)
+def test_layouts_as_most_people_have_them(tmp_path, name, tree, train):
+    tree(tmp_path)
+    for known in (name, "folder"):
+        assert [pair.name for pair in find_pairs(known, "trainval", tmp_path)] == train
+        pictures = open_pictures(known, "test", tmp_path)
+        assert len(pictures) == 1
+        assert np.array_equal(pictures[0].image, LEVELS)
+        assert np.array_equal(pictures[0].mask, MASK)
+
+
+def annotated(root):
+    """What tools for COCO leave beside the pictures."""
+    place(root / "annotations/instances_train.json").write_text("{}")
+    place(root / "annotations/train/a.xml").write_text("<annotation/>")
+
+
+@pytest.mark.parametrize("name", ["sirst", "nudt_sirst", "folder"])
+def test_annotations_beside_masks_make_no_neu_seg(tmp_path, name):
+    sirst(tmp_path)
+    annotated(tmp_path)
+    assert [pair.name for pair in find_pairs(name, "test", tmp_path)] == ["Misc_2", "Misc_1"]
+
+
+@pytest.mark.parametrize("name", ["sirst", "folder"])
+def test_pictures_and_masks_each_by_split(tmp_path, name):
+    annotated(tmp_path)
+    for split in ("train", "val", "test"):
+        image(tmp_path / f"images/{split}/{split}_1.png")
+        mask(tmp_path / f"masks/{split}/{split}_1.png")
+    assert [pair.name for pair in find_pairs(name, "val", tmp_path)] == ["val_1"]
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -3,8 +3,9 @@
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
-from unfoldkit.datasets import read_image, read_mask
+from unfoldkit.datasets import open_pictures, read_image, read_mask
 from unfoldkit.datasets.picture import read_picture
 
 RNG = np.random.default_rng(0)
@@ -74,3 +75,23 @@ def test_mask_finer_than_its_picture_is_taken(tmp_path):
         save(tmp_path / "m.png", np.kron(GREY, np.ones((2, 2), np.uint8))),
     )
     assert read_picture(image, mask, "a").mask.shape == (24, 34)
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "tif"])
+def test_grey_as_pillow_makes_it(tmp_path, ending):
+    path = save(tmp_path / f"a.{ending}", COLOUR)
+    with Image.open(path) as picture:
+        assert np.array_equal(read_image(path, "pillow"), np.asarray(picture.convert("L")))
+    with pytest.raises(ValueError, match="grey must be one of opencv, pillow, got 'red'"):
+        read_image(path, "red")
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("name", ["chase_db1", "drive"])
+def test_vessels_are_read_with_the_grey_of_pillow(reference_file, name):
+    files = open_pictures(name, "test", reference_file(f"data/{name}"))
+    with Image.open(files.pairs[0].image) as picture:
+        expected = np.asarray(picture.convert("L"))
+    assert np.array_equal(files[0].image, expected)
+    decoded = open_pictures(name, "test", reference_file(f"data/{name}"), grey="opencv")[0].image
+    assert (decoded != expected).any() == (name == "chase_db1")

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from unfoldkit.datasets import PUBLISHED
+from unfoldkit.datasets.records import RECORDS
 from unfoldkit.tools import prepare_data
 
 
@@ -68,6 +68,37 @@ def test_every_fault_is_listed(drive, monkeypatch, capsys):
         assert fault in said
 
 
+def test_masks_and_repeats_that_need_not_be_wrong_are_said(drive, monkeypatch, capsys):
+    images, masks = drive / "test/images", drive / "test/1st_manual"
+    cv2.imwrite(
+        str(masks / "01_manual1.png"), 60 * np.eye(12, 10, dtype=np.uint8) + np.eye(12, 10, 2, np.uint8)
+    )
+    cv2.imwrite(str(masks / "02_manual1.png"), 255 * np.eye(24, 20, dtype=np.uint8))
+    shutil.copy(images / "03_test.tif", images / "04_test.tif")
+    cv2.imwrite(str(images / "05_test.tif"), np.tile(np.arange(100, 110, dtype=np.uint8), (12, 1)))
+    status, said = run(monkeypatch, capsys, "drive", "--root", drive)
+    assert status == 0
+    assert "test: 1 masks are not two-level: 01_test" in said
+    assert "test: 1 masks are of another size than their picture: 02_test (20x24 for 10x12)" in said
+    assert "test: 1 pictures are repeated: 04_test is 03_test" in said
+    assert "test: 1 pictures span under 5 % of their range of levels: 05_test" in said
+
+
+def test_masks_that_cannot_be_meant_are_faults(drive, monkeypatch, capsys):
+    masks = drive / "test/1st_manual"
+    full = np.full((12, 10), 255, np.uint8)
+    cv2.imwrite(str(masks / "01_manual1.png"), full)
+    cv2.imwrite(str(masks / "02_manual1.png"), np.dstack([full, full, full, np.eye(12, 10, dtype=np.uint8)]))
+    for number in range(21, 41):
+        mask = drive / f"training/1st_manual/{number}_manual1.png"
+        cv2.imwrite(str(mask), 255 - 255 * np.eye(12, 10, dtype=np.uint8))
+    status, said = run(monkeypatch, capsys, "drive", "--root", drive)
+    assert status == 1
+    assert "01_manual1.png: the mask is full" in said
+    assert "02_manual1.png: the mask is transparent" in said
+    assert "training/1st_manual: the masks look inverted, 20 of 20" in said
+
+
 def test_a_missing_split_is_a_fault(drive, monkeypatch, capsys):
     shutil.rmtree(drive / "test")
     status, said = run(monkeypatch, capsys, "drive", "--root", drive)
@@ -80,7 +111,7 @@ def test_a_folder_may_have_any_splits(drive, monkeypatch, capsys):
     assert run(monkeypatch, capsys, "folder", "--root", drive)[0] == 0
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", RECORDS)
 def test_each_data_set_is_described(name, monkeypatch, capsys):
     status, said = run(monkeypatch, capsys, name)
     assert status == 0
@@ -91,7 +122,7 @@ def test_each_data_set_is_described(name, monkeypatch, capsys):
 def test_all_data_sets_are_listed(monkeypatch, capsys):
     status, said = run(monkeypatch, capsys)
     assert status == 0
-    assert all(data.title.split("-")[0] in said for data in PUBLISHED.values())
+    assert all(data.title.split("-")[0] in said for data in RECORDS.values())
 
 
 @pytest.mark.parametrize(
