@@ -19,7 +19,8 @@ from unfoldkit.rpcanet.modules import (
     DynamicSpatialAttention,
     SqueezeExcitation,
 )
-from unfoldkit.rpcanet.modules.residual_group import AttentiveBlock, FusedAttentionfrom unfoldkit.tools.train import configuration_from, parser, train
+from unfoldkit.rpcanet.modules.residual_group import AttentiveBlock, FusedAttention
+from unfoldkit.tools.train import configuration_from, parser, train
 
 PICTURES = 4
 
@@ -157,7 +158,13 @@ def test_hugging_face_round_trip(name, tmp_path):
 @pytest.mark.parametrize("name", ["drpca_net", "l_rpcanet"])
 def test_trained_from_the_command_line(name, tmp_path):
     small = ["--data.size=32", "--data.train_count=8", "--data.validation_count=2", "--data.workers=0"]
-    options = [f"--network.name={name}", "--network.stages=2", "--network.channels=8", "--recipe.epochs=1", *small]
+    options = [
+        f"--network.name={name}",
+        "--network.stages=2",
+        "--network.channels=8",
+        "--recipe.epochs=1",
+        *small,
+    ]
     train(configuration_from(parser().parse_args([*options, "--machine.accelerator=cpu"])), tmp_path)
     net = rpcanet.load_weights(tmp_path / "last.safetensors")
     assert isinstance(net, DRPCANet if name == "drpca_net" else LRPCANet)
