@@ -20,6 +20,7 @@ from unfoldkit.rpcanet.modules import (
     SqueezeExcitation,
 )
 from unfoldkit.rpcanet.modules.residual_group import AttentiveBlock, FusedAttention
+from unfoldkit.tools.benchmarks.plain_networks import plain
 from unfoldkit.tools.train import configuration_from, parser, train
 
 PICTURES = 4
@@ -97,6 +98,28 @@ def test_drpca_net_mixes_by_the_gate_of_the_object_and_steps_by_the_gate_of_the_
     assert_close(stages[1].background, background)
     assert_close(stages[1].object, wanted)
     assert_close(stages[1].restoration, second.irm(background + wanted).detach())
+
+
+@pytest.mark.parametrize(
+    ("name", "stages", "channels", "sizes"),
+    [
+        ("drpca_net", 1, 48, {}),
+        ("drpca_net", 3, 8, {}),
+        ("l_rpcanet", 3, 32, {"narrow": 4, "noise_layers": 6}),
+        ("l_rpcanet", 1, 32, {"narrow": 16, "noise_layers": 3}),
+        ("l_rpcanet", 2, 16, {"narrow": 24, "noise_layers": 1}),
+    ],
+)
+@pytest.mark.parametrize("form", ["eval", "train", "inference"])
+def test_other_sizes_equal_plain_layers(name, stages, channels, sizes, form):
+    torch.manual_seed(0)
+    baseline, image = plain(name, stages, channels, **sizes), torch.rand(3, 1, 21, 34)
+    with torch.no_grad():
+        baseline(image)  # statistics of its own
+        net = rpcanet.from_published(baseline.state_dict()).train(form == "train")
+        found = (rpcanet.optimize(net) if form == "inference" else net)(image)[:3]
+        for ours, theirs in zip(found, baseline.train(form == "train")(image), strict=True):
+            assert (ours - theirs).norm() < (1e-4 if form == "train" else 1e-5) * theirs.norm()
 
 
 @pytest.mark.parametrize("carry_noise", [False, True])
