@@ -135,6 +135,8 @@ NETWORKS = {
     "rpcanet": rpcanet.RPCANet(stages=1, channels=4).eval(),
     "rpcanet++": rpcanet.RPCANetPlusPlus(stages=2, channels=4).eval(),
     "lowrank": rpcanet.LowRankRPCANet(stages=1, channels=4).eval(),
+    "drpca_net": rpcanet.DRPCANet(stages=1, channels=4).eval(),
+    "l_rpcanet": rpcanet.LRPCANet(stages=2, channels=4, narrow=2, noise_layers=1, carry_noise=True).eval(),
 }
 VISION = {
     **{f"{name} forward": (net, (PLANES,), ()) for name, net in NETWORKS.items()},
@@ -175,7 +177,7 @@ VISION = {
     "batch_iou_loss": (rpcanet.batch_iou_loss, (PLANES, PLANES), ()),
     "build": (
         rpcanet.build,
-        (st.one_of(st.sampled_from(["rpcanet", "rpcanet++", "lowrank"]), st.text(max_size=3)),),
+        (st.one_of(st.sampled_from(list(NETWORKS)), st.text(max_size=3)),),
         (("stages", st.integers(-1, 2)), ("channels", st.integers(-1, 5)), ("std", NUMBERS)),
     ),
     **{f"classical {name}": (method, (tensors(),), ()) for name, method in classical.METHODS.items()},
@@ -331,7 +333,7 @@ OPTIONS = {
     ),
     "autocast": (
         lambda name, image: torch.autocast("cpu", torch.bfloat16)(NETWORKS[name])(image),
-        (st.sampled_from(["rpcanet", "rpcanet++"]), PLANES),
+        (st.sampled_from(["rpcanet", "rpcanet++", "drpca_net", "l_rpcanet"]), PLANES),
         (),
     ),
     "PixelCurves": (

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ...kernels import same_conv2d
-from ..modules import DCPM, DynamicGate, ResidualGroup
+from ..modules import DCPM, ChannelAttention, DynamicGate, DynamicSpatialAttention, ResidualGroup
 from ..modules.dcpm import FoldedContrast
 from ..modules.mam import ResidualBlock
 from ..modules.residual_group import AttentiveBlock, FusedAttention
@@ -125,6 +125,8 @@ def _inference_form(module: nn.Module, dtype: torch.dtype) -> nn.Module:
         return Residual(nn.Sequential(*_folded(module.body, dtype)))
     if isinstance(module, AttentiveBlock):
         *layers, channel, spatial = _folded(module.body, dtype)
+        assert isinstance(channel, ChannelAttention)
+        assert isinstance(spatial, DynamicSpatialAttention)
         return Residual(nn.Sequential(*layers, FusedAttention(channel, spatial)))
     if isinstance(module, nn.Conv2d):
         return _conv(module).to(dtype)

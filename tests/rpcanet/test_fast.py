@@ -103,12 +103,24 @@ def test_other_dtypes_are_refused():
         rpcanet.optimize(rpcanet.RPCANet(stages=1), torch.float16)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_channels_last_gradients_equal_plain_layers(name):
-    """float32 gradients through the convolutions in C, of as many channels as those want."""
-    baseline, net = settled_pair(name, channels=16)
+@pytest.mark.parametrize(
+    ("name", "stages", "size"),
+    [
+        ("rpcanet", 2, (30, 25)),
+        ("rpcanet++", 2, (30, 25)),
+        ("drpca_net", 1, (12, 13)),
+        ("l_rpcanet", 1, (12, 13)),
+    ],
+)
+def test_channels_last_gradients_equal_plain_layers(name, stages, size):
+    """float32 gradients through the convolutions in C, of as many channels as those want.
+
+    The more activations, the likelier one of them is so near 0 that rounding takes it to the other side of a
+    rectifier's kink, which moves gradients by 1e-3 in any float32 form: deep networks get few pixels.
+    """
+    baseline, net = settled_pair(name, stages, channels=16)
     net = net.float().to(memory_format=torch.channels_last).train()
-    image, mask = scene(batch=3)
+    image, mask = scene(batch=3, size=size)
     outputs = zip(net(image.float())[:3], baseline.train()(image), strict=True)
     assert all(relative(ours, theirs) < 1e-5 for ours, theirs in outputs)
     named = zip(dict(baseline.named_parameters()), gradients(baseline, image, mask), strict=True)
@@ -154,9 +166,10 @@ def test_checkpointing_keeps_what_passes_between_stages_alone():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["rpcanet++", "drpca_net", "l_rpcanet"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_compiled_form_equals_the_network(dtype):
-    net = settled_pair("rpcanet++", stages=4)[1].float().eval()
+def test_compiled_form_equals_the_network(name, dtype):
+    net = settled_pair(name, stages=4)[1].float().eval()
     image = torch.rand(2, 1, 40, 30)
     with torch.no_grad():
         exact, fast = net(image), rpcanet.optimize(net, dtype, compile=True)(image)

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from unfoldkit import rpcanet
+from unfoldkit.rpcanet.networks.weights import NETWORKS
 from unfoldkit.tools import benchmark
+from unfoldkit.tools.benchmarks import family
 from unfoldkit.tools.benchmarks.plain_networks import plain
 
 
@@ -49,3 +51,26 @@ def test_networks_are_measured_and_compared_in_one_run(what, most, tmp_path, cap
     assert content["setting"]["device"] == "cpu"
     assert content["setting"]["product_flops_per_second"]["float32"] > 0
     assert "times faster" in capsys.readouterr().out
+
+
+def test_the_family_is_one_table(tmp_path, monkeypatch, capsys):
+    members = {
+        "DRPCA-Net": family.Member("drpca_net", 1),
+        "L-RPCANet, c = 4, n = 6": family.Member("l_rpcanet", 1, {"narrow": 4}),
+    }
+    monkeypatch.setattr(family, "MEMBERS", members)
+    monkeypatch.setattr(family, "SIZE", 16)
+    file = tmp_path / "family.json"
+    assert benchmark.main(["family", "--rounds", "1", "--json", str(file)]) == 0
+    first, second = json.loads(file.read_text())["rows"]
+    assert (first["parameters"], second["parameters"]) == (194_830, 35_986)
+    assert first["published_iou"] == dict(zip(family.SETS, (94.16, 64.14, 75.52, 76.5), strict=True))
+    assert second["published_iou"]["sirst_aug"] == 74.56
+    assert first["seconds"] > 0
+    # a 3x3 convolution of 32 channels takes 2 * 9 * 32 * 32 operations a pixel; DRPCA-Net has 20 of them
+    assert 20 < first["flops"] / (2 * 9 * 32 * 32 * 16**2) < 21
+    assert "94.16" in capsys.readouterr().out
+
+
+def test_every_network_has_a_row():
+    assert {member.name for member in family.MEMBERS.values()} == set(NETWORKS)

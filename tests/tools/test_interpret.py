@@ -51,6 +51,20 @@ def test_measures_json_holds_every_stage(inside):
     assert (shapes["sparsity"], shapes["contrast"], shapes["memory_change"]) == ((2,), (2,), (1,))
 
 
+def test_noise_is_a_part_like_the_others(pictures, tmp_path):
+    net = rpcanet.build("l_rpcanet", stages=2, channels=4, narrow=2, noise_layers=1)
+    rpcanet.save_weights(net, tmp_path / "net.safetensors", {"data": {"size": 32}})
+    options = {"weights": str(tmp_path / "net.safetensors"), "out": str(tmp_path), "show": "a"}
+    interpret(Interpretation(str(pictures), **options))
+    content = json.loads((tmp_path / "measures.json").read_text())
+    assert set(content["measures"]) == MEASURES | {"noise"}
+    shown = loadmat(tmp_path / "stages" / "a.mat")
+    assert shown["noise"].shape == shown["object"].shape == (32, 32, 2)
+    with torch.no_grad():
+        noises = net.eval()(torch.from_numpy(shown["image"])[None, None].float(), return_stages=True).noises
+    np.testing.assert_allclose(shown["noise"][..., 1], noises[1][0, 0], rtol=1e-3, atol=1e-5)
+
+
 def test_matlab_files_hold_the_planes_that_were_measured(inside):
     measures = loadmat(inside / "measures.mat")
     stages = {name: loadmat(inside / "stages" / f"{name}.mat") for name in ("a", "c")}

@@ -71,7 +71,7 @@ def run(rounds: int, file: str | None) -> int:
         content = {"setting": setting("cuda" if gpu else "cpu"), "rows": rows}
         write_whole(file, json.dumps(content, indent=2) + "\n")
     console = Console()
-    console.width = max(console.width, 130)
+    console.width = max(console.width, 150)
     console.print(table(rows))
     return 0
 
@@ -129,7 +129,7 @@ def table(rows: list[Row]) -> Table:
         result.add_row(
             row["network"],
             f"{row['parameters']:,}",
-            *("" if value is None else f"{value:.3g}" for value in (giga, *times)),
+            *("" if value is None else f"{value:.4g}" for value in (giga, *times)),
             *("" if value is None else f"{value:.2f}" for value in row["published_iou"].values()),
         )
     return result
