@@ -319,11 +319,15 @@ def _gradients_backward(ctx: Any, of_images: Tensor, of_weight: Tensor) -> tuple
     in_grad = in_images = in_weight = None
     if for_images:
         in_grad = _tiled_conv2d(of_images, weight, None, *tiles) if needs[0] else None
-        in_weight = _tiled_conv2d_gradients(grad, of_images, weight, *tiles, False, True)[1] if needs[2] else None
+        in_weight = (
+            _tiled_conv2d_gradients(grad, of_images, weight, *tiles, False, True)[1] if needs[2] else None
+        )
     if for_weight:
         through_weight = _tiled_conv2d(images, of_weight, None, *tiles) if needs[0] else None
         in_grad = through_weight if in_grad is None else in_grad + through_weight
-        in_images = _tiled_conv2d_gradients(grad, images, of_weight, *tiles, True, False)[0] if needs[1] else None
+        in_images = (
+            _tiled_conv2d_gradients(grad, images, of_weight, *tiles, True, False)[0] if needs[1] else None
+        )
     return (in_grad, in_images, in_weight, *[None] * len(ctx.tiles))
 
 

@@ -95,7 +95,9 @@ def test_a_constant_becomes_zero(level, layout, dtype):
     mean, variance = (x.to(dtype) for x in statistics(16))
     out = kernels.batch_norm(input, mean, variance, momentum=0.25)
     assert out.abs().max() == 0
-    torch.testing.assert_close(mean, input[0, :, 0, 0] / 4, rtol=1e-6 if dtype != torch.bfloat16 else 1e-2, atol=0)
+    torch.testing.assert_close(
+        mean, input[0, :, 0, 0] / 4, rtol=1e-6 if dtype != torch.bfloat16 else 1e-2, atol=0
+    )
     torch.testing.assert_close(variance, torch.full_like(variance, 0.75))
 
 

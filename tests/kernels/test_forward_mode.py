@@ -78,7 +78,9 @@ def test_complex_tangents_are_those_of_differences(name):
     assert gradcheck(COMPLEX_USES[name], A, check_forward_ad=True, check_backward_ad=False)
 
 
-@pytest.mark.parametrize("name", sorted(USES.keys() - {"batch_norm"}))  # F.batch_norm itself fails twice forward
+@pytest.mark.parametrize(
+    "name", sorted(USES.keys() - {"batch_norm"})
+)  # F.batch_norm itself fails twice forward
 def test_every_order_of_two_derivatives_agrees(name):
     def loss(A):
         return USES[name](A).square().sum()
