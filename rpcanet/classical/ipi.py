@@ -36,8 +36,9 @@ def ipi(
 
     Returns:
         The `Separation` in the picture's levels; the object holds what is brighter than the background,
-        max(T, 0), and is 0 where the picture is not known; the background completes it there. The patch size, step and lambda are those of the authors' program; they solve with an
-        accelerated proximal gradient whose penalty mu decreases, here `pcp` solves the limit mu -> 0.
+        max(T, 0), and is 0 where the picture is not known; the background completes it there. The patch size,
+        step and lambda are those of the authors' program; they solve with an accelerated proximal gradient whose
+        penalty mu decreases, here `pcp` solves the limit mu -> 0.
 
     Raises:
         ValueError: a shape, a dtype or a number that is not positive.

@@ -1,4 +1,4 @@
-"""Robust principal component analysis of matrices: the convex one to its minimiser, and two other rank penalties."""
+"""Robust principal component analysis of matrices: the convex one, and two other rank penalties."""
 
 from collections.abc import Callable
 from functools import partial
@@ -46,9 +46,9 @@ def pcp(
 
     By the alternating direction method of multipliers, relaxed by 1.6. The penalty mu starts at |D|_0 / (4 |D|_1)
     and follows the ratio of the primal to the dual residual, |D - B - O'| / |D| to |O' - O| / |Y / mu|, by a tenth
-    an iteration. Once |D - B - O|, of B and the O that it was computed from, is below 1.5e-5 |D|, both residuals are
-    that small: B, O and the dual are near the minimum, and mu grows by 3 an iteration until B + O = D holds as
-    well. The objective then is within some 1e-6 of the minimum.
+    an iteration, so that they stay near 1 to 20. Once |D - B - O|, of B and the O that it was computed from, is
+    below 1.5e-5 |D|, both residuals are that small: B, O and the dual are near the minimum, and mu grows by 3 an
+    iteration until B + O = D holds as well. The objective then is within some 1e-6 of the minimum.
 
     Args:
         matrix: D, (..., m, n), float32 or float64, of any scale.
@@ -83,43 +83,12 @@ def pcp(
     size, settled_at = _norm(D), max(SETTLED, problem.tolerance)
     total = D.abs().sum((1, 2))
     mu = problem.observed.sum((1, 2)).clamp_min(1) / (4 * torch.where(total > 0, total, 1))
-    start = _Pursuit(
-        D,
-        weight.expand(len(D), *weight.shape[1:]),
-        torch.zeros_like(D),
-        torch.zeros_like(D),
-        torch.zeros_like(D),
-        mu,
-        RANGE * mu,
-        torch.zeros_like(mu, dtype=torch.bool),
-        size,
-        mu,
-    )
-
-    def advance(x: _Pursuit) -> tuple[_Pursuit, Tensor]:
-        low_rank = _shrink_by_gram(x.observation - x.sparse + x.dual, 1 / x.mu)
-        rest = x.observation - low_rank
-        gap = rest - x.sparse
-        settled = x.settled | (_norm(gap) <= settled_at * x.size)
-        step = torch.where(settled, 1, RELAXATION).to(gap.dtype)
-        moved = x.sparse + x.dual + step[:, None, None] * gap
-        level = x.weight / x.mu[:, None, None]
-        dual = moved.clamp(-level, level)
-        sparse = moved - dual
-        primal, change = _norm(rest - sparse), _norm(sparse - x.sparse)
-        short = primal * _norm(dual) > BALANCE * change * x.size
-        factor = torch.where(settled, FINISH, torch.where(short, GROWTH, 1 / GROWTH)).to(gap.dtype)
-        mu = torch.minimum(factor * x.mu, x.mu_max)
-        dual = dual * (x.mu / mu)[:, None, None]
-        residual = primal / torch.where(x.size > 0, x.size, 1)
-        state = _Pursuit(
-            x.observation, x.weight, low_rank, sparse, dual, mu, x.mu_max, settled, x.size, residual
-        )
-        return state, settled & (residual <= problem.tolerance)
-
-    final, steps = iterate(advance, start, max_iterations)
-    parts = (part.mT if wide else part for part in (final.low_rank, final.sparse))
-    return _separation(matrix, problem, *parts, steps, final.residual)
+    zero = torch.zeros_like(D)
+    weight = weight.expand(len(D), *weight.shape[1:])
+    start = _Pursuit(D, weight, zero, zero, zero, mu, RANGE * mu, mu < 0, size, mu)
+    final, steps = iterate(partial(_pursue, settled_at, problem.tolerance), start, max_iterations)
+    low_rank, sparse = (part.mT if wide else part for part in (final.low_rank, final.sparse))
+    return _separation(matrix, problem, low_rank, sparse, steps, final.residual)
 
 
 class _Pursuit(NamedTuple):
@@ -133,6 +102,27 @@ class _Pursuit(NamedTuple):
     settled: Tensor
     size: Tensor
     residual: Tensor
+
+
+def _pursue(settled_at: float, tolerance: float, x: _Pursuit) -> tuple[_Pursuit, Tensor]:
+    """One iteration of `pcp`, and which matrices are done."""
+    low_rank = _shrink_by_gram(x.observation - x.sparse + x.dual, 1 / x.mu)
+    rest = x.observation - low_rank
+    gap = rest - x.sparse
+    settled = x.settled | (_norm(gap) <= settled_at * x.size)
+    step = torch.where(settled, 1, RELAXATION).to(gap.dtype)
+    moved = x.sparse + x.dual + step[:, None, None] * gap
+    level = x.weight / x.mu[:, None, None]
+    dual = moved.clamp(-level, level)
+    sparse = moved - dual
+    primal, change = _norm(rest - sparse), _norm(sparse - x.sparse)
+    short = primal * _norm(dual) > BALANCE * change * x.size
+    factor = torch.where(settled, FINISH, torch.where(short, GROWTH, 1 / GROWTH)).to(gap.dtype)
+    mu = torch.minimum(factor * x.mu, x.mu_max)
+    dual = dual * (x.mu / mu)[:, None, None]
+    residual = primal / torch.where(x.size > 0, x.size, 1)
+    state = _Pursuit(x.observation, x.weight, low_rank, sparse, dual, mu, x.mu_max, settled, x.size, residual)
+    return state, settled & (residual <= tolerance)
 
 
 def _norm(x: Tensor) -> Tensor:
