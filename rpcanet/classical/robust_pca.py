@@ -17,8 +17,8 @@ BALANCE, GROWTH = (
     0.05,
     1.1,
 )  # its penalty follows the ratio of both residuals to this one, by this factor a step
-SETTLED = 1.5e-5  # residual, of B and the O that it was made for, from which on the penalty only grows
-FINISH = 3.0  # by this factor a step
+SETTLED = 1e-5  # residual, of B and the O that it was made for, from which on the penalty only grows
+FINISH = 10.0  # by this factor a step
 RANGE = 1e7  # of the penalty
 
 
@@ -47,14 +47,14 @@ def pcp(
     By the alternating direction method of multipliers, relaxed by 1.6. The penalty mu starts at |D|_0 / (4 |D|_1)
     and follows the ratio of the primal to the dual residual, |D - B - O'| / |D| to |O' - O| / |Y / mu|, by a tenth
     an iteration, so that they stay near 1 to 20. Once |D - B - O|, of B and the O that it was computed from, is
-    below 1.5e-5 |D|, both residuals are that small: B, O and the dual are near the minimum, and mu grows by 3 an
+    below 1e-5 |D|, both residuals are that small: B, O and the dual are near the minimum, and mu grows by 10 an
     iteration until B + O = D holds as well. The objective then is within some 1e-6 of the minimum.
 
     Args:
         matrix: D, (..., m, n), float32 or float64, of any scale.
         lambda_: weight of the sparse part; 1 / sqrt(max(m, n) share) by default, share the observed part of D.
         tolerance: a matrix is done when |D - B - O|_F <= tolerance |D|_F; 1e-7 by default, in single precision
-            1e-6. A tolerance above 1.5e-5 also takes the place of that.
+            1e-6. A tolerance above 1e-5 also takes the place of that.
         max_iterations: each takes one eigendecomposition of the Gram matrix of the shorter side.
         mask: booleans that broadcast to D, true where it is observed; elsewhere D may be anything, NaN too.
 
