@@ -117,9 +117,10 @@ def _solve(A: Tensor, b: Tensor, guess: Tensor) -> tuple[Tensor, Tensor]:
 def _hard(H: Tensor, q: Tensor, positive: Tensor, x: Tensor) -> Tensor:
     """Which problems the normal equations do not serve; those that are not finite are not among them."""
     factor, failed = torch.linalg.cholesky_ex(H)
-    outside = factor.diagonal(dim1=-2, dim2=-1).square() / H.diagonal(dim1=-2, dim2=-1)
-    served = (failed == 0) & (outside > INDEPENDENT).all(-1) & ~_infeasible(H, q, positive, x).any(-1)
-    return ~served & H.isfinite().all((-2, -1)) & q.isfinite().all(-1)
+    squares = H.diagonal(dim1=-2, dim2=-1)
+    outside = factor.diagonal(dim1=-2, dim2=-1).square() > INDEPENDENT * squares
+    served = (failed == 0) & outside.all(-1) & ~_infeasible(H, q, positive, x).any(-1)
+    return ~served & (squares + q).isfinite().all(-1)
 
 
 def _by_normal_equations(H: Tensor, q: Tensor, guess: Tensor) -> tuple[Tensor, Tensor]:
