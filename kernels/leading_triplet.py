@@ -75,7 +75,7 @@ def _fix_phase(u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     return u * phase, v * phase
 
 
-def _power_of_two(largest: Tensor) -> Tensor:
+def power_of_two(largest: Tensor) -> Tensor:
     """The power of two just above each number; 1 for 0."""
     exponent = torch.frexp(largest).exponent.clamp(*_exponents(largest.dtype))
     return torch.ldexp(torch.ones_like(largest), exponent)
@@ -143,7 +143,7 @@ def _near_one(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """Each matrix over a power of two (...), its scale. A zero matrix: e_1 e_1^H, of scale 0."""
     largest = _largest_entry(matrix)
     require_finite("matrix", largest)
-    scale = _power_of_two(largest)
+    scale = power_of_two(largest)
     unit = matrix / scale
     unit[..., :1, :1] += largest == 0
     return unit, torch.where(largest == 0, 0, scale)[..., 0, 0]

@@ -130,7 +130,7 @@ def operator(
 
         anywhere = [torch.zeros(shape, dtype=dtype, device=device) for shape, dtype, device in ctx.outputs]
         with forward_ad._set_fwd_grad_enabled(True):  # for tangents of tangents
-            _, transpose = torch.func.vjp(gradients_of_inputs, *anywhere)
+            transpose = torch.func.vjp(gradients_of_inputs, *anywhere)[1]
             result = transpose(tuple(tangent for tangent in tangents if tangent is not None))
         return result[0] if ctx.single else result
 

@@ -1,9 +1,9 @@
 """C sources of this project, compiled for the processor at hand when they are first needed.
 
-As Triton and `torch.compile` do, this calls the C compiler of the machine. Where there is none, or one that is too
-old or has no OpenMP (as Apple's clang), whoever asked goes the way of PyTorch, which computes the same, more slowly,
-and one line says so. Compiled libraries are kept in the user's cache folder,
-a file for each source, its definitions, compiler and processor.
+As Triton and `torch.compile` do, this calls the C compiler of the machine. Where there is none, or one that is
+too old or has no OpenMP (as Apple's clang), whoever asked goes the way of PyTorch, which computes the same, more
+slowly, and one line says so. Compiled libraries are kept in the user's cache folder, a file for each source, its
+definitions, compiler and processor.
 """
 
 import ctypes
@@ -31,8 +31,8 @@ def load(source: Path, **definitions: str) -> ctypes.CDLL | None:
     """The library that `source`, a C file, compiles to with these preprocessor definitions.
 
     None where the machine has no C compiler (`CC`, cc, gcc or clang), or that does not take the source. Either is
-    logged as a warning of one line, once for each compiler. Its threads, by OpenMP, are as many as PyTorch's. Calls into it release the
-    interpreter's lock.
+    logged as a warning of one line, once for each compiler. Its threads, by OpenMP, are as many as PyTorch's.
+    Calls into it release the interpreter's lock.
 
     >>> load(Path("missing.c"))
     Traceback (most recent call last):

@@ -50,7 +50,7 @@ def vector_length() -> int:
     return 0 if winograd is None or to_one is None else winograd.lanes()
 
 
-# What `torch.compiler.assume_constant_result` sets; calling it would import the compiler, a second, with this module.
+# What `torch.compiler.assume_constant_result` sets; that imports the compiler, which takes a second.
 vector_length._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 

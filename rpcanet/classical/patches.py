@@ -5,10 +5,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from .separation import observed
 
-def as_pictures(picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+
+def as_pictures(picture: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """(..., height, width) as one batch of levels from 0 to 1, with the lowest level and the span of each.
 
+    Where `mask` is false the picture is not known, and 0 in the result.
     Raises ValueError where `picture` is no real picture or empty, LinAlgError where it
     holds NaN or infinity.
     """
@@ -16,12 +19,12 @@ def as_pictures(picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         raise ValueError(
             f"picture must be real (..., height, width), got {picture.dtype} of shape {tuple(picture.shape)}"
         )
-    if not bool(picture.isfinite().all()):
-        raise torch.linalg.LinAlgError("picture holds NaN or infinity")
-    pictures = picture.reshape(-1, *picture.shape[-2:])
-    low, high = pictures.amin((1, 2), keepdim=True), pictures.amax((1, 2), keepdim=True)
-    span = torch.where(high > low, high - low, 1)
-    return (pictures - low) / span, low, span
+    known = observed("picture", picture, mask).reshape(-1, *picture.shape[-2:])
+    pictures = picture.reshape(known.shape)
+    low = torch.where(known, pictures, torch.inf).amin((1, 2), keepdim=True)
+    high = torch.where(known, pictures, -torch.inf).amax((1, 2), keepdim=True)
+    low, span = torch.where(high >= low, low, 0), torch.where(high > low, high - low, 1)
+    return torch.where(known, (pictures - low) / span, 0), low, span
 
 
 def positions(length: int, patch: int, step: int) -> list[int]:

@@ -54,12 +54,42 @@ def iterate(
             break
         state, done = step(state)
         stopped = done | (count == max_iterations)
+        if not bool(stopped.any()):
+            continue
         for kept, now in zip(final, state, strict=True):
             kept[active[stopped]] = now[stopped]
         steps[active[stopped]] = count
         state = type(state)(*(x[~stopped] for x in state))
         active = active[~stopped]
     return final, steps
+
+
+def observed(name: str, picture: Tensor, mask: Tensor | None) -> Tensor:
+    """`mask` in the shape of `picture`, everywhere by default.
+
+    Raises ValueError where it is no mask of it, LinAlgError where the picture is not finite inside.
+    """
+    if mask is None:
+        there = torch.ones_like(picture, dtype=torch.bool)
+    elif mask.dtype != torch.bool or not _broadcasts(mask.shape, picture.shape):
+        raise ValueError(
+            f"mask must be booleans that broadcast to {name} {tuple(picture.shape)}, "
+            f"got {mask.dtype} of shape {tuple(mask.shape)}"
+        )
+    else:
+        there = mask.expand(picture.shape)
+    if not bool((picture.isfinite() | ~there).all()):
+        where = "" if mask is None else " where mask is true"
+        raise torch.linalg.LinAlgError(f"{name} holds NaN or infinity{where}")
+    return there
+
+
+def _broadcasts(shape: torch.Size, onto: torch.Size) -> bool:
+    """Whether to this shape without enlarging it."""
+    trailing = onto[len(onto) - len(shape) :]
+    return len(shape) <= len(onto) and all(
+        size in (1, target) for size, target in zip(shape, trailing, strict=True)
+    )
 
 
 def relative_residual(observation: Tensor, background: Tensor, object_: Tensor) -> Tensor:

@@ -180,7 +180,7 @@ def test_second_and_third_derivatives_of_tiles(always_tiles, padding, given):
     ("shape", "outputs", "given"), [((1, 32, 64, 64), 32, "weight"), ((2, 8, 96, 70), 6, "spectrum")]
 )
 def test_second_derivatives_where_tiles_are_chosen(shape, outputs, given):
-    """In single precision at sizes that networks have; the exact ones in double, by the tiles of the test above."""
+    """In single precision at sizes that networks have, against the tiles of the test above in double."""
 
     def second(dtype):
         images = draw(0, *shape).to(dtype).requires_grad_()
