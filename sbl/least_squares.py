@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..kernels import kron_matvec
-from .algebra import squared_modulus
+from .algebra import reciprocal, squared_modulus
 from .estimate import Estimate
 from .problem import Problem
 
@@ -24,15 +24,13 @@ def kronecker_least_squares(factors: Sequence[Tensor], chosen: Sequence[Tensor],
     return kron_matvec([torch.linalg.pinv(A) for A in restricted], y)
 
 
-def point_estimate(problem: Problem, x: Tensor, iterations: Tensor, converged: Tensor) -> Estimate:
+def point_estimate(problem: Problem, x: Tensor, iterations: Tensor, ended: Tensor) -> Estimate:
     """An estimate without a posterior: no variance, and |x|^2 for the single hyper-parameter.
 
     An unknown noise variance is reported as the mean square of the residual.
     """
-    residual = problem.y - kron_matvec(list(problem.factors), x)
-    noise = problem.noise_variance
-    if noise is None:
-        noise = squared_modulus(residual).mean(-1)
+    residual = squared_modulus(problem.y - kron_matvec(list(problem.factors), x)).mean(-1)
+    noise = residual if problem.noise_variance is None else problem.noise_variance
     batch = problem.batch
     mean = x.reshape(*batch, *problem.lengths)
     power = squared_modulus(x).reshape(*batch, x.shape[-1])
@@ -42,7 +40,8 @@ def point_estimate(problem: Problem, x: Tensor, iterations: Tensor, converged: T
         hyperparameters=(power,),
         noise_variance=noise.reshape(batch),
         iterations=iterations.reshape(batch),
-        converged=converged.reshape(batch),
+        ended=ended.reshape(batch),
+        residual_to_noise=(residual * reciprocal(noise)).reshape(batch),
     )
 
 

@@ -61,6 +61,14 @@ class KroneckerPosterior(NamedTuple):
         """(B, n_1 ... n_I): kron g - variance, the part of the prior variances that y takes away."""
         return apply_kron(self._shares(), self.P * self.D)
 
+    def gain(self) -> Tensor:
+        """(B, n_1 ... n_I): diag(A^H K^-1 A), K = s2 I + A G A^H; zero where an entry is pruned."""
+        shares = [
+            share * reciprocal(g).square().unsqueeze(-1)
+            for g, share in zip(self.state.g, self._shares(), strict=True)
+        ]
+        return apply_kron(shares, self.P * self.D)
+
     def cost(self) -> Tensor:
         """log det(s2 I + A G A^H) + y^H (s2 I + A G A^H)^-1 y: (B,); where s2 = 0, over the range of A G only."""
         s2 = self.state.noise_variance

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ..em.bound import BoundMinimisation, Sweeps
 from ..em.compiled import Kind, Step
-from ..em.loop import ExpectationMaximisation
 from ..em.state import State
 from ..em.sweep import alternate
 
 
 @dataclass(frozen=True, kw_only=True)
-class AMKroSBL(ExpectationMaximisation):
+class AMKroSBL(BoundMinimisation):
     """Kronecker-structured SBL by alternating minimisation; its marginal cost never rises.
 
     g_i[n] = (1 / prod_{j != i} N_j) sum over the other modes of L / prod_{j != i} g_j, in the order 1..I with the
@@ -36,10 +36,10 @@ class AMKroSBL(ExpectationMaximisation):
     sweeps: int = 100
 
     def m_step(self, second_moment: Tensor, state: State) -> tuple[Tensor, ...]:
-        early = self.tolerance is not None
-        return alternate(
-            second_moment, state.g, self.sweeps, self.inner_tolerance, self.inner_relative, early
-        )
+        return alternate(second_moment, state.g, *self.inner(), self.tolerance is not None)
+
+    def inner(self) -> Sweeps:
+        return Sweeps(self.sweeps, self.inner_tolerance, self.inner_relative or not self.as_published)
 
     def compiled_step(self, factors: int) -> Step:
-        return Step(Kind.ALTERNATING, self.sweeps, self.inner_tolerance, self.inner_relative)
+        return Step(Kind.ALTERNATING if self.as_published else Kind.BOUND, *self.inner())

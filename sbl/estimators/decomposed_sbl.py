@@ -9,7 +9,7 @@ from torch import Tensor
 from ...kernels import leading_singular_triplet
 from ..algebra import kron_vectors, squared_modulus
 from ..em.off_grid_sbl import off_grid_sbl
-from ..estimate import Estimate
+from ..estimate import Ended, Estimate
 from ..least_squares import point_estimate
 from ..problem import pose
 
@@ -70,7 +70,7 @@ class DecomposedSBL:
         ]
         x = scale.unsqueeze(-1) * kron_vectors(parts)
         count = torch.full_like(s2, self.iterations, dtype=torch.long)
-        return point_estimate(problem, x, count, torch.ones_like(count, dtype=torch.bool))
+        return point_estimate(problem, x, count, torch.full_like(count, Ended.ITERATIONS))
 
 
 def rank_one(y: Tensor, sweeps: int) -> tuple[Tensor, list[Tensor]]:

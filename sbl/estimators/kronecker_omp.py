@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ...kernels import kron_matvec
 from ..algebra import kron_vectors, squared_modulus
-from ..estimate import Estimate
+from ..estimate import Ended, Estimate
 from ..least_squares import kronecker_least_squares, point_estimate, residual_limit
 from ..problem import pose
 
@@ -69,7 +69,8 @@ class KroneckerOMP:
             x[members] = kronecker_least_squares(part.factors, [kept[members] for kept in chosen], part.y)
             iterations[members] += 1
         residual = problem.y - kron_matvec(list(problem.factors), x)
-        return point_estimate(problem, x, iterations, squared_modulus(residual).sum(-1) <= target)
+        settled = squared_modulus(residual).sum(-1) <= target
+        return point_estimate(problem, x, iterations, torch.where(settled, Ended.SETTLED, Ended.ITERATIONS))
 
     def _limits(self, rows: list[int], lengths: tuple[int, ...]) -> list[int]:
         wanted = self.sparsity if isinstance(self.sparsity, tuple) else (self.sparsity,) * len(rows)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ...kernels import kron_matvec
 from ..algebra import kron_vectors, squared_modulus
-from ..estimate import Estimate
+from ..estimate import Ended, Estimate
 from ..least_squares import point_estimate, residual_limit
 from ..problem import Problem, pose
 
@@ -66,7 +66,8 @@ class OMP:
             x[members] = torch.zeros_like(x[members]).scatter(-1, index, values)
             iterations[members] += 1
         residual = problem.y - kron_matvec(list(problem.factors), x)
-        return point_estimate(problem, x, iterations, squared_modulus(residual).sum(-1) <= target)
+        settled = squared_modulus(residual).sum(-1) <= target
+        return point_estimate(problem, x, iterations, torch.where(settled, Ended.SETTLED, Ended.ITERATIONS))
 
 
 def _column(problem: Problem, best: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..estimate import Estimate
+from ..estimate import Ended, Estimate
 from ..least_squares import kronecker_least_squares, point_estimate
 from ..problem import pose
 
@@ -46,7 +46,7 @@ class OracleLS:
         chosen = [_flat(kept, problem.batch) for kept in self.support]
         x = kronecker_least_squares(problem.factors, chosen, problem.y)
         ones = torch.ones(B, dtype=torch.long, device=y.device)
-        return point_estimate(problem, x, ones, ones.bool())
+        return point_estimate(problem, x, ones, Ended.SETTLED * ones)
 
 
 def _flat(kept: Tensor, batch: torch.Size) -> Tensor:

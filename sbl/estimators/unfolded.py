@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
 from ...kernels import kron_matvec
-from ..algebra import kron_vectors, squared_modulus
+from ..algebra import kron_vectors, reciprocal, squared_modulus
 from ..em.kronecker_posterior import KroneckerPosterior, kronecker_posterior
 from ..em.loop import ExpectationMaximisation
 from ..em.state import State, initial_state
-from ..estimate import Estimate
+from ..estimate import Ended, Estimate
 from ..problem import Problem, pose
 from .am_krosbl import AMKroSBL
 from .svd_krosbl import SVDKroSBL
@@ -168,9 +168,12 @@ def base_estimator(m_step: str, iterations: int, sweeps: int) -> ExpectationMaxi
     10
     """
     if m_step == "svd":
-        return SVDKroSBL(pruning=0.0, max_iterations=iterations, tolerance=None, scaled_start=True)
+        return SVDKroSBL(
+            pruning=0.0, max_iterations=iterations, tolerance=None, as_published=True, scaled_start=True
+        )
     return AMKroSBL(
         pruning=0.0,
+        as_published=True,
         max_iterations=iterations,
         tolerance=None,
         scaled_start=True,
@@ -189,7 +192,8 @@ def _estimate(
         hyperparameters=tuple(v.reshape(*batch, v.shape[-1]) for v in g),
         noise_variance=s2.reshape(batch),
         iterations=torch.full(batch, iterations, device=s2.device),
-        converged=torch.ones(batch, dtype=torch.bool, device=s2.device),
+        ended=torch.full(batch, Ended.ITERATIONS, device=s2.device),
+        residual_to_noise=(posterior.residual() * reciprocal(s2) / problem.y.shape[-1]).reshape(batch),
     )
 
 
