@@ -12,8 +12,8 @@ class Ended(IntEnum):
 
     SETTLED: the prior variances, or a greedy method's residual, met the tolerance.
     ITERATIONS: it made all the iterations that it may.
-    COST_ROSE: the prior variances settled where the marginal cost lies above the lowest on the way there, by more
-        than the tolerance times the number of measurements.
+    COST_ROSE: the prior variances settled where the marginal cost lies above the lowest on the way there, as it
+        does where an entry was pruned that the measurements speak for.
     PRUNED: no entry of x is left; the mean is zero, as it is where y is.
     NOT_FINITE: numbers overflowed; the estimate is zero.
     """

@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 
+static const double LARGE = 1e-6, RISE = 1e-6; /* as in kronecker_posterior.py and loop.py */
 enum { MOST_FACTORS = 8, FULL_EXCHANGES = 3, SQUARINGS = 56 };
 enum step { NESTED_SVD, ONE_SWEEP, ALTERNATING, BOUND };
 enum outcome { SETTLED, UNFINISHED, COST_ROSE, PRUNED, NOT_FINITE }; /* as estimate.Ended */
@@ -205,7 +206,8 @@ static int decompose(Factor *f, int last, int gain, real *scratch) {
 
 /* How the observations lie to the eigenvectors of A G A^H: what the noise variance and the cost are made of. */
 typedef struct {
-  real residual, outside, freedom, log_det, energy, total;
+  real residual, weighted, energy; /* ||y - A mean||^2, s2 y^H K^-1 y, and y^H K^-1 y within the range of A G */
+  real freedom, log_det, total;
   size_t eigenvalues;
 } Fit;
 
@@ -224,8 +226,13 @@ static void add_log(Logarithms *logs, real x) {
   logs->sum += log(logs->product), logs->product = 1;
 }
 
+/* What is left of the energy: as a difference or, where that cancels, as a sum; see kronecker_posterior.py. */
+static real left_of(real total, real taken, real sum) {
+  return total - taken > LARGE * total ? total - taken : sum;
+}
+
 static Fit fit_of(const Call *call, Work *w, const int *order, size_t size, size_t y_size, planes z, real noise) {
-  real *inverse[MOST_FACTORS], inside = 0;
+  real *inverse[MOST_FACTORS], inside = 0, residual = 0, taken = 0, weighted = 0;
   Fit fit = {0};
   Logarithms logs = {0, 1};
   for (int i = 0; i < call->factors; i++) {
@@ -238,14 +245,16 @@ static Fit fit_of(const Call *call, Work *w, const int *order, size_t size, size
     if (w->P[i] == 0) continue;
     const real along = (z.re[i] * z.re[i] + (z.im ? z.im[i] * z.im[i] : 0)) * w->z_energy[i];
     const real left = 1 - w->P[i] * w->D[i];
-    fit.residual += along * left * left, fit.freedom += w->P[i] * w->D[i];
-    fit.energy += along * w->D[i], fit.eigenvalues++;
-    inside += along;
+    residual += along * left * left, taken += along * (1 - left * left);
+    weighted += along * left, inside += along;
+    fit.freedom += w->P[i] * w->D[i], fit.energy += along * w->D[i], fit.eigenvalues++;
     add_log(&logs, noise + w->P[i]);
   }
   for (size_t i = 0; i < y_size; i++)
     fit.total += w->y.re[i] * w->y.re[i] + (w->y.im ? w->y.im[i] * w->y.im[i] : 0);
-  fit.outside = fmax(fit.total - inside, 0);
+  const real outside = fmax(fit.total - inside, 0);
+  fit.residual = left_of(fit.total, taken, residual + outside);
+  fit.weighted = left_of(fit.total, inside - weighted, weighted + outside);
   fit.log_det = logs.sum + log(logs.product);
   return fit;
 }
@@ -253,14 +262,13 @@ static Fit fit_of(const Call *call, Work *w, const int *order, size_t size, size
 /* log det(s2 I + A G A^H) + y^H (s2 I + A G A^H)^-1 y of M observations; over the range of A G alone where s2 = 0. */
 static real cost_of(Fit fit, size_t M, real noise) {
   const real outside = noise > 0 ? (M - fit.eigenvalues) * log(noise) : 0;
-  return fit.log_det + outside + fit.energy + fit.outside * reciprocal(noise);
+  return fit.log_det + outside + (noise > 0 ? fit.weighted * reciprocal(noise) : fit.energy);
 }
 
 static real next_noise(const Call *call, Fit fit, size_t M, real noise) {
-  const real residual = fit.residual + fit.outside;
-  if (call->step != BOUND) return (residual + noise * fit.freedom) / M;
+  if (call->step != BOUND) return (fit.residual + noise * fit.freedom) / M;
   const real free = fmax(M - fit.freedom, DBL_EPSILON * M);
-  return fmax(sqrt(residual * noise / free), DBL_EPSILON * fit.total / M);
+  return fmax(sqrt(fit.residual * noise / free), DBL_EPSILON * fit.total / M);
 }
 
 /* The second moment L = variance + |mean|^2 into w->L, or |mean|^2 and the gain for a bound, the next noise variance
@@ -740,7 +748,7 @@ static void solve_one(const Call *call, Work *w, int64_t b) {
     for (int i = 0; i < I; i++)
       if (!(w->factor[i].g[0] > 0)) w->factor[i].fresh[0] = w->factor[i].s_fresh[0] = 0;
     const real change = distance(I, w, 0, 1);
-    if (change <= call->tolerance) call->outcome[b] = cost - lowest > call->tolerance * M ? COST_ROSE : SETTLED;
+    if (change <= call->tolerance) call->outcome[b] = cost - lowest > RISE * M ? COST_ROSE : SETTLED;
     for (int i = 0; i < I; i++) {
       const Factor *f = &w->factor[i];
       memcpy(f->g, f->fresh, f->kept * sizeof(real)), memcpy(f->s, f->s_fresh, f->kept * sizeof(real));

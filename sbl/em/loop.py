@@ -22,6 +22,8 @@ from .units import Units, equalise
 CACHED_ENTRIES = 2**19
 # Entries of the (B, M, N) matrices that an unstructured prior needs: half a gigabyte in double precision.
 DENSE_ENTRIES = 2**26
+# The rise of the cost, for each measurement, above which it does not support an estimate.
+RISE = 1e-6
 
 
 class Posterior(Protocol):
@@ -226,10 +228,9 @@ class ExpectationMaximisation(ABC):
 
     def _end(self, state: State, rise: Tensor) -> tuple[State, Tensor]:
         """The `Ended` of each member, were it to stop here, and the state with zeros for what is not finite."""
-        assert self.tolerance is not None
         finite = torch.stack([g.isfinite().all(-1) for g in state.g]).all(0)
         empty = torch.stack([g.amax(-1) <= 0 for g in state.g]).any(0)
-        rose = rise > self.tolerance * state.y.shape[-1]
+        rose = rise > RISE * state.y.shape[-1]
         ended = torch.where(rose, Ended.COST_ROSE, Ended.SETTLED)
         ended = ended.masked_fill(empty, Ended.PRUNED).masked_fill(~finite, Ended.NOT_FINITE)
         g = tuple(torch.where(finite.unsqueeze(-1), v, 0) for v in state.g)
