@@ -26,7 +26,6 @@ from ...kernels.kronecker import apply_kron
 from ..algebra import kron_vectors, reciprocal, root, squared_modulus
 from .state import State
 
-
 # From this share of ||y||^2 on, what is left of it is a difference.
 LARGE = 1e-6
 
@@ -105,7 +104,7 @@ class KroneckerPosterior(NamedTuple):
         return squared_modulus(self.z) * kron_vectors(inverse) * ~self.null
 
     def _left(self, shares: Tensor) -> Tensor:
-        """What `shares` leave of y's energy along the eigenvectors, and all of it outside of the range of A G: (B,).
+        """What `shares` leave of y's energy along the eigenvectors, and all outside of the range of A G: (B,).
 
         As a difference, which does not see the rounding of energies along small eigenvalues, or, where that
         cancels, as a sum.

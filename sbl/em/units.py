@@ -24,20 +24,25 @@ class Units(NamedTuple):
     amplitude: Tensor
     dtype: torch.dtype
 
-    def moments(
-        self, mean: Tensor, variance: Tensor, positions: tuple[Tensor, ...]
-    ) -> tuple[Tensor, Tensor]:
+    def moments(self, mean: Tensor, variance: Tensor, positions: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """Mean and variance of x from those of x', (B, n_1 ... n_I) at `positions` (B, n_i)."""
         weights = self._weights(positions)
-        return self._cast(_weighed(mean, weights)), self._cast(
-            _weighed(variance, [w.square() for w in weights])
-        )
+        squares = [w.square() for w in weights]
+        return self._cast(_weighed(mean, weights)), self._cast(_weighed(variance, squares))
+
+    def whole(self, mean: Tensor) -> Tensor:
+        """x of x', (B, N_1 ... N_I)."""
+        every = tuple(_every(norm.expand(len(mean), -1)) for norm in self.norms)
+        return self._cast(_weighed(mean, self._weights(every)))
+
+    def noise(self, noise_variance: Tensor) -> Tensor:
+        """That of y from that of y', (B,)."""
+        return self._cast(noise_variance * self.amplitude.square())
 
     def run(self, run: Run, measurements: int) -> Run:
         """`run` with the noise variance, cost and prior variances of y and x for those of y' and x'."""
         power = self.amplitude.square()
-        every = tuple(torch.arange(g.shape[-1], device=g.device).expand_as(g) for g in run.g)
-        squares = [w.square() for w in self._weights(every)]
+        squares = [w.square() for w in self._weights(tuple(map(_every, run.g)))]
         g = tuple(self._cast(v * w) for v, w in zip(run.g, squares, strict=True))
         path = run.path
         if path is not None:
@@ -47,7 +52,7 @@ class Units(NamedTuple):
             path = path._replace(
                 cost=self._cast(cost), change=self._cast(path.change), noise_variance=noise, g=g_path
             )
-        return run._replace(g=g, noise_variance=self._cast(run.noise_variance * power), path=path)
+        return run._replace(g=g, noise_variance=self.noise(run.noise_variance), path=path)
 
     def _weights(self, positions: tuple[Tensor, ...]) -> list[Tensor]:
         """What x is of x' at `positions`, the amplitude with the last."""
@@ -70,13 +75,13 @@ def equalise(problem: Problem, in_double: bool) -> tuple[Problem, Units]:
 
     >>> A, y = torch.tensor([[[3.0, 0.0], [4.0, 2.0]]]), torch.tensor([[0.0, 4.0]])
     >>> equal, units = equalise(Problem((A,), y, None, y.shape[:1]), False)
-    >>> equal.factors[0].norm(dim=-2), equal.y.square().sum(), units.norms[0]
-    (tensor([[1., 1.]], dtype=torch.float64), tensor(2.0000, dtype=torch.float64), tensor([[5., 2.]], dtype=torch.float64))
+    >>> equal.factors[0].norm(dim=-2).float(), equal.y.square().sum().float(), units.norms[0].float()
+    (tensor([[1., 1.]]), tensor(2.), tensor([[5., 2.]]))
     """
     dtype, N = problem.y.dtype, math.prod(problem.lengths)
     rounding = torch.finfo(dtype).eps
     if in_double or (problem.y.device.type == "cpu" and max(N, problem.y.shape[-1]) <= SMALL):
-        problem = _double(problem)
+        problem = double(problem)
     scaled, norms = zip(*map(_unit_columns, problem.factors), strict=True)
     amplitude = _norm(problem.y.unsqueeze(-1)).squeeze(-1) / math.sqrt(N)
     amplitude = torch.where(amplitude > 0, amplitude, torch.ones_like(amplitude))
@@ -87,7 +92,32 @@ def equalise(problem: Problem, in_double: bool) -> tuple[Problem, Units]:
     return Problem(scaled, y, noise, problem.batch), Units(norms, amplitude, dtype)
 
 
-def _double(problem: Problem) -> Problem:
+def unit_power(problem: Problem) -> tuple[Problem, Tensor]:
+    """The problem with mean |y|^2 = 1, and what to multiply x by, (B,): zero where y is, which becomes ones.
+
+    >>> y = torch.tensor([[3.0, 3.0], [0.0, 0.0]])
+    >>> problem, amplitude = unit_power(Problem((torch.eye(2)[None],), y, torch.tensor([9.0, 9.0]), y.shape[:1]))
+    >>> problem.y, problem.noise_variance, amplitude
+    (tensor([[1., 1.],
+            [1., 1.]]), tensor([1., 1.]), tensor([3., 0.]))
+    """
+    amplitude = _norm(problem.y.unsqueeze(-1)).squeeze(-1) / math.sqrt(problem.y.shape[-1])
+    silent = amplitude == 0
+    scale = amplitude.masked_fill(silent, 1)
+    y = (problem.y / scale.unsqueeze(-1)).masked_fill(silent.unsqueeze(-1), 1)
+    noise = problem.noise_variance
+    if noise is not None:
+        noise = (noise / scale / scale).masked_fill(silent, 1)
+    return problem._replace(y=y, noise_variance=noise), amplitude
+
+
+def _every(x: Tensor) -> Tensor:
+    """The positions of all entries of x (B, n)."""
+    return torch.arange(x.shape[-1], device=x.device).expand_as(x)
+
+
+def double(problem: Problem) -> Problem:
+    """The problem in double precision."""
     wide = torch.complex128 if problem.y.is_complex() else torch.float64
     noise = problem.noise_variance
     return Problem(

@@ -33,7 +33,8 @@ def irs_case(reference_file):
 
 
 @pytest.mark.parametrize(
-    ("estimator", "stored", "tolerance"), [(SVDKroSBL(as_published=True), "es", 1e-8), (AMKroSBL(as_published=True), "ea", 1e-4)],
+    ("estimator", "stored", "tolerance"),
+    [(SVDKroSBL(as_published=True), "es", 1e-8), (AMKroSBL(as_published=True), "ea", 1e-4)],
 )
 def test_real_case(real_case, estimator, stored, tolerance):
     case = real_case
