@@ -48,9 +48,10 @@ class BoundMinimisation(ExpectationMaximisation):
     def maximise(self, moments: tuple[Tensor, ...], state: State) -> State:
         if self.as_published:
             return super().maximise(moments, state)
+        power, gain = moments
         couplings = self.couplings(state)
         sources = lower_bound(
-            *moments, state.sources or state.g, couplings, *self.inner(), self.tolerance is not None
+            power, gain, state.sources or state.g, couplings, *self.inner(), self.tolerance is not None
         )
         g = tuple(map(coupled, couplings, sources))
         return state._replace(g=g, sources=sources if state.sources else ())

@@ -15,10 +15,10 @@ LEAST_HARMONIC = 1e-6
 class OffGrid(NamedTuple):
     """P atoms of B problems: positions, amplitudes and prior variances (B, P), and their sum on the grid (B, N).
 
-    Positions count grid steps from the first column; the grid is a circle of N steps. spread: (B, P), the standard
-    deviation of each position, at most the reach of its atom, and infinite where nothing tells what lies between
-    the grid's points: where A has all harmonics, as an array with more elements than points has. change: (B,), ||g_new - g|| / ||g|| of the last
-    iteration.
+    Positions count grid steps from the first column; the grid is a circle of N steps. change: (B,),
+    ||g_new - g|| / ||g|| of the last iteration. spread: (B, P), the deviation of each position, at most the
+    reach of its atom, and infinite where nothing tells what lies between the grid's points: where A has all
+    harmonics, as an array with more elements than points has.
     """
 
     positions: Tensor

@@ -25,8 +25,9 @@ class Angles(NamedTuple):
 
     amplitude: |z| of each atom, of a factor of unit norm; many are next to zero.
     cosine: where it lies, in [-1, 1), for columns on the uniform grid of `sbl.systems.angular_grid`, and its
-    standard deviation (the Cramer-Rao bound beside the other atoms, at most half of the atom's share of the grid); infinite where the
-    factor's columns do not tell what lies between them, as those of 256 elements seen by few patterns on 180 points.
+    standard deviation: the Cramer-Rao bound beside the other atoms, at most half of the atom's share of the grid;
+    infinite where the columns do not tell what lies between them, as those of 256 elements, seen by few patterns,
+    on 180 points.
     degrees: the same as an angle from the array's axis, in [0, 180].
     """
 
