@@ -12,7 +12,9 @@ from ..em.sweep import sweep
 
 @dataclass(frozen=True, kw_only=True)
 class KSBL(BoundMinimisation):
-    """Kronecker-structured SBL with a single sweep of the alternating M-step, and no normalisation.
+    """Kronecker-structured SBL with a single sweep of AM-KroSBL's M-step.
+
+    As published, without normalisation,
 
     g_i[n] = (1 / prod_{j != i} N_j) sum over the other modes of L / prod_{j != i} g_j, each factor once.
     Source: the KSBL comparison method of He and Joseph, IEEE Trans. Signal Processing 2024.

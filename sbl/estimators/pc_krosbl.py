@@ -20,12 +20,13 @@ DIVERGENCE = 1e3
 class PCKroSBL(BoundMinimisation):
     """Pattern-coupled KroSBL, for supports that come in blocks within a factor (angle spread).
 
-    The prior variances of a coupled factor are C_i g_i + 1e-5, C_i tridiagonal with 1 on the diagonal and `beta`
-    beside it. The M-step alternates as AM-KroSBL's does, and maps a coupled factor's right-hand side b to
-    C_i argmin_{g >= 0} ||C_i g - b|| + 1e-5. C_i keeps the rows and columns of the entries that are not pruned.
+    The prior variances of a coupled factor are C_i s_i, C_i tridiagonal with 1 on the diagonal and `beta` beside
+    it, on the entries that are not pruned. Like AM-KroSBL's, a sweep lowers a bound of the marginal cost, over
+    s_i >= 0 (`sbl.em.sweep.bound_sweep`): the cost rises only where an entry is pruned.
 
-    Unlike AM-KroSBL's, these sweeps can diverge: the offsets of entries at zero then carry all the weight. A
-    sweep that would move kron g_i by more than 1000 times its norm is not taken.
+    As published the variances are C_i g_i + 1e-5, and the M-step maps the right-hand side b of AM-KroSBL's to
+    C_i argmin_{g >= 0} ||C_i g - b|| + 1e-5. Those sweeps can diverge: the offsets of entries at zero then carry
+    all the weight. A sweep that would move kron g_i by more than 1000 times its norm is not taken.
 
     beta: coupling between neighbours. coupled: the coupled factors by position; None couples all.
     Source: He and Joseph, IEEE Trans. Signal Processing 2024, the block-sparse extension.
