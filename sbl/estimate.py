@@ -2,8 +2,27 @@
 
 import math
 from dataclasses import dataclass
+from enum import IntEnum
 
 from torch import Tensor
+
+
+class Ended(IntEnum):
+    """Why an estimator stopped.
+
+    SETTLED: the prior variances, or a greedy method's residual, met the tolerance.
+    ITERATIONS: it made all the iterations that it may.
+    COST_ROSE: the prior variances settled where the marginal cost lies above the lowest on the way there, as it
+        does where an entry was pruned that the measurements speak for.
+    PRUNED: no entry of x is left; the mean is zero, as it is where y is.
+    NOT_FINITE: numbers overflowed; the estimate is zero.
+    """
+
+    SETTLED = 0
+    ITERATIONS = 1
+    COST_ROSE = 2
+    PRUNED = 3
+    NOT_FINITE = 4
 
 
 @dataclass(frozen=True)
@@ -14,7 +33,10 @@ class Estimate:
     variance: the same shape, real: the posterior variances.
     hyperparameters: the prior variances, g_i (..., N_i) each, or one (..., N) for an unstructured prior.
     noise_variance: (...), as given or as estimated.
-    iterations: (...), whole numbers. converged: (...), booleans.
+    iterations: (...), whole numbers. ended: (...), the `Ended` of each problem, as whole numbers.
+    residual_to_noise: (...), ||y - A mean||^2 / (M noise_variance): at most about one where the model explains y,
+        and far above where it does not, as for angles off the grid. It says nothing of a noise variance that was
+        estimated, which takes in what the model leaves.
     cost, change: (..., max_iterations) if asked for: the marginal cost that each iteration began with
         and the relative change of the prior variances that it made; NaN after the last iteration.
     noise_variance_path, hyperparameter_path: (..., max_iterations) and (..., max_iterations, N_i) each, if asked
@@ -28,12 +50,18 @@ class Estimate:
     hyperparameters: tuple[Tensor, ...]
     noise_variance: Tensor
     iterations: Tensor
-    converged: Tensor
+    ended: Tensor
+    residual_to_noise: Tensor
     cost: Tensor | None = None
     change: Tensor | None = None
     noise_variance_path: Tensor | None = None
     hyperparameter_path: tuple[Tensor, ...] | None = None
     support: tuple[Tensor, ...] | None = None
+
+    @property
+    def converged(self) -> Tensor:
+        """(...), booleans: settled, and the cost supports it."""
+        return self.ended == Ended.SETTLED
 
 
 def spread(values: Tensor, index: tuple[Tensor, ...], lengths: tuple[int, ...]) -> Tensor:

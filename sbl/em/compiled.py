@@ -20,10 +20,10 @@ from ...kernels.native import compiler
 from ..problem import Problem
 from .run import Path, Run
 from .state import State
+from .units import SMALL
 
 SOURCE = pathlib.Path(__file__).with_name("em.c")
 MOST_FACTORS = 8
-LARGEST = 2**16  # entries of x or y, up to which one core's caches hold the work
 LARGEST_ORDER = 96  # of an eigendecomposition, up to which LAPACK's blocking gains nothing
 
 
@@ -33,10 +33,11 @@ class Kind(IntEnum):
     NESTED_SVD = 0
     ONE_SWEEP = 1
     ALTERNATING = 2
+    BOUND = 3
 
 
 class Step(NamedTuple):
-    """An M-step and its settings: of sweeps as in `sbl.em.sweep.alternate`, of coupling as in `PCKroSBL`."""
+    """An M-step and its settings: of sweeps as in `sbl.em.sweep`, of coupling as in `PCKroSBL`."""
 
     kind: Kind
     sweeps: int = 1
@@ -72,6 +73,7 @@ class Call(ctypes.Structure):
         ("y", ctypes.c_void_p),
         ("noise_variance", ctypes.c_void_p),
         ("g", Pointers),
+        ("sources", Pointers),
         ("ratios", Doubles),
         *((name, ctypes.c_double) for name in ("floor", "tolerance")),
         ("max_iterations", ctypes.c_int64),
@@ -82,14 +84,11 @@ class Call(ctypes.Structure):
     )
 
 
-CONVERGED, NOT_FINITE = 0, 2
-
-
 def serves(problem: Problem) -> bool:
     """Whether the problems are on a CPU, small, and there is a compiler."""
     rows = [factor.shape[-2] for factor in problem.factors]
     order = max(min(M, N) for M, N in zip(rows, problem.lengths, strict=True))
-    small = max(problem.y.shape[-1], math.prod(problem.lengths)) <= LARGEST and order <= LARGEST_ORDER
+    small = max(problem.y.shape[-1], math.prod(problem.lengths)) <= SMALL and order <= LARGEST_ORDER
     fits = small and len(rows) <= MOST_FACTORS and problem.y.device.type == "cpu"
     return fits and compiler.load(SOURCE) is not None
 
@@ -98,7 +97,6 @@ def solve(state: State, step: Step, stop: Stop, noise_unknown: bool, history: bo
     """Run EM on every problem of `state`, from its g, until g settles; with its `Path` if asked for `history`.
 
     Raises:
-        torch.linalg.LinAlgError: a second moment overflowed.
         MemoryError: a core's work does not fit into memory.
     """
     library = compiler.load(SOURCE)
@@ -107,7 +105,8 @@ def solve(state: State, step: Step, stop: Stop, noise_unknown: bool, history: bo
     factors, y = [_double(factor) for factor in state.factors], _double(state.y)
     noise = state.noise_variance.double().clone()
     g = [v.double().clone(memory_format=torch.contiguous_format) for v in state.g]
-    iterations, outcome = torch.zeros(2, problems, dtype=torch.int64)
+    sources = [s.double().contiguous() for s in state.sources]
+    iterations, ended = torch.zeros(2, problems, dtype=torch.int64)
     path = _blank_path(state, stop.max_iterations) if history else None
     call = Call(
         problems=problems,
@@ -122,6 +121,7 @@ def solve(state: State, step: Step, stop: Stop, noise_unknown: bool, history: bo
         y=y.data_ptr(),
         noise_variance=noise.data_ptr(),
         g=_pointers(g),
+        sources=_pointers(sources),
         ratios=Doubles(*stop.ratios),
         floor=stop.floor,
         tolerance=stop.tolerance,
@@ -134,16 +134,14 @@ def solve(state: State, step: Step, stop: Stop, noise_unknown: bool, history: bo
         beta=step.beta,
         offset=step.offset,
         iterations=iterations.data_ptr(),
-        outcome=outcome.data_ptr(),
+        outcome=ended.data_ptr(),
     )
     if path is not None:
         call.cost, call.change, call.noise_path = (table.data_ptr() for table in path[:3])
         call.g_path = _pointers(path.g)
     if library.em_solve(ctypes.byref(call)):
         raise MemoryError(f"a problem of {y.shape[-1]} measurements does not fit into memory")
-    if bool((outcome == NOT_FINITE).any()):
-        raise torch.linalg.LinAlgError("the second moment of x holds NaN or infinity: y is too large")
-    run = Run(torch.arange(problems), tuple(g), noise, iterations, outcome == CONVERGED, path)
+    run = Run(torch.arange(problems), tuple(g), noise, iterations, ended, path)
     return _in_dtype(run, state.noise_variance.dtype)
 
 

@@ -1,6 +1,6 @@
 /* Expectation-maximisation of Kronecker-structured priors, one small problem at a time and many side by side.
 
-   The equations are those of em.py, kronecker_posterior.py, svd_krosbl.py, sweep.py and pc_krosbl.py, in double
+   The equations are those of loop.py, kronecker_posterior.py, svd_krosbl.py, sweep.py and pc_krosbl.py, in double
    precision. Tensors of sizes n_1 x ... x n_I have their last axis padded to whole vectors with zeros. Complex
    numbers are planes of real and imaginary parts. */
 
@@ -11,9 +11,10 @@
 #include <stdint.h>
 #include <stdlib.h>
 
+static const double LARGE = 1e-6, RISE = 1e-6; /* as in kronecker_posterior.py and loop.py */
 enum { MOST_FACTORS = 8, FULL_EXCHANGES = 3, SQUARINGS = 56 };
-enum step { NESTED_SVD, ONE_SWEEP, ALTERNATING };
-enum outcome { CONVERGED, UNFINISHED, NOT_FINITE };
+enum step { NESTED_SVD, ONE_SWEEP, ALTERNATING, BOUND };
+enum outcome { SETTLED, UNFINISHED, COST_ROSE, PRUNED, NOT_FINITE }; /* as estimate.Ended */
 
 /* What all problems of a call share; the fields are those of compiled.Call. */
 typedef struct {
@@ -23,6 +24,7 @@ typedef struct {
   const double *y;
   double *noise_variance;
   double *g[MOST_FACTORS];
+  const double *sources[MOST_FACTORS]; /* NULL where nothing lies behind g */
   double ratios[MOST_FACTORS];
   double floor, tolerance;
   int64_t max_iterations;
@@ -38,7 +40,8 @@ typedef struct {
   planes A;               /* rows x columns */
   int *position;          /* of the kept columns */
   real *g, *fresh, *best; /* prior variances: this iteration's, the next, the next sweep's */
-  real *inverse, *right;  /* scratch of a sweep */
+  real *s, *s_fresh, *s_best; /* what lies behind g, fresh and best where they are coupled */
+  real *inverse, *level;  /* 1 / g and g with zeros behind them: scratch of a sweep */
   char *positive;         /* columns whose g behind the coupling was positive, by position */
   planes S, T, X, G, U, W; /* A diag(g)^1/2, its transpose, eigenvectors in rows, Gram matrix, U^H, W^T */
   planes U_last, W_first;  /* the transpose of U^H for the last factor, of W^T for the others */
@@ -49,7 +52,7 @@ typedef struct {
 typedef struct {
   Factor factor[MOST_FACTORS];
   planes y, one, two;      /* observations; two tensors to work on */
-  real *z_energy, *P, *D, *kept, *L, *rest, *square, *scratch;
+  real *z_energy, *P, *D, *kept, *L, *rest, *gain, *gain_rest, *square, *scratch; /* L is |mean|^2 for a bound */
 } Work;
 
 static void multiply(int rows, int inner, int columns, planes a, int lda, planes x, int ldx, planes out, int ldo) {
@@ -132,18 +135,19 @@ static void prune(Factor *f, real ratio, real floor) {
   int kept = 0;
   for (int n = 0; n < f->kept; n++)
     if (f->g[n] > 0 && f->g[n] >= limit) {
-      f->g[kept] = f->g[n];
+      f->g[kept] = f->g[n], f->s[kept] = f->s[n];
       f->position[kept++] = f->position[n];
     }
-  if (kept == 0) f->g[kept++] = 0;
+  if (kept == 0) f->s[0] = f->g[kept++] = 0;
   f->kept = kept;
 }
 
-/* Eigenvalues p and, as rows, U^H and W^T of a factor, and the shares of its eigenvectors; 0 where not finite. */
-static int decompose(Factor *f, int last, real *scratch) {
+/* Eigenvalues p and, as rows, U^H and W^T of a factor, and the shares E of its eigenvectors, which for a bound's gain
+   are divided by g^2; 0 where not finite. */
+static int decompose(Factor *f, int last, int gain, real *scratch) {
   const int M = f->rows, n = f->kept, ldM = padded(M), ldn = padded(n);
   const int full = f->full = n <= M, k = f->order = full ? n : M, ldk = padded(k);
-  f->shares = full ? k : k + 1;
+  f->shares = full || gain ? k : k + 1;
   clear(f->S, (size_t)M * ldn), clear(f->T, (size_t)n * ldM);
   for (int c = 0; c < n; c++) {
     const real amplitude = sqrt(f->g[c]);
@@ -184,8 +188,9 @@ static int decompose(Factor *f, int last, real *scratch) {
       }
       f->E[j * ldn + c] = full ? energy : energy * reciprocal(f->p[j]);
       left -= f->E[j * ldn + c];
+      if (gain) f->E[j * ldn + c] *= reciprocal(f->g[c]) * reciprocal(f->g[c]);
     }
-    if (!full) f->E[k * ldn + c] = fmax(left, 0);
+    if (!full && !gain) f->E[k * ldn + c] = fmax(left, 0);
   }
   for (int j = 0; j < f->shares; j++)
     for (int c = n; c < ldn; c++) f->E[j * ldn + c] = 0;
@@ -201,13 +206,35 @@ static int decompose(Factor *f, int last, real *scratch) {
 
 /* How the observations lie to the eigenvectors of A G A^H: what the noise variance and the cost are made of. */
 typedef struct {
-  real residual, outside, freedom, log_det, energy;
+  real residual, weighted, energy; /* ||y - A mean||^2, s2 y^H K^-1 y, and y^H K^-1 y within the range of A G */
+  real freedom, log_det, total;
   size_t eigenvalues;
 } Fit;
 
+/* A sum of logarithms, few of which are taken. */
+typedef struct {
+  real sum, product;
+} Logarithms;
+
+static void add_log(Logarithms *logs, real x) {
+  if (!(x > 1e-100 && x < 1e100)) {
+    logs->sum += log(x);
+    return;
+  }
+  logs->product *= x;
+  if (logs->product > 1e-100 && logs->product < 1e100) return;
+  logs->sum += log(logs->product), logs->product = 1;
+}
+
+/* What is left of the energy: as a difference or, where that cancels, as a sum; see kronecker_posterior.py. */
+static real left_of(real total, real taken, real sum) {
+  return total - taken > LARGE * total ? total - taken : sum;
+}
+
 static Fit fit_of(const Call *call, Work *w, const int *order, size_t size, size_t y_size, planes z, real noise) {
-  real *inverse[MOST_FACTORS], total = 0, inside = 0;
+  real *inverse[MOST_FACTORS], inside = 0, residual = 0, taken = 0, weighted = 0;
   Fit fit = {0};
+  Logarithms logs = {0, 1};
   for (int i = 0; i < call->factors; i++) {
     Factor *f = &w->factor[i];
     inverse[i] = f->inverse;
@@ -218,27 +245,36 @@ static Fit fit_of(const Call *call, Work *w, const int *order, size_t size, size
     if (w->P[i] == 0) continue;
     const real along = (z.re[i] * z.re[i] + (z.im ? z.im[i] * z.im[i] : 0)) * w->z_energy[i];
     const real left = 1 - w->P[i] * w->D[i];
-    fit.residual += along * left * left, fit.freedom += w->P[i] * w->D[i];
-    fit.energy += along * w->D[i], fit.eigenvalues++;
-    inside += along;
-    if (call->cost) fit.log_det += log(noise + w->P[i]);
+    residual += along * left * left, taken += along * (1 - left * left);
+    weighted += along * left, inside += along;
+    fit.freedom += w->P[i] * w->D[i], fit.energy += along * w->D[i], fit.eigenvalues++;
+    add_log(&logs, noise + w->P[i]);
   }
   for (size_t i = 0; i < y_size; i++)
-    total += w->y.re[i] * w->y.re[i] + (w->y.im ? w->y.im[i] * w->y.im[i] : 0);
-  fit.outside = fmax(total - inside, 0);
+    fit.total += w->y.re[i] * w->y.re[i] + (w->y.im ? w->y.im[i] * w->y.im[i] : 0);
+  const real outside = fmax(fit.total - inside, 0);
+  fit.residual = left_of(fit.total, taken, residual + outside);
+  fit.weighted = left_of(fit.total, inside - weighted, weighted + outside);
+  fit.log_det = logs.sum + log(logs.product);
   return fit;
 }
 
 /* log det(s2 I + A G A^H) + y^H (s2 I + A G A^H)^-1 y of M observations; over the range of A G alone where s2 = 0. */
 static real cost_of(Fit fit, size_t M, real noise) {
   const real outside = noise > 0 ? (M - fit.eigenvalues) * log(noise) : 0;
-  return fit.log_det + outside + fit.energy + fit.outside * reciprocal(noise);
+  return fit.log_det + outside + (noise > 0 ? fit.weighted * reciprocal(noise) : fit.energy);
 }
 
-/* The second moment L = variance + |mean|^2 into w->L, the next noise variance into s2 if it is unknown,
-   the cost into `cost` unless that is NULL; 0 where not finite. */
+static real next_noise(const Call *call, Fit fit, size_t M, real noise) {
+  if (call->step != BOUND) return (fit.residual + noise * fit.freedom) / M;
+  const real free = fmax(M - fit.freedom, DBL_EPSILON * M);
+  return fmax(sqrt(fit.residual * noise / free), DBL_EPSILON * fit.total / M);
+}
+
+/* The second moment L = variance + |mean|^2 into w->L, or |mean|^2 and the gain for a bound, the next noise variance
+   into s2 if it is unknown, and the cost; 0 where not finite. */
 static int e_step(const Call *call, Work *w, real *s2, real *cost) {
-  const int I = call->factors, end = I - 1;
+  const int I = call->factors, end = I - 1, bound = call->step == BOUND;
   int rows[MOST_FACTORS], kept[MOST_FACTORS], order[MOST_FACTORS], shares[MOST_FACTORS];
   int ld_U[MOST_FACTORS], ld_W[MOST_FACTORS], ld_E[MOST_FACTORS];
   planes U[MOST_FACTORS], W[MOST_FACTORS], E[MOST_FACTORS];
@@ -246,7 +282,7 @@ static int e_step(const Call *call, Work *w, real *s2, real *cost) {
   size_t M = 1, order_rows = 1, y_size = 1;
   for (int i = 0; i < I; i++) {
     Factor *f = &w->factor[i];
-    if (!decompose(f, i == end, w->scratch)) return 0;
+    if (!decompose(f, i == end, bound, w->scratch)) return 0;
     rows[i] = f->rows, kept[i] = f->kept, order[i] = f->order, shares[i] = f->shares, p[i] = f->p;
     U[i] = i == end ? f->U_last : f->U, ld_U[i] = padded(i == end ? f->order : f->rows);
     W[i] = i == end ? f->W : f->W_first, ld_W[i] = i == end ? padded(f->kept) : f->order;
@@ -264,11 +300,9 @@ static int e_step(const Call *call, Work *w, real *s2, real *cost) {
 
   const real noise = *s2;
   for (size_t i = 0; i < size; i++) w->D[i] = w->P[i] != 0 ? 1 / (noise + w->P[i]) : 0;
-  if (call->noise_unknown || cost) {
-    const Fit fit = fit_of(call, w, order, size, y_size, z, noise);
-    if (cost) *cost = cost_of(fit, M, noise);
-    if (call->noise_unknown) *s2 = (fit.residual + fit.outside + noise * fit.freedom) / M;
-  }
+  const Fit fit = fit_of(call, w, order, size, y_size, z, noise);
+  *cost = cost_of(fit, M, noise);
+  if (call->noise_unknown) *s2 = next_noise(call, fit, M, noise);
   for (size_t i = 0; i < size; i++) {
     z.re[i] *= w->D[i];
     if (complex_numbers) z.im[i] *= w->D[i];
@@ -277,8 +311,8 @@ static int e_step(const Call *call, Work *w, real *s2, real *cost) {
 
   size_t shares_rows = 1, L_size = padded(kept[end]);
   for (int i = 0; i < end; i++) shares_rows *= shares[i], L_size *= kept[i];
-  for (size_t i = 0; i < shares_rows * ld_kept; i++) w->kept[i] = 1;
-  for (size_t r = 0; r < order_rows; r++) {
+  for (size_t i = 0; i < shares_rows * ld_kept; i++) w->kept[i] = bound ? w->P[i] * w->D[i] : 1;
+  for (size_t r = 0; r < order_rows && !bound; r++) {
     size_t index = r, place = 0, stride = 1;
     for (int i = end - 1; i >= 0; i--) {
       place += index % order[i] * stride;
@@ -287,11 +321,14 @@ static int e_step(const Call *call, Work *w, real *s2, real *cost) {
     for (int c = 0; c < order[end]; c++)
       w->kept[place * ld_kept + c] = w->P[r * ldk + c] != 0 ? noise * w->D[r * ldk + c] : 1;
   }
-  const planes unused = {w->L, NULL};
-  planes variance = apply(I, kept, shares, E, ld_E, (planes){w->kept, NULL}, unused);
+  const planes unused = {bound ? w->gain : w->L, NULL};
+  const planes spread = apply(I, kept, shares, E, ld_E, (planes){w->kept, NULL}, unused);
+  if (bound && spread.re != w->gain) memcpy(w->gain, spread.re, L_size * sizeof(real));
   real nothing = 0;
   for (size_t i = 0; i < L_size; i++) {
-    w->L[i] = variance.re[i] + mean.re[i] * mean.re[i] + (complex_numbers ? mean.im[i] * mean.im[i] : 0);
+    const real power = mean.re[i] * mean.re[i] + (complex_numbers ? mean.im[i] * mean.im[i] : 0);
+    nothing += 0 * spread.re[i];
+    w->L[i] = bound ? power : spread.re[i] + power;
     nothing += 0 * w->L[i];
   }
   return nothing == 0; /* not a number where an entry is not finite */
@@ -474,9 +511,95 @@ static void couple(const Call *call, Factor *f, real *b, real *scratch) {
     b[i] = x[i] + (i > 0 ? near[i] * x[i - 1] : 0) + (i + 1 < n ? near[i + 1] * x[i + 1] : 0) + call->offset;
 }
 
+/* Sums of T (n_i x ... x n_I) over all axes but the first, each weighed with a factor's 1 / g or g; T or w->square. */
+static const real *contract_behind(int I, Work *w, int i, const real *T, int inverse) {
+  if (i == I - 1) return T;
+  const int ld = padded(w->factor[I - 1].kept);
+  const real *last = inverse ? w->factor[I - 1].inverse : w->factor[I - 1].level;
+  size_t rows = 1;
+  for (int j = i; j < I - 1; j++) rows *= w->factor[j].kept;
+  for (size_t r = 0; r < rows; r++) {
+    vec sum = {0};
+    for (int c = 0; c < ld; c += LANES) sum += *(const vec *)(T + r * ld + c) * *(const vec *)(last + c);
+    w->square[r] = sum_of(sum);
+  }
+  for (int j = I - 2; j > i; j--) {
+    const Factor *other = &w->factor[j];
+    const real *weights = inverse ? other->inverse : other->level;
+    rows /= other->kept;
+    for (size_t r = 0; r < rows; r++) {
+      real sum = 0;
+      for (int n = 0; n < other->kept; n++) sum += w->square[r * other->kept + n] * weights[n];
+      w->square[r] = sum;
+    }
+  }
+  return w->square;
+}
+
+/* The sum of T (n_i x ... x n_I) over its first axis, weighed with f->best or its inverse, into out, which may be T. */
+static void contract_first(int I, Work *w, int i, const real *T, int inverse, real *out) {
+  const Factor *f = &w->factor[i];
+  size_t after = padded(w->factor[I - 1].kept);
+  for (int j = i + 1; j < I - 1; j++) after *= w->factor[j].kept;
+  for (size_t c = 0; c < after; c += LANES) {
+    vec sum = {0};
+    for (int n = 0; n < f->kept; n++) {
+      const real weight = inverse ? reciprocal(f->best[n]) : f->best[n];
+      sum += weight * *(const vec *)(T + n * after + c);
+    }
+    *(vec *)(out + c) = sum;
+  }
+}
+
+/* C x with C tridiagonal on the kept entries: 1, and beta beside it where they are neighbours. */
+static void add_neighbours(const Factor *f, real beta, const real *x, real *out) {
+  for (int n = 0; n < f->kept; n++) {
+    const int left = n > 0 && f->position[n] == f->position[n - 1] + 1;
+    const int right = n + 1 < f->kept && f->position[n + 1] == f->position[n] + 1;
+    out[n] = x[n] + (left ? beta * x[n - 1] : 0) + (right ? beta * x[n + 1] : 0);
+  }
+}
+
+/* One pass over the factors that lowers the bound, from f->fresh and f->s_fresh to f->best and f->s_best; see
+   sweep.py. */
+static void bound_pass(const Call *call, Work *w) {
+  const int I = call->factors;
+  for (int i = 0; i < I; i++) {
+    Factor *f = &w->factor[i];
+    for (int n = 0; n < padded(f->kept); n++) {
+      f->level[n] = n < f->kept ? f->fresh[n] : 0;
+      f->inverse[n] = reciprocal(f->level[n]);
+    }
+  }
+  const real *down = w->L, *up = w->gain;
+  for (int i = 0; i < I; i++) {
+    Factor *f = &w->factor[i];
+    const int n_kept = f->kept, coupled = call->coupled[i];
+    real *a = w->scratch, *b = a + n_kept, *pulled = b + n_kept, *pushed = pulled + n_kept, most = 0;
+    memcpy(a, contract_behind(I, w, i, down, 1), n_kept * sizeof(real));
+    memcpy(b, contract_behind(I, w, i, up, 0), n_kept * sizeof(real));
+    if (coupled) {
+      for (int n = 0; n < n_kept; n++) a[n] *= f->inverse[n] * f->inverse[n];
+      add_neighbours(f, call->beta, a, pulled), add_neighbours(f, call->beta, b, pushed);
+    }
+    for (int n = 0; n < n_kept; n++) {
+      const real ratio = coupled ? pulled[n] * reciprocal(pushed[n]) : a[n] * reciprocal(b[n]);
+      f->s_best[n] = sqrt(ratio) * (coupled ? f->s_fresh[n] : 1);
+      most = fmax(most, f->s_best[n]);
+    }
+    for (int n = 0; n < n_kept; n++)
+      f->s_best[n] = f->level[n] > 0 ? fmax(f->s_best[n], DBL_EPSILON * DBL_EPSILON * most) : 0;
+    if (coupled) add_neighbours(f, call->beta, f->s_best, f->best);
+    else memcpy(f->best, f->s_best, n_kept * sizeof(real));
+    if (i == I - 1) break;
+    contract_first(I, w, i, down, 1, w->rest), contract_first(I, w, i, up, 0, w->gain_rest);
+    down = w->rest, up = w->gain_rest;
+  }
+}
+
 /* One pass over the factors from f->g to f->best, each with the newest others; see sweep.py. */
 static void pass(const Call *call, Work *w) {
-  const int I = call->factors, ld = padded(w->factor[I - 1].kept);
+  const int I = call->factors;
   real counts = 1;
   for (int i = 0; i < I; i++) {
     Factor *f = &w->factor[i];
@@ -487,53 +610,28 @@ static void pass(const Call *call, Work *w) {
   const real *rest = w->L;
   for (int i = 0; i < I; i++) {
     Factor *f = &w->factor[i];
-    size_t rows = 1;
-    for (int j = i; j < I - 1; j++) rows *= w->factor[j].kept;
-    const real *summed = rest;
-    if (i < I - 1) {
-      const real *inverse = w->factor[I - 1].inverse;
-      for (size_t r = 0; r < rows; r++) {
-        vec sum = {0};
-        for (int c = 0; c < ld; c += LANES) sum += *(vec *)(rest + r * ld + c) * *(vec *)(inverse + c);
-        w->square[r] = sum_of(sum);
-      }
-      summed = w->square;
-    }
-    for (int j = I - 2; j > i; j--) {
-      const Factor *other = &w->factor[j];
-      rows /= other->kept;
-      for (size_t r = 0; r < rows; r++) {
-        real sum = 0;
-        for (int n = 0; n < other->kept; n++) sum += summed[r * other->kept + n] * other->inverse[n];
-        w->square[r] = sum;
-      }
-    }
+    const real *summed = contract_behind(I, w, i, rest, 1);
     const real weight = f->g[0] > 0 ? f->kept / fmax(counts, 1) : 0;
     for (int n = 0; n < f->kept; n++) f->best[n] = summed[n] * weight;
     if (call->step == ALTERNATING && call->coupled[i]) couple(call, f, f->best, w->scratch);
     if (i == I - 1) break;
-    size_t after = ld;
-    for (int j = i + 1; j < I - 1; j++) after *= w->factor[j].kept;
-    for (size_t c = 0; c < after; c += LANES) {
-      vec sum = {0};
-      for (int n = 0; n < f->kept; n++) sum += reciprocal(f->best[n]) * *(vec *)(rest + n * after + c);
-      *(vec *)(w->rest + c) = sum;
-    }
+    contract_first(I, w, i, rest, 1, w->rest);
     rest = w->rest;
   }
 }
 
-static void normalise(int I, Work *w) {
+/* Unit norm for the sources, which are g where nothing is coupled, of all factors but the last, which carries it. */
+static void normalise(int I, Work *w, int of_sources) {
   real scale = 1;
-  for (int i = 0; i < I - 1; i++) {
+  for (int i = 0; i < I; i++) {
     Factor *f = &w->factor[i];
+    const real *x = of_sources ? f->s_best : f->best;
     real square = 0;
-    for (int n = 0; n < f->kept; n++) square += f->best[n] * f->best[n];
-    const real norm = sqrt(square), inverse = reciprocal(norm);
-    for (int n = 0; n < f->kept; n++) f->best[n] *= inverse;
+    for (int n = 0; n < f->kept && i < I - 1; n++) square += x[n] * x[n];
+    const real norm = sqrt(square), by = i < I - 1 ? reciprocal(norm) : scale;
+    for (int n = 0; n < f->kept; n++) f->best[n] *= by, f->s_best[n] *= by;
     scale *= norm;
   }
-  for (int n = 0; n < w->factor[I - 1].kept; n++) w->factor[I - 1].best[n] *= scale;
 }
 
 /* ||kron(new) - kron(old)||, divided by ||kron(old)|| if relative, from f->g or f->fresh to f->fresh or f->best. */
@@ -551,7 +649,10 @@ static real distance(int I, const Work *w, int of_sweep, int relative) {
 }
 
 static void take_sweep(int I, Work *w) {
-  for (int i = 0; i < I; i++) memcpy(w->factor[i].fresh, w->factor[i].best, w->factor[i].kept * sizeof(real));
+  for (int i = 0; i < I; i++) {
+    const Factor *f = &w->factor[i];
+    memcpy(f->fresh, f->best, f->kept * sizeof(real)), memcpy(f->s_fresh, f->s_best, f->kept * sizeof(real));
+  }
 }
 
 static void m_step(const Call *call, Work *w) {
@@ -560,15 +661,19 @@ static void m_step(const Call *call, Work *w) {
     nested_svd(I, w);
     return;
   }
-  for (int i = 0; i < I; i++) memcpy(w->factor[i].fresh, w->factor[i].g, w->factor[i].kept * sizeof(real));
+  for (int i = 0; i < I; i++) {
+    const Factor *f = &w->factor[i];
+    memcpy(f->fresh, f->g, f->kept * sizeof(real)), memcpy(f->s_fresh, f->s, f->kept * sizeof(real));
+  }
   if (call->step == ONE_SWEEP) {
     pass(call, w);
     take_sweep(I, w);
     return;
   }
   for (int sweep = 0; sweep < call->sweeps; sweep++) {
-    pass(call, w);
-    normalise(I, w);
+    if (call->step == BOUND) bound_pass(call, w);
+    else pass(call, w);
+    normalise(I, w, call->step == BOUND);
     const real moved = distance(I, w, 1, call->relative);
     if (!(moved <= call->divergence)) return;
     take_sweep(I, w);
@@ -589,9 +694,22 @@ static void spread(const Factor *f, double *g) {
   for (int n = 0; n < f->kept; n++) g[f->position[n]] = f->g[n];
 }
 
+static real largest_of(int n, const real *x) {
+  real largest = 0;
+  for (int i = 0; i < n; i++) largest = fmax(largest, x[i]);
+  return largest;
+}
+
+static int is_finite(int I, const Work *w) {
+  real nothing = 0;
+  for (int i = 0; i < I; i++)
+    for (int n = 0; n < w->factor[i].kept; n++) nothing += 0 * w->factor[i].fresh[n];
+  return nothing == 0;
+}
+
 static void solve_one(const Call *call, Work *w, int64_t b) {
   const int I = call->factors, width = call->complex_numbers ? 2 : 1, last = call->rows[I - 1];
-  size_t rows = 1;
+  size_t rows = 1, M = last;
   for (int i = 0; i < I; i++) {
     Factor *f = &w->factor[i];
     const size_t entries = (size_t)f->rows * f->columns;
@@ -599,31 +717,45 @@ static void solve_one(const Call *call, Work *w, int64_t b) {
     f->kept = f->columns;
     for (int n = 0; n < f->columns; n++) {
       f->g[n] = call->g[i][b * f->columns + n];
+      f->s[n] = call->sources[i] ? call->sources[i][b * f->columns + n] : f->g[n];
       f->position[n] = n, f->positive[n] = 1;
     }
-    if (i < I - 1) rows *= f->rows;
+    if (i < I - 1) rows *= f->rows, M *= f->rows;
   }
   clear(w->y, rows * padded(last));
   for (size_t r = 0; r < rows; r++)
     split(call->y + (b * rows + r) * last * width, last, at(w->y, r * padded(last)));
 
   int64_t iteration = 0;
+  real lowest = INFINITY;
   call->outcome[b] = UNFINISHED;
   while (iteration < call->max_iterations && call->outcome[b] == UNFINISHED) {
-    for (int i = 0; i < I; i++) prune(&w->factor[i], call->ratios[i], call->floor);
+    for (int i = 0; i < I; i++) {
+      Factor *f = &w->factor[i];
+      prune(f, call->ratios[i], call->floor);
+      if (call->step == BOUND && call->coupled[i]) add_neighbours(f, call->beta, f->s, f->g);
+    }
     const int64_t row = b * call->max_iterations + iteration;
-    if (!e_step(call, w, &call->noise_variance[b], call->cost ? &call->cost[row] : NULL)) {
+    real cost, noise = call->noise_variance[b];
+    const int finite = e_step(call, w, &noise, &cost);
+    if (finite) m_step(call, w);
+    if (!finite || !is_finite(I, w)) {
       call->outcome[b] = NOT_FINITE;
+      for (int i = 0; i < I; i++) memset(w->factor[i].g, 0, w->factor[i].kept * sizeof(real));
       break;
     }
-    m_step(call, w);
+    call->noise_variance[b] = noise, lowest = fmin(lowest, cost);
     for (int i = 0; i < I; i++)
-      if (!(w->factor[i].g[0] > 0)) w->factor[i].fresh[0] = 0;
+      if (!(w->factor[i].g[0] > 0)) w->factor[i].fresh[0] = w->factor[i].s_fresh[0] = 0;
     const real change = distance(I, w, 0, 1);
-    if (change <= call->tolerance) call->outcome[b] = CONVERGED;
-    for (int i = 0; i < I; i++) memcpy(w->factor[i].g, w->factor[i].fresh, w->factor[i].kept * sizeof(real));
+    if (change <= call->tolerance) call->outcome[b] = cost - lowest > RISE * M ? COST_ROSE : SETTLED;
+    for (int i = 0; i < I; i++) {
+      const Factor *f = &w->factor[i];
+      memcpy(f->g, f->fresh, f->kept * sizeof(real)), memcpy(f->s, f->s_fresh, f->kept * sizeof(real));
+      if (call->outcome[b] != UNFINISHED && largest_of(f->kept, f->g) <= 0) call->outcome[b] = PRUNED;
+    }
     if (call->cost) {
-      call->change[row] = change, call->noise_path[row] = call->noise_variance[b];
+      call->cost[row] = cost, call->change[row] = change, call->noise_path[row] = call->noise_variance[b];
       for (int i = 0; i < I; i++) spread(&w->factor[i], call->g_path[i] + row * w->factor[i].columns);
     }
     iteration++;
@@ -663,7 +795,8 @@ static void lay_out(const Call *call, Work *w, Arena *arena) {
     squares = (size_t)2 * N * ldN > squares ? (size_t)2 * N * ldN : squares;
     f->A = take_planes(arena, (size_t)M * N, c);
     f->g = take(arena, ldN), f->fresh = take(arena, ldN), f->best = take(arena, ldN);
-    f->inverse = take(arena, most), f->p = take(arena, most);
+    f->s = take(arena, ldN), f->s_fresh = take(arena, ldN), f->s_best = take(arena, ldN);
+    f->inverse = take(arena, most), f->level = take(arena, most), f->p = take(arena, most);
     f->position = (int *)take(arena, N), f->positive = (char *)take(arena, N);
     f->S = take_planes(arena, (size_t)M * ldN, c), f->T = take_planes(arena, (size_t)N * ldM, c);
     f->G = take_planes(arena, (size_t)K * padded(K), c), f->X = take_planes(arena, (size_t)K * padded(K), c);
@@ -675,6 +808,7 @@ static void lay_out(const Call *call, Work *w, Arena *arena) {
   w->one = take_planes(arena, tensor, c), w->two = take_planes(arena, tensor, c);
   w->z_energy = take(arena, tensor), w->P = take(arena, tensor), w->D = take(arena, tensor);
   w->kept = take(arena, tensor), w->L = take(arena, tensor), w->rest = take(arena, 2 * tensor);
+  w->gain = take(arena, tensor), w->gain_rest = take(arena, tensor);
   w->square = take(arena, squares > tensor ? squares : tensor), w->scratch = take(arena, scratch);
 }
 

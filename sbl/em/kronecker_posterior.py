@@ -26,6 +26,9 @@ from ...kernels.kronecker import apply_kron
 from ..algebra import kron_vectors, reciprocal, root, squared_modulus
 from .state import State
 
+# From this share of ||y||^2 on, what is left of it is a difference.
+LARGE = 1e-6
+
 
 class KroneckerPosterior(NamedTuple):
     """The posterior in the factors' eigenbases; every field carries a flat batch axis B first."""
@@ -61,19 +64,26 @@ class KroneckerPosterior(NamedTuple):
         """(B, n_1 ... n_I): kron g - variance, the part of the prior variances that y takes away."""
         return apply_kron(self._shares(), self.P * self.D)
 
+    def gain(self) -> Tensor:
+        """(B, n_1 ... n_I): diag(A^H K^-1 A), K = s2 I + A G A^H; zero where an entry is pruned."""
+        shares = [
+            share * reciprocal(g).square().unsqueeze(-1)
+            for g, share in zip(self.state.g, self._shares(), strict=True)
+        ]
+        return apply_kron(shares, self.P * self.D)
+
     def cost(self) -> Tensor:
         """log det(s2 I + A G A^H) + y^H (s2 I + A G A^H)^-1 y: (B,); where s2 = 0, over the range of A G only."""
         s2 = self.state.noise_variance
         outside = self.state.y.shape[-1] - self.P.shape[-1] + self.null.sum(-1)
         total = s2.unsqueeze(-1) + self.P
         log_det = total.masked_fill(self.null, 1).log().sum(-1) + outside * torch.where(s2 > 0, s2, 1).log()
-        energy = self._energy()
-        return log_det + (energy * self.D).sum(-1) + self._outside(energy) * reciprocal(s2)
+        inside = (self._energy() * self.D).sum(-1)
+        return log_det + torch.where(s2 > 0, self._left(1 - self.P * self.D) * reciprocal(s2), inside)
 
     def residual(self) -> Tensor:
         """||y - A mean||^2: (B,)."""
-        energy = self._energy()
-        return (energy * (1 - self.P * self.D).square()).sum(-1) + self._outside(energy)
+        return self._left((1 - self.P * self.D).square())
 
     def degrees_of_freedom(self) -> Tensor:
         """The sum of 1 - variance / g over the kept entries: (B,)."""
@@ -93,9 +103,16 @@ class KroneckerPosterior(NamedTuple):
         ]
         return squared_modulus(self.z) * kron_vectors(inverse) * ~self.null
 
-    def _outside(self, energy: Tensor) -> Tensor:
-        """Energy of y outside the range of A G: (B,)."""
-        return (squared_modulus(self.state.y).sum(-1) - energy.sum(-1)).clamp(min=0)
+    def _left(self, shares: Tensor) -> Tensor:
+        """What `shares` leave of y's energy along the eigenvectors, and all outside of the range of A G: (B,).
+
+        As a difference, which does not see the rounding of energies along small eigenvalues, or, where that
+        cancels, as a sum.
+        """
+        energy, total = self._energy(), squared_modulus(self.state.y).sum(-1)
+        difference = total - (energy * (1 - shares)).sum(-1)
+        outside = (total - energy.sum(-1)).clamp(min=0)
+        return torch.where(difference > LARGE * total, difference, (energy * shares).sum(-1) + outside)
 
 
 def kronecker_posterior(state: State) -> KroneckerPosterior:

@@ -10,17 +10,20 @@ import torch
 from torch import Tensor
 
 from ..algebra import kron_distance, reciprocal, squared_modulus
-from ..estimate import Estimate, spread
+from ..estimate import Ended, Estimate, spread
 from ..problem import Problem, pose, values_hidden
 from . import compiled
 from .kronecker_posterior import kronecker_posterior
 from .run import History, Run, at_full_length, join
-from .state import State, initial_state, prune, shrink
+from .state import State, initial_state, keep, prune, shrink
+from .units import Units, equalise
 
 # Entries of the second moment that are worked on at once, so that they stay in a core's cache.
 CACHED_ENTRIES = 2**19
 # Entries of the (B, M, N) matrices that an unstructured prior needs: half a gigabyte in double precision.
 DENSE_ENTRIES = 2**26
+# The rise of the cost, for each measurement, above which it does not support an estimate.
+RISE = 1e-6
 
 
 class Posterior(Protocol):
@@ -41,18 +44,24 @@ class ExpectationMaximisation(ABC):
     L = variance + |mean|^2 into the next g. It ends when ||g_new - g|| <= tolerance ||g||; a last
     E-step then gives the mean. An estimator is its `m_step`.
 
+    It works on columns of norm one, and on x in the unit that makes ones the power that y suggests: a start at
+    ones, `floor` and whatever else is not a ratio are relative to the data's scale, and scaling y and the noise
+    alike only scales the mean. Small problems on a CPU go through double precision whatever the dtype.
+
     pruning: entries below this ratio of their factor's largest are dropped for good (0: none); a number or
         one for each factor. floor: so are entries below this value.
     tolerance: None runs exactly `max_iterations`, with no step that depends on values: then the result is
         differentiable in every argument and works under `torch.func.vmap`.
-    scaled_start: begin at the power of x that y suggests, ||y||^2 / prod ||A_i||_F^2 an entry, not at one. Large
-        or badly scaled problems then need far fewer iterations, and scaling y and s2 alike only scales the mean.
+    as_published: as the papers have it: columns and data as they are, a start at ones, absolute constants. Where
+        columns differ much in norm, or the data's scale is far from one, that ends far from the best estimate.
+    scaled_start: of `as_published`: begin at the power of x that y suggests, ||y||^2 / prod ||A_i||_F^2 an entry.
     """
 
     pruning: float | tuple[float, ...] = 0.0
     floor: float = 0.0
     max_iterations: int = 150
     tolerance: float | None = 1e-4
+    as_published: bool = False
     scaled_start: bool = False
 
     structured: ClassVar[bool] = True
@@ -80,10 +89,13 @@ class ExpectationMaximisation(ABC):
         """
         problem = pose(factors, y, noise_variance)
         ratios = self._ratios(len(problem.factors))
+        units = None
+        if not self.as_published:
+            problem, units = equalise(problem, not self.structured)
         with torch.inference_mode(untracked(problem)):
             run = self._run_compiled(problem, ratios, history)
             run = run or self._run_in_parts(problem, ratios, history)
-        return self._finish(problem, run.as_tensors(), compact)
+        return self._finish(problem, units, run.as_tensors(), compact)
 
     @abstractmethod
     def m_step(self, second_moment: Tensor, state: State) -> tuple[Tensor, ...]:
@@ -100,13 +112,40 @@ class ExpectationMaximisation(ABC):
         return normalise(g)
 
     def start(self, problem: Problem) -> tuple[Tensor, ...]:
-        """The first g: `initial`, at the data's scale where `scaled_start`."""
-        g = self.initial(problem)
-        return (*g[:-1], g[-1] * suggested_power(problem)) if self.scaled_start else g
+        """The first g: `initial`, at the data's scale but for the published start at ones."""
+        return self.scaled(problem, self.initial(problem))
+
+    def begin(self, problem: Problem) -> State:
+        """Where the loop starts."""
+        return initial_state(problem, self.start(problem))
+
+    def scaled(self, problem: Problem, g: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """g times the power of x that y suggests, which is zero where y is; g as it is for a start at ones."""
+        if self.as_published and not self.scaled_start:
+            return g
+        return (*g[:-1], g[-1] * suggested_power(problem))
+
+    def pruned(self, state: State, ratios: tuple[float, ...]) -> State:
+        """The state without the entries that are dropped."""
+        return prune(state, ratios, self.floor)
 
     def posterior(self, state: State) -> Posterior:
         """The E-step."""
         return kronecker_posterior(state)
+
+    def moments(self, posterior: Posterior) -> tuple[Tensor, ...]:
+        """What `maximise` needs of the posterior: the second moment L."""
+        return (posterior.variance() + squared_modulus(posterior.mean()),)
+
+    def maximise(self, moments: tuple[Tensor, ...], state: State) -> State:
+        """The state with the next g."""
+        (second_moment,) = moments
+        return state._replace(g=self.m_step(second_moment, state))
+
+    def next_noise(self, posterior: Posterior, state: State) -> Tensor:
+        """The next estimate of an unknown noise variance: (B,)."""
+        explained = state.noise_variance * posterior.degrees_of_freedom()
+        return (posterior.residual() + explained) / state.y.shape[-1]
 
     def _ratios(self, count: int) -> tuple[float, ...]:
         count = count if self.structured else 1
@@ -123,8 +162,7 @@ class ExpectationMaximisation(ABC):
         step = self.compiled_step(len(problem.factors))
         assert step is not None
         stop = compiled.Stop(ratios, self.floor, self.max_iterations, self.tolerance)
-        state = initial_state(problem, self.start(problem))
-        return compiled.solve(state, step, stop, problem.noise_variance is None, history)
+        return compiled.solve(self.begin(problem), step, stop, problem.noise_variance is None, history)
 
     def _run_in_parts(self, problem: Problem, ratios: tuple[float, ...], history: bool) -> Run:
         size = total = problem.y.shape[0]
@@ -140,9 +178,8 @@ class ExpectationMaximisation(ABC):
         )
 
     def _run(self, problem: Problem, ratios: tuple[float, ...], history: bool) -> Run:
-        state = initial_state(problem, self.start(problem))
         record = History(problem.y, self.max_iterations) if history else None
-        runs = self._loop(state, ratios, problem.noise_variance is None, record)
+        runs = self._loop(self.begin(problem), ratios, problem.noise_variance is None, record)
         return join(runs).in_order(record)
 
     def _loop(
@@ -150,48 +187,67 @@ class ExpectationMaximisation(ABC):
     ) -> list[Run]:
         lengths = tuple(g.shape[-1] for g in state.g)
         alive = torch.arange(state.y.shape[0], device=state.y.device)
+        lowest = torch.full_like(state.noise_variance, math.inf)
         done: list[Run] = []
         for iteration in range(1, self.max_iterations + 1):
             if alive.numel() == 0:
                 break
-            state = prune(state, ratios, self.floor)
+            state = self.pruned(state, ratios)
             if self.structured and self.tolerance is not None:
                 state = shrink(state)
             state, change, posterior = self._iterate(state, noise_unknown)
             if record is not None:
                 g = at_full_length(state, lengths)
                 record.add(alive, posterior.cost(), change, state.noise_variance, g)
-            change = change.detach()
-            if self.tolerance is None or float(change.min()) > self.tolerance:
+            if self.tolerance is None:
                 continue
-            if float(change.max()) <= self.tolerance:
-                return [*done, Run.of(state, lengths, alive, iteration, True)]
+            cost = posterior.cost()
+            lowest = torch.minimum(lowest, cost)
             stopped = change <= self.tolerance
-            done.append(Run.of(state.take(stopped), lengths, alive[stopped], iteration, True))
-            state, alive = state.take(~stopped), alive[~stopped]
-        return [*done, Run.of(state, lengths, alive, self.max_iterations, False)]
+            count = int(stopped.sum())
+            if count == 0:
+                continue
+            state, ended = self._end(state, cost - lowest)
+            if count == len(alive):
+                return [*done, Run.of(state, lengths, alive, iteration, ended)]
+            done.append(Run.of(state.take(stopped), lengths, alive[stopped], iteration, ended[stopped]))
+            state, alive, lowest = state.take(~stopped), alive[~stopped], lowest[~stopped]
+        ended = torch.full_like(alive, Ended.ITERATIONS)
+        return [*done, Run.of(state, lengths, alive, self.max_iterations, ended)]
 
     def _iterate(self, state: State, noise_unknown: bool) -> tuple[State, Tensor, Posterior]:
         posterior = self.posterior(state)
-        second_moment = posterior.variance() + squared_modulus(posterior.mean())
-        proposal = self.m_step(second_moment, state)
-        g = proposal
+        new = self.maximise(self.moments(posterior), state)
         if not state.dense:
-            g = tuple(new * (old > 0) for new, old in zip(proposal, state.g, strict=True))
-        change = kron_distance(g, state.g)
+            g = tuple(new * (old > 0) for new, old in zip(new.g, state.g, strict=True))
+            new = keep(new, g)
+        change = kron_distance(new.g, state.g)
         if noise_unknown:
-            explained = state.noise_variance * posterior.degrees_of_freedom()
-            noise = (posterior.residual() + explained) / state.y.shape[-1]
-            state = state._replace(noise_variance=noise)
-        return state._replace(g=g, dense=False), change, posterior
+            new = new._replace(noise_variance=self.next_noise(posterior, state))
+        return new._replace(dense=False), change, posterior
 
-    def _finish(self, problem: Problem, run: Run, compact: bool) -> Estimate:
+    def _end(self, state: State, rise: Tensor) -> tuple[State, Tensor]:
+        """The `Ended` of each member, were it to stop here, and the state with zeros for what is not finite."""
+        finite = torch.stack([g.isfinite().all(-1) for g in state.g]).all(0)
+        empty = torch.stack([g.amax(-1) <= 0 for g in state.g]).any(0)
+        rose = rise > RISE * state.y.shape[-1]
+        ended = torch.where(rose, Ended.COST_ROSE, Ended.SETTLED)
+        ended = ended.masked_fill(empty, Ended.PRUNED).masked_fill(~finite, Ended.NOT_FINITE)
+        g = tuple(torch.where(finite.unsqueeze(-1), v, 0) for v in state.g)
+        return keep(state, g), ended
+
+    def _finish(self, problem: Problem, units: Units | None, run: Run, compact: bool) -> Estimate:
         full = initial_state(problem, run.g)._replace(noise_variance=run.noise_variance)
         state = full
         if self.structured and self.tolerance is not None:
             state = shrink(full)
         posterior = self.posterior(state)
         mean, variance, lengths = posterior.mean(), posterior.variance(), problem.lengths
+        measurements = problem.y.shape[-1]
+        misfit = posterior.residual() * reciprocal(state.noise_variance) / measurements
+        if units is not None:
+            mean, variance = units.moments(mean, variance, state.positions)
+            run = units.run(run, measurements)
         if compact:
             lengths = tuple(index.shape[-1] for index in state.positions)
         elif state is not full:
@@ -209,7 +265,8 @@ class ExpectationMaximisation(ABC):
             hyperparameters=tuple(g.reshape(*batch, *g.shape[1:]) for g in run.g),
             noise_variance=run.noise_variance.reshape(batch),
             iterations=run.iterations.reshape(batch),
-            converged=run.converged.reshape(batch),
+            ended=run.ended.reshape(batch),
+            residual_to_noise=misfit.to(variance.dtype).reshape(batch),
             cost=shaped(cost),
             change=shaped(change),
             noise_variance_path=shaped(noise),

@@ -8,17 +8,25 @@ from torch import Tensor
 
 from ..algebra import reciprocal, squared_modulus
 
+# The share of the mean harmonic's energy below which there is none.
+LEAST_HARMONIC = 1e-6
+
 
 class OffGrid(NamedTuple):
     """P atoms of B problems: positions, amplitudes and prior variances (B, P), and their sum on the grid (B, N).
 
-    Positions count grid steps from the first column; the grid is a circle of N steps.
+    Positions count grid steps from the first column; the grid is a circle of N steps. change: (B,),
+    ||g_new - g|| / ||g|| of the last iteration. spread: (B, P), the deviation of each position, at most the
+    reach of its atom, and infinite where nothing tells what lies between the grid's points: where A has all
+    harmonics, as an array with more elements than points has.
     """
 
     positions: Tensor
+    spread: Tensor
     amplitudes: Tensor
     variances: Tensor
     on_grid: Tensor
+    change: Tensor
 
 
 class Interpolation(NamedTuple):
@@ -26,6 +34,11 @@ class Interpolation(NamedTuple):
 
     spectrum: Tensor  # (B, M, N)
     harmonics: Tensor  # (B, N), N consecutive whole numbers
+
+    def determined(self) -> Tensor:
+        """Whether the columns leave a harmonic out, as those of an array with fewer elements than N do: (B,)."""
+        energy = squared_modulus(self.spectrum).sum(-2)
+        return energy.amin(-1) <= LEAST_HARMONIC * energy.mean(-1)
 
     def waves(self, positions: Tensor) -> Tensor:
         """exp(2 pi j h c / N) for each harmonic and position: (B, N, P)."""
@@ -88,7 +101,7 @@ def off_grid_sbl(A: Tensor, y: Tensor, s2: Tensor, refinement: int = 2, iteratio
 
     The second is the Newton step of atom p's least squares in noise of covariance S - g_p a_p a_p^H, of which
     neither w_p nor the step depends on g_p; an atom stays within 1 / (2 refinement) of where it began. The
-    amplitudes are z_p = g_p a_p^H S^-1 y.
+    amplitudes are z_p = g_p a_p^H S^-1 y, and 2 |w_p|^2 e_p is the Fisher information of c_p.
 
     A: (B, M, N) or (1, M, N), complex; y: (B, M); s2: (B,), positive.
     Source: update of g: Wipf and Nagarajan, IEEE J. Selected Topics in Signal Processing 2010; moving positions:
@@ -116,21 +129,25 @@ def off_grid_sbl(A: Tensor, y: Tensor, s2: Tensor, refinement: int = 2, iteratio
         matched = _inner(whitened, y.unsqueeze(-1))
         power = _inner(a, whitened).real
         z = g * matched
-        positions = positions + _moves(inverse @ slopes, slopes, whitened, power, matched, y)
-        positions = positions.clamp(start - reach, start + reach)
-        g = g * matched.abs() * reciprocal(power.sqrt())
-    return OffGrid(positions % A.shape[-1], z, g, between.on_grid(waves, z))
+        step, information = _moves(inverse @ slopes, slopes, whitened, power, matched, y)
+        positions = (positions + step).clamp(start - reach, start + reach)
+        old, g = g, g * matched.abs() * reciprocal(power.sqrt())
+    spread = information.clamp(min=reach**-2).rsqrt()
+    spread = torch.where(between.determined().unsqueeze(-1), spread, math.inf)
+    change = torch.linalg.vector_norm(g - old, dim=-1) / torch.linalg.vector_norm(old, dim=-1)
+    return OffGrid(positions % A.shape[-1], spread, z, g, between.on_grid(waves, z), change)
 
 
 def _moves(
     whitened_slopes: Tensor, slopes: Tensor, whitened: Tensor, power: Tensor, matched: Tensor, y: Tensor
-) -> Tensor:
-    """Re(conj(w) n) / (|w|^2 e): (B, P)."""
+) -> tuple[Tensor, Tensor]:
+    """Re(conj(w) n) / (|w|^2 e) and 2 |w|^2 e: (B, P)."""
     w = matched / power
     mixed = _inner(slopes, whitened)
     n = _inner(whitened_slopes, y.unsqueeze(-1)) - mixed * w
     e = _inner(slopes, whitened_slopes).real - squared_modulus(mixed) / power
-    return (w.conj() * n).real * reciprocal(squared_modulus(w) * e)
+    curvature = squared_modulus(w) * e
+    return (w.conj() * n).real * reciprocal(curvature), 2 * curvature
 
 
 def _inner(a: Tensor, b: Tensor) -> Tensor:

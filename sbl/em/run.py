@@ -58,18 +58,15 @@ class Run(NamedTuple):
     g: tuple[Tensor, ...]
     noise_variance: Tensor
     iterations: Tensor
-    converged: Tensor
+    ended: Tensor
     path: Path | None = None
 
     @classmethod
     def of(
-        cls, state: State, lengths: tuple[int, ...], members: Tensor, iterations: int, converged: bool
+        cls, state: State, lengths: tuple[int, ...], members: Tensor, iterations: int, ended: Tensor
     ) -> "Run":
         g = at_full_length(state, lengths)
-        count = torch.full_like(members, iterations)
-        return cls(
-            members, g, state.noise_variance, count, torch.full_like(members, converged, dtype=torch.bool)
-        )
+        return cls(members, g, state.noise_variance, torch.full_like(members, iterations), ended)
 
     def as_tensors(self) -> "Run":
         """The same outside of inference mode, whose tensors no gradient may pass."""
@@ -80,7 +77,7 @@ class Run(NamedTuple):
         order = self.members.argsort()
         g = tuple(v[order] for v in self.g)
         run = Run(
-            self.members[order], g, self.noise_variance[order], self.iterations[order], self.converged[order]
+            self.members[order], g, self.noise_variance[order], self.iterations[order], self.ended[order]
         )
         if history is None:
             return run
@@ -107,7 +104,7 @@ def join(runs: list[Run]) -> Run:
         g,
         together("noise_variance"),
         together("iterations"),
-        together("converged"),
+        together("ended"),
         None if first.path is None else join_paths([run.path for run in runs if run.path is not None]),
     )
 

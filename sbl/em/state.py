@@ -14,6 +14,7 @@ class State(NamedTuple):
 
     g holds (B, n_i) for each factor, or one (B, N) for an unstructured prior; zero means pruned, for good.
     positions holds the original position of each entry of g. dense: no entry of g is zero, or it is not known.
+    sources: where g_i = C_i sources_i couples entries, what lies behind g; else empty.
     """
 
     factors: tuple[Tensor, ...]
@@ -22,6 +23,7 @@ class State(NamedTuple):
     g: tuple[Tensor, ...]
     positions: tuple[Tensor, ...]
     dense: bool = False
+    sources: tuple[Tensor, ...] = ()
 
     def take(self, members: Tensor) -> "State":
         """The problems that a (B,) mask or a list of indices picks."""
@@ -32,6 +34,7 @@ class State(NamedTuple):
             tuple(g[members] for g in self.g),
             tuple(p[members] for p in self.positions),
             self.dense,
+            tuple(s[members] for s in self.sources),
         )
 
 
@@ -60,7 +63,13 @@ def prune(state: State, ratios: tuple[float, ...], floor: float) -> State:
     for g, ratio in zip(state.g, ratios, strict=True):
         limit = ratio * g.amax(-1, keepdim=True)
         kept.append(g * (g >= (limit.clamp(min=floor) if floor else limit)))
-    return state._replace(g=tuple(kept))
+    return keep(state, tuple(kept))
+
+
+def keep(state: State, g: tuple[Tensor, ...]) -> State:
+    """The state with prior variances g; what lies behind those that are zero becomes zero."""
+    sources = tuple(s * (v > 0) for s, v in zip(state.sources, g, strict=False))
+    return state._replace(g=g, sources=sources)
 
 
 def shrink(state: State) -> State:
@@ -72,6 +81,7 @@ def shrink(state: State) -> State:
     if all(full):
         return state._replace(dense=True)
     factors, gs, positions = list(state.factors), list(state.g), list(state.positions)
+    sources = list(state.sources)
     for i, g in enumerate(gs):
         if full[i]:
             continue
@@ -80,8 +90,16 @@ def shrink(state: State) -> State:
         if width < g.shape[-1]:
             order = kept.byte().argsort(dim=-1, descending=True, stable=True)[:, :width]
             gs[i], positions[i] = g.gather(-1, order), positions[i].gather(-1, order)
+            if sources:
+                sources[i] = sources[i].gather(-1, order)
             factor = factors[i].expand(g.shape[0], -1, -1)
             factors[i] = factor.gather(-1, order.unsqueeze(-2).expand(-1, factor.shape[-2], -1))
     return State(
-        tuple(factors), state.y, state.noise_variance, tuple(gs), tuple(positions), dense=len(state.y) == 1
+        tuple(factors),
+        state.y,
+        state.noise_variance,
+        tuple(gs),
+        tuple(positions),
+        dense=len(state.y) == 1,
+        sources=tuple(sources),
     )

@@ -4,15 +4,17 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ..em.bound import BoundMinimisation, Sweeps
 from ..em.compiled import Kind, Step
-from ..em.loop import ExpectationMaximisation
 from ..em.state import State
 from ..em.sweep import sweep
 
 
 @dataclass(frozen=True, kw_only=True)
-class KSBL(ExpectationMaximisation):
-    """Kronecker-structured SBL with a single sweep of the alternating M-step, and no normalisation.
+class KSBL(BoundMinimisation):
+    """Kronecker-structured SBL with a single sweep of AM-KroSBL's M-step.
+
+    As published, without normalisation,
 
     g_i[n] = (1 / prod_{j != i} N_j) sum over the other modes of L / prod_{j != i} g_j, each factor once.
     Source: the KSBL comparison method of He and Joseph, IEEE Trans. Signal Processing 2024.
@@ -32,5 +34,8 @@ class KSBL(ExpectationMaximisation):
     def m_step(self, second_moment: Tensor, state: State) -> tuple[Tensor, ...]:
         return sweep(second_moment, state.g)
 
+    def inner(self) -> Sweeps:
+        return Sweeps(1, 0.0, True)
+
     def compiled_step(self, factors: int) -> Step:
-        return Step(Kind.ONE_SWEEP)
+        return Step(Kind.ONE_SWEEP if self.as_published else Kind.BOUND, *self.inner())

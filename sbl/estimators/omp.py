@@ -1,5 +1,6 @@
 """Orthogonal matching pursuit on the vectorised problem."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,17 +9,23 @@ from torch import Tensor
 
 from ...kernels import kron_matvec
 from ..algebra import kron_vectors, squared_modulus
-from ..estimate import Estimate
-from ..least_squares import point_estimate, residual_limit
+from ..em.units import equalise
+from ..estimate import Ended, Estimate
+from ..least_squares import description_length, point_estimate, residual_limit
 from ..problem import Problem, pose
+
+# Columns, beside as many as the best support has, that may come in vain before an unknown noise ends the search.
+PATIENCE = 10
 
 
 @dataclass(frozen=True)
 class OMP:
     """Greedy search without structure: the column of A most correlated with the residual, then least squares.
 
-    It ends when ||r||^2 is within the noise or after `sparsity` columns. Least squares goes through the Cholesky
-    factor of the chosen columns' Gram matrix; only the chosen columns of A are formed.
+    It ends when ||r||^2 is within the noise or after `sparsity` columns. Where neither the noise nor a sparsity is
+    known it goes on, to M / 2 columns at most, until its supports get worse by `description_length`, and returns
+    the best. Least squares goes through the Cholesky factor of the chosen columns' Gram matrix; only the chosen
+    columns of A are formed, in double precision.
     Source: Tropp and Gilbert, IEEE Trans. Information Theory 2007.
 
     sparsity: the most columns it may take; None for M.
@@ -39,19 +46,24 @@ class OMP:
         Raises:
             ValueError: an argument has a wrong shape, a NaN, or a negative variance; the message names it.
         """
-        problem = pose(factors, y, noise_variance)
+        problem, units = equalise(pose(factors, y, noise_variance), in_double=True)
         B, M = problem.y.shape
         N = torch.Size(problem.lengths).numel()
+        selects = problem.noise_variance is None and self.sparsity is None
+        limit = min(M, N, max(1, M // 2) if selects else self.sparsity or M)
         norms = kron_vectors([squared_modulus(A).sum(-2) for A in problem.factors]).expand(B, N)
         target = residual_limit(problem)
         x = problem.y.new_zeros(B, N)
         iterations = torch.zeros(B, dtype=torch.long, device=y.device)
+        least = description_length(problem, x, iterations, iterations)
         members = torch.arange(B, device=y.device)
         residual = problem.y
         index = torch.empty(B, 0, dtype=torch.long, device=y.device)
         columns = problem.y.new_empty(B, M, 0)
-        for _ in range(min(M, N, self.sparsity or M)):
+        for count in range(1, limit + 1):
             moving = squared_modulus(residual).sum(-1) > target[members]
+            if selects:
+                moving &= count <= 2 * iterations[members] + PATIENCE
             members, residual, index, columns = (t[moving] for t in (members, residual, index, columns))
             if members.numel() == 0:
                 break
@@ -63,10 +75,21 @@ class OMP:
             columns = torch.cat([columns, _column(part, best.squeeze(-1)).unsqueeze(-1)], -1)
             values = _gram_solve(columns, part.y)
             residual = part.y - (columns @ values.unsqueeze(-1)).squeeze(-1)
-            x[members] = torch.zeros_like(x[members]).scatter(-1, index, values)
-            iterations[members] += 1
+            found = torch.zeros_like(x[members]).scatter(-1, index, values)
+            better = torch.ones_like(members, dtype=torch.bool)
+            if selects:
+                size = torch.full_like(members, count)
+                length = description_length(part, found, size, size * math.log(N))
+                better = length < least[members]
+                least[members] = torch.minimum(length, least[members])
+            x[members[better]] = found[better]
+            iterations[members[better]] = count
         residual = problem.y - kron_matvec(list(problem.factors), x)
-        return point_estimate(problem, x, iterations, squared_modulus(residual).sum(-1) <= target)
+        settled = squared_modulus(residual).sum(-1) <= target
+        if selects:
+            settled |= iterations < limit
+        ended = torch.where(settled, Ended.SETTLED, Ended.ITERATIONS)
+        return point_estimate(problem, x, iterations, ended, iterations, units)
 
 
 def _column(problem: Problem, best: Tensor) -> Tensor:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..estimate import Estimate
+from ..em.units import equalise
+from ..estimate import Ended, Estimate
 from ..least_squares import kronecker_least_squares, point_estimate
 from ..problem import pose
 
@@ -36,7 +37,7 @@ class OracleLS:
             ValueError: an argument or the support has a wrong shape or type, a NaN, or a negative variance;
                 the message names it.
         """
-        problem = pose(factors, y, noise_variance)
+        problem, units = equalise(pose(factors, y, noise_variance), in_double=False)
         lengths = [kept.shape[-1] if kept.ndim else 0 for kept in self.support]
         if lengths != list(problem.lengths):
             raise ValueError(
@@ -46,7 +47,8 @@ class OracleLS:
         chosen = [_flat(kept, problem.batch) for kept in self.support]
         x = kronecker_least_squares(problem.factors, chosen, problem.y)
         ones = torch.ones(B, dtype=torch.long, device=y.device)
-        return point_estimate(problem, x, ones, ones.bool())
+        unknowns = torch.stack([kept.sum(-1) for kept in chosen]).prod(0)
+        return point_estimate(problem, x, ones, Ended.SETTLED * ones, unknowns, units)
 
 
 def _flat(kept: Tensor, batch: torch.Size) -> Tensor:

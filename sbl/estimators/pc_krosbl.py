@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from ...kernels import nonnegative_least_squares
+from ..em.bound import BoundMinimisation, Sweeps
 from ..em.compiled import Kind, Step
-from ..em.loop import ExpectationMaximisation
 from ..em.state import State
-from ..em.sweep import alternate
+from ..em.sweep import alternate, coupled
 from ..problem import Problem
 
 OFFSET = 1e-5
@@ -17,15 +17,16 @@ DIVERGENCE = 1e3
 
 
 @dataclass(frozen=True, kw_only=True)
-class PCKroSBL(ExpectationMaximisation):
+class PCKroSBL(BoundMinimisation):
     """Pattern-coupled KroSBL, for supports that come in blocks within a factor (angle spread).
 
-    The prior variances of a coupled factor are C_i g_i + 1e-5, C_i tridiagonal with 1 on the diagonal and `beta`
-    beside it. The M-step alternates as AM-KroSBL's does, and maps a coupled factor's right-hand side b to
-    C_i argmin_{g >= 0} ||C_i g - b|| + 1e-5. C_i keeps the rows and columns of the entries that are not pruned.
+    The prior variances of a coupled factor are C_i s_i, C_i tridiagonal with 1 on the diagonal and `beta` beside
+    it, on the entries that are not pruned. Like AM-KroSBL's, a sweep lowers a bound of the marginal cost, over
+    s_i >= 0 (`sbl.em.sweep.bound_sweep`): the cost rises only where an entry is pruned.
 
-    Unlike AM-KroSBL's, these sweeps can diverge: the offsets of entries at zero then carry all the weight. A
-    sweep that would move kron g_i by more than 1000 times its norm is not taken.
+    As published the variances are C_i g_i + 1e-5, and the M-step maps the right-hand side b of AM-KroSBL's to
+    C_i argmin_{g >= 0} ||C_i g - b|| + 1e-5. Those sweeps can diverge: the offsets of entries at zero then carry
+    all the weight. A sweep that would move kron g_i by more than 1000 times its norm is not taken.
 
     beta: coupling between neighbours. coupled: the coupled factors by position; None couples all.
     Source: He and Joseph, IEEE Trans. Signal Processing 2024, the block-sparse extension.
@@ -59,8 +60,32 @@ class PCKroSBL(ExpectationMaximisation):
         for i, n in enumerate(problem.lengths):
             ones = torch.ones(y.shape[0], n, dtype=y.real.dtype, device=y.device)
             index = torch.arange(n, device=y.device).expand(y.shape[0], n)
-            g.append(self._coupling(index, ones).sum(-1) + OFFSET if self._couples(i) else ones)
+            offset = OFFSET if self.as_published else 0.0
+            g.append(self._coupling(index, ones).sum(-1) + offset if self._couples(i) else ones)
         return tuple(g)
+
+    def begin(self, problem: Problem) -> State:
+        state = super().begin(problem)
+        if self.as_published:
+            return state
+        return state._replace(sources=self.scaled(problem, tuple(map(torch.ones_like, state.g))))
+
+    def pruned(self, state: State, ratios: tuple[float, ...]) -> State:
+        """Without what dropped entries lent to their neighbours."""
+        state = super().pruned(state, ratios)
+        if self.as_published:
+            return state
+        return state._replace(g=tuple(map(coupled, self.couplings(state), state.sources)))
+
+    def couplings(self, state: State) -> list[Tensor | None]:
+        kept = [(g > 0).to(g.dtype) for g in state.g]
+        return [
+            self._coupling(index, k) if self._couples(i) else None
+            for i, (index, k) in enumerate(zip(state.positions, kept, strict=True))
+        ]
+
+    def inner(self) -> Sweeps:
+        return Sweeps(self.sweeps, self.inner_tolerance, True)
 
     def m_step(self, second_moment: Tensor, state: State) -> tuple[Tensor, ...]:
         kept = [(g > 0).to(g.dtype) for g in state.g]
@@ -76,14 +101,13 @@ class PCKroSBL(ExpectationMaximisation):
             return (torch.bmm(C, g.unsqueeze(-1)).squeeze(-1) + OFFSET) * kept[factor]
 
         early = self.tolerance is not None
-        return alternate(
-            second_moment, state.g, self.sweeps, self.inner_tolerance, True, early, couple, DIVERGENCE
-        )
+        return alternate(second_moment, state.g, *self.inner(), early, couple, DIVERGENCE)
 
     def compiled_step(self, factors: int) -> Step:
         coupled = tuple(self._couples(i) for i in range(factors))
-        settings = (self.sweeps, self.inner_tolerance, True, DIVERGENCE)
-        return Step(Kind.ALTERNATING, *settings, coupled, self.beta, OFFSET)
+        if self.as_published:
+            return Step(Kind.ALTERNATING, *self.inner(), DIVERGENCE, coupled, self.beta, OFFSET)
+        return Step(Kind.BOUND, *self.inner(), coupled=coupled, beta=self.beta)
 
     def _couples(self, factor: int) -> bool:
         return self.coupled is None or factor in self.coupled

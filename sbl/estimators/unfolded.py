@@ -8,11 +8,12 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
 from ...kernels import kron_matvec
-from ..algebra import kron_vectors, squared_modulus
+from ..algebra import kron_vectors, reciprocal, squared_modulus
 from ..em.kronecker_posterior import KroneckerPosterior, kronecker_posterior
 from ..em.loop import ExpectationMaximisation
 from ..em.state import State, initial_state
-from ..estimate import Estimate
+from ..em.units import unit_power
+from ..estimate import Ended, Estimate
 from ..problem import Problem, pose
 from .am_krosbl import AMKroSBL
 from .svd_krosbl import SVDKroSBL
@@ -95,6 +96,8 @@ class UnfoldedKroSBL(nn.Module):
     def forward(self, factors: Sequence[Tensor], y: Tensor, noise_variance: Tensor | float) -> Estimate:
         """Estimate x (..., N_1, ..., N_I) from y (..., M), differentiable in all arguments and parameters.
 
+        It is zero where y is.
+
         Args:
             factors: I matrices (..., M_i, N_i), real or complex, single or double precision.
             y: (..., M_1 ... M_I), the first factor slowest, of the factors' dtype.
@@ -107,6 +110,7 @@ class UnfoldedKroSBL(nn.Module):
         count = self.architecture["factors"]
         if len(problem.factors) != count:
             raise ValueError(f"factors must hold {count} matrices, got {len(problem.factors)}")
+        problem, amplitude = unit_power(problem)
         g = self.base.start(problem)
         state = initial_state(problem, (*g[:-1], g[-1] * self.start.exp()))
         s2 = state.noise_variance
@@ -114,7 +118,7 @@ class UnfoldedKroSBL(nn.Module):
             posterior = kronecker_posterior(state._replace(noise_variance=noise))
             if k < len(self.sharpness):
                 state = state._replace(g=self._m_step(k, posterior, state))
-        return _estimate(problem, posterior, state.g, s2, len(self.sharpness))
+        return _estimate(problem, posterior, state.g, s2, len(self.sharpness), amplitude)
 
     def _noise_levels(self, y: Tensor, s2: Tensor) -> list[Tensor]:
         """s2_1, ..., s2_K and that of the last E-step."""
@@ -168,9 +172,12 @@ def base_estimator(m_step: str, iterations: int, sweeps: int) -> ExpectationMaxi
     10
     """
     if m_step == "svd":
-        return SVDKroSBL(pruning=0.0, max_iterations=iterations, tolerance=None, scaled_start=True)
+        return SVDKroSBL(
+            pruning=0.0, max_iterations=iterations, tolerance=None, as_published=True, scaled_start=True
+        )
     return AMKroSBL(
         pruning=0.0,
+        as_published=True,
         max_iterations=iterations,
         tolerance=None,
         scaled_start=True,
@@ -180,16 +187,24 @@ def base_estimator(m_step: str, iterations: int, sweeps: int) -> ExpectationMaxi
 
 
 def _estimate(
-    problem: Problem, posterior: KroneckerPosterior, g: tuple[Tensor, ...], s2: Tensor, iterations: int
+    problem: Problem,
+    posterior: KroneckerPosterior,
+    g: tuple[Tensor, ...],
+    s2: Tensor,
+    iterations: int,
+    amplitude: Tensor,
 ) -> Estimate:
-    batch, lengths = problem.batch, problem.lengths
+    batch, lengths, power = problem.batch, problem.lengths, amplitude.square()
+    *others, last = g
+    scaled = (*others, last * power.unsqueeze(-1))
     return Estimate(
-        mean=posterior.mean().reshape(*batch, *lengths),
-        variance=posterior.variance().reshape(*batch, *lengths),
-        hyperparameters=tuple(v.reshape(*batch, v.shape[-1]) for v in g),
-        noise_variance=s2.reshape(batch),
+        mean=(posterior.mean() * amplitude.unsqueeze(-1)).reshape(*batch, *lengths),
+        variance=(posterior.variance() * power.unsqueeze(-1)).reshape(*batch, *lengths),
+        hyperparameters=tuple(v.reshape(*batch, v.shape[-1]) for v in scaled),
+        noise_variance=(s2 * power).reshape(batch),
         iterations=torch.full(batch, iterations, device=s2.device),
-        converged=torch.ones(batch, dtype=torch.bool, device=s2.device),
+        ended=torch.full(batch, Ended.ITERATIONS, device=s2.device),
+        residual_to_noise=(posterior.residual() * reciprocal(s2) / problem.y.shape[-1]).reshape(batch),
     )
 
 

@@ -8,7 +8,7 @@ Source: He and Joseph, IEEE Trans. Signal Processing 2024, section V.
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ..em.loop import ExpectationMaximisation
 from ..estimate import Estimate
 from ..estimators.am_krosbl import AMKroSBL
 from ..estimators.classic_sbl import ClassicSBL
@@ -47,11 +48,13 @@ SYNTHETIC_ESTIMATORS: dict[str, Estimator] = {
     "OMP": OMP(),
     "KOMP": KroneckerOMP(),
 }
+# Entries below these shares are dropped in the factors of the IRS, the mobile and the base station.
+_IRS_PRUNING: dict[str, Any] = {"pruning": (3e-3, 1e-1, 3e-3)}
 _PC_IRS: dict[str, Any] = {"coupled": (0, 2), "pruning": (1e-2, 1e-1, 1e-2)}
 IRS_ESTIMATORS: dict[str, Estimator] = {
-    "SVD": SVDKroSBL(pruning=0.0, floor=1e-4),
-    "AM": AMKroSBL(pruning=(1e-2, 1e-1, 1e-3), floor=1e-4, inner_tolerance=1e-4, inner_relative=True),
-    "KSBL": KSBL(pruning=(1e-2, 1e-1, 1e-3), floor=1e-4),
+    "SVD": SVDKroSBL(pruning=0.0),
+    "AM": AMKroSBL(**_IRS_PRUNING),
+    "KSBL": KSBL(**_IRS_PRUNING),
     "PC0.8": PCKroSBL(0.8, **_PC_IRS),
     "PC0.5": PCKroSBL(0.5, **_PC_IRS),
     "classic": ClassicSBL(pruning=1e-4),
@@ -60,15 +63,25 @@ IRS_ESTIMATORS: dict[str, Estimator] = {
     "KOMP": KroneckerOMP(),
     "Decomposed": DecomposedSBL(),
 }
+# The settings of the paper, for the published form.
+_IRS_PUBLISHED: dict[str, ExpectationMaximisation] = {
+    "SVD": SVDKroSBL(pruning=0.0, floor=1e-4),
+    "AM": AMKroSBL(pruning=(1e-2, 1e-1, 1e-3), floor=1e-4, inner_tolerance=1e-4, inner_relative=True),
+    "KSBL": KSBL(pruning=(1e-2, 1e-1, 1e-3), floor=1e-4),
+    "PC0.8": PCKroSBL(0.8, **_PC_IRS),
+    "PC0.5": PCKroSBL(0.5, **_PC_IRS),
+}
 UNFOLDED = "Unfolded:"
 # Blocks of trials that a process keeps, for the next estimator or SNR.
 KEPT_DRAWS = 16
-# From this SNR on, SVD-KroSBL prunes in the IRS experiment.
+# From this SNR on, SVD-KroSBL as published prunes in the IRS experiment.
 SVD_PRUNES_FROM_DB = 25.0
 
 
-def irs_estimator(name: str) -> Estimator:
+def irs_estimator(name: str, as_published: bool = False) -> Estimator:
     """The estimator called `name` in the IRS experiment; Unfolded:PATH is the one of a weights file.
+
+    as_published: with the paper's settings and in its form, where the estimator has one.
 
     Raises ValueError where there is none of that name, and what `load_estimator` raises for the file.
     """
@@ -76,7 +89,18 @@ def irs_estimator(name: str) -> Estimator:
         return load_estimator(name.removeprefix(UNFOLDED))
     if name not in IRS_ESTIMATORS:
         raise ValueError(f"no estimator {name}; there are {', '.join(IRS_ESTIMATORS)} and {UNFOLDED}FILE")
-    return IRS_ESTIMATORS[name]
+    return published(_IRS_PUBLISHED.get(name, IRS_ESTIMATORS[name])) if as_published else IRS_ESTIMATORS[name]
+
+
+def published(estimator: Estimator) -> Estimator:
+    """The estimator in its published form; itself where it has no other.
+
+    >>> published(SVDKroSBL()).as_published, published(OMP())
+    (True, OMP(sparsity=None))
+    """
+    if isinstance(estimator, ExpectationMaximisation):
+        return replace(estimator, as_published=True)
+    return estimator
 
 
 def trial_generator(seed: int, *stream: int | str) -> torch.Generator:
@@ -94,6 +118,7 @@ def trial_generator(seed: int, *stream: int | str) -> torch.Generator:
 class SyntheticExperiment:
     """Random Kronecker-sparse problems; see `sbl.systems.synthetic`. `known_noise=False` hides the noise variance.
 
+    `as_published` takes the estimators in their published form.
     Trials are drawn on the CPU and solved on `device`.
 
     >>> experiment = SyntheticExperiment(rows=(4, 5), columns=(6, 6), sparsity=2)
@@ -114,6 +139,7 @@ class SyntheticExperiment:
         problem = _draw_synthetic_trials(self, seed, trials)
         y, s2 = observe(problem.clean, problem.noise, _column(snrs_db))
         method = OracleLS(problem.support) if estimator == "OLS" else SYNTHETIC_ESTIMATORS[estimator]
+        method = published(method) if self.as_published else method
         estimate, seconds = _timed(method, problem.factors, y, s2 if self.known_noise else None)
         dims = len(self.rows)
         error, energy = squared_error(estimate.mean, problem.x, dims)
@@ -132,7 +158,7 @@ class IRSExperiment:
     """Channel estimation of the IRS-aided uplink; see `sbl.systems.irs_mimo`.
 
     Pilots and patterns are drawn once for the run, or anew for each trial if `fresh_training`. Trials are
-    drawn on the CPU and solved on `device`.
+    drawn on the CPU and solved on `device`. `as_published` takes the estimators as the paper has them.
 
     >>> [scores] = IRSExperiment().run("KOMP", [20.0], seed=0, trials=range(2))
     >>> sorted(scores)
@@ -149,7 +175,9 @@ class IRSExperiment:
         drawn = _draw_channels(self, seed, trials)
         scores = []
         for pruned, group in groupby(snrs_db, SVD_PRUNES_FROM_DB.__le__):
-            method = SVDKroSBL(floor=1e-4) if pruned and estimator == "SVD" else irs_estimator(estimator)
+            method = irs_estimator(estimator, self.as_published)
+            if pruned and estimator == "SVD" and self.as_published:
+                method = SVDKroSBL(floor=1e-4, as_published=True)
             snr_db = _column(list(group))
             y, s2 = observe(drawn.clean, drawn.noise, snr_db)
             estimate, seconds = _timed(method, self.system.factors(drawn.training), y, s2)

@@ -10,6 +10,7 @@ import torch
 from unfoldkit.kernels.native import compiler
 from unfoldkit.sbl import KSBL, AMKroSBL, PCKroSBL, SVDKroSBL
 from unfoldkit.sbl.em import compiled
+from unfoldkit.sbl.estimate import Ended
 
 METHODS = {
     "SVD": SVDKroSBL(max_iterations=20),
@@ -26,7 +27,12 @@ SIZES = {
     "four": {"rows": (2, 3, 4, 1), "columns": (3, 3, 3, 1)},
     "tall and wide": {"rows": (12, 2), "columns": (20, 3)},
 }
-SETTINGS = {"default": {}, "floor": {"pruning": 0.0, "floor": 1e-4}, "scaled": {"scaled_start": True}}
+SETTINGS = {
+    "default": {},
+    "floor": {"pruning": 0.0, "floor": 1e-4},
+    "published": {"as_published": True},
+    "published, scaled": {"as_published": True, "scaled_start": True},
+}
 
 pytestmark = pytest.mark.skipif(compiler._compiler() is None, reason="needs a C compiler")
 
@@ -62,7 +68,8 @@ def assert_equal(found, expected, tolerance):
     for ours, theirs in zip(found.hyperparameters, expected.hyperparameters, strict=True):
         near(ours, theirs)
     assert torch.equal(found.iterations, expected.iterations)
-    assert torch.equal(found.converged, expected.converged)
+    assert torch.equal(found.ended, expected.ended)
+    near(found.residual_to_noise, expected.residual_to_noise)
     if found.cost is not None:
         near(found.cost, expected.cost)
         near(found.change, expected.change)
@@ -106,7 +113,7 @@ def test_single_precision_is_computed_in_double(draw, solved, name, dtype):
 def test_any_scale(draw, solved, exponent):
     factors, _, y, _ = draw(columns=(4, 8))
     problem = factors, y * 10.0**exponent, torch.tensor(0.0, dtype=torch.float64)
-    method = SVDKroSBL(scaled_start=True, max_iterations=10)
+    method = SVDKroSBL(as_published=True, scaled_start=True, max_iterations=10)
     assert_equal(method(*problem), by_pytorch(method, *problem), 1e-6)
     assert solved
 
@@ -126,10 +133,14 @@ def test_a_member_is_the_same_to_the_last_bit_in_any_batch_on_any_number_of_thre
     assert torch.equal(torch.stack(alone), together)
 
 
-def test_an_overflow_is_an_error(draw):
-    factors, _, y, s2 = draw()
-    with pytest.raises(torch.linalg.LinAlgError, match="y is too large"):
-        SVDKroSBL()(factors, 1e160 * y, s2)
+def test_what_overflows_as_published_ends_as_not_finite(draw):
+    factors, _, y, s2 = draw(batch=(2,))
+    scale = torch.tensor([[1e160], [1.0]], dtype=torch.float64)
+    estimate = SVDKroSBL(as_published=True)(factors, scale * y, s2)
+    assert (estimate.ended == Ended.NOT_FINITE).tolist() == [True, False]
+    assert (estimate.mean[0] == 0).all()
+    alone = SVDKroSBL(as_published=True)([A[1] for A in factors], y[1], s2[1])
+    torch.testing.assert_close(estimate.mean[1], alone.mean)
 
 
 def test_what_else_goes_through_pytorch(draw, solved):

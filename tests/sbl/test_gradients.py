@@ -12,6 +12,8 @@ METHODS = {
     "AM": AMKroSBL(**FIXED, sweeps=3),
     "KSBL": KSBL(**FIXED),
     "PC": PCKroSBL(0.4, **FIXED, sweeps=2),
+    "AM as published": AMKroSBL(**FIXED, sweeps=3, as_published=True),
+    "PC as published": PCKroSBL(0.4, **FIXED, sweeps=2, as_published=True),
     "classic": ClassicSBL(**FIXED),
     "PCSBL": PCSBL(**FIXED),
 }

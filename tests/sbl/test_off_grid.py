@@ -7,7 +7,7 @@ from unfoldkit.sbl import DecomposedSBL, SVDKroSBL
 from unfoldkit.sbl.em.off_grid_sbl import interpolate, off_grid_sbl
 from unfoldkit.sbl.estimators.decomposed_sbl import rank_one
 from unfoldkit.sbl.simulation.metrics import channel_nmse
-from unfoldkit.sbl.systems import IRSMIMO, angular_grid, steering_vectors
+from unfoldkit.sbl.systems import IRSMIMO, angular_grid, observe, steering_vectors
 from unfoldkit.sbl.training.task import draw_batch
 
 
@@ -92,3 +92,52 @@ def test_an_empty_batch_gives_an_empty_estimate():
     A = steering_vectors(angular_grid(9), 8).mT
     estimate = DecomposedSBL()([A, A], torch.zeros(0, 64, dtype=torch.complex128), 0.1)
     assert estimate.mean.shape == (0, 9, 9)
+
+
+def test_single_precision_is_as_good_as_double_at_any_snr():
+    system = IRSMIMO(on_grid=False)
+    for snr_db in (20.0, 40.0, 60.0):
+        batch = draw_batch(system, (snr_db, snr_db), 20, torch.Generator().manual_seed(1))
+        single = [A.to(torch.complex64) for A in batch.factors]
+        found = DecomposedSBL()(single, batch.y.to(torch.complex64), batch.noise_variance.float())
+        assert found.mean.dtype == torch.complex64
+        mean = found.mean.to(torch.complex128)
+        error = channel_nmse(system.channel_of(mean, batch.training), batch.cascade)
+        assert error.median() < 0.2 * 10 ** (-snr_db / 10)
+        assert error.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
+def test_the_angles_are_returned_with_their_spread(dtype):
+    generator = torch.Generator().manual_seed(1)
+    cosines = torch.rand(16, 2, generator=generator).double() * 1.98 - 0.99
+    clean = torch.stack(
+        [torch.kron(steering_vectors(a, 64), steering_vectors(b, 8)) for a, b in cosines.unbind()]
+    )
+    noise = torch.randn(clean.shape, generator=generator, dtype=clean.dtype)
+    y, s2 = observe(clean, noise, 10.0)
+    A, B = (steering_vectors(angular_grid(n), m).mT for n, m in ((90, 64), (12, 8)))
+    estimate = DecomposedSBL()([A.to(dtype), B.to(dtype)], y.to(dtype), s2)
+    for angles, true in zip(estimate.angles, cosines.unbind(-1), strict=True):
+        best = torch.stack([field[:, 0].double() for field in angles])
+        amplitude, cosine, spread, degrees, degrees_spread = best
+        deviation = ((cosine - true) / spread).abs()
+        assert deviation.max() < 5
+        assert 0.2 < deviation.median() < 1.5
+        assert (amplitude > 0.5).all()
+        assert ((degrees - true.acos().rad2deg()).abs() <= 5 * degrees_spread + 1e-3).all()
+
+
+def test_a_grid_coarser_than_the_array_is_refused():
+    A, B = steering_vectors(angular_grid(180), 256).mT, steering_vectors(angular_grid(12), 8).mT
+    with pytest.raises(ValueError, match=r"factors\[0\] has 256 rows on a grid of 180 points"):
+        DecomposedSBL()([A, B], torch.ones(256 * 8, dtype=torch.complex128), 0.1)
+
+
+def test_angles_that_the_columns_do_not_tell_have_no_finite_spread():
+    """Six patterns show a surface of 256 elements on a grid of 18 points: all harmonics alias."""
+    batch = draw_batch(IRSMIMO(), (10.0, 10.0), 2, torch.Generator().manual_seed(2))
+    surface, mobile, base = DecomposedSBL()(batch.factors, batch.y, batch.noise_variance).angles
+    assert surface.cosine_spread.isinf().all()
+    assert mobile.cosine_spread.isfinite().all()
+    assert base.cosine_spread.isfinite().all()

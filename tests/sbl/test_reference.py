@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from unfoldkit.sbl import AMKroSBL, SVDKroSBL
-from unfoldkit.sbl.simulation.experiments import IRS_ESTIMATORS
+from unfoldkit.sbl.simulation.experiments import irs_estimator
 from unfoldkit.sbl.simulation.metrics import channel_nmse, nmse
 from unfoldkit.sbl.systems import IRSMIMO, Channel, Training, observe
 
@@ -33,7 +33,8 @@ def irs_case(reference_file):
 
 
 @pytest.mark.parametrize(
-    ("estimator", "stored", "tolerance"), [(SVDKroSBL(), "es", 1e-8), (AMKroSBL(), "ea", 1e-4)]
+    ("estimator", "stored", "tolerance"),
+    [(SVDKroSBL(as_published=True), "es", 1e-8), (AMKroSBL(as_published=True), "ea", 1e-4)],
 )
 def test_real_case(real_case, estimator, stored, tolerance):
     case = real_case
@@ -52,7 +53,7 @@ def test_irs_case(irs_case, stored, name, tolerance):
     truth = system.cascade(Channel(case["H1"], case["H2"]), training)
     s2 = case["noise_var"][0]
     y = case["ybar"].mT.flatten() + s2.sqrt().unsqueeze(-1) * case["noise"][:, 0]
-    estimate = IRS_ESTIMATORS[name](system.factors(training), y, s2)
+    estimate = irs_estimator(name, as_published=True)(system.factors(training), y, s2)
     error = channel_nmse(system.channel_of(estimate.mean, training), truth)
     torch.testing.assert_close(error, case["nmse"][stored], rtol=tolerance, atol=0)
 

@@ -1,0 +1,200 @@
+"""What every estimator promises: any scale, any column norms, zeros, and an honest word on how it ended."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from unfoldkit.sbl import AMKroSBL, DecomposedSBL, OracleLS, PCKroSBL, UnfoldedKroSBL
+from unfoldkit.sbl.em.loop import ExpectationMaximisation
+from unfoldkit.sbl.estimate import Ended
+from unfoldkit.sbl.simulation.experiments import IRSExperiment, irs_estimator, trial_generator
+from unfoldkit.sbl.simulation.metrics import channel_nmse, nmse
+from unfoldkit.sbl.systems import IRSMIMO, observe
+from unfoldkit.sbl.training.task import draw_batch
+
+pytestmark = pytest.mark.usefixtures("engine")
+SCALES = [1e-12, 1e-6, 1e-3, 1e3, 1e6, 1e12]
+TOLERANCE = {torch.float64: 1e-6, torch.complex64: 1e-3}
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("known_noise", [True, False])
+def test_the_unit_of_y_does_not_matter(draw, estimator, known_noise, dtype):
+    factors, x, y, s2 = draw((5, 6), (8, 9), batch=(2,), dtype=dtype)
+
+    def error(scale):
+        estimate = estimator(factors, scale * y, scale**2 * s2 if known_noise else None)
+        return nmse(estimate.mean / scale, x, dims=2), estimate.ended
+
+    expected, ended = error(1.0)
+    for scale in SCALES:
+        found, then = error(scale)
+        torch.testing.assert_close(found, expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype] * 1e-3)
+        assert torch.equal(then, ended)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e12])
+def test_nor_does_it_to_the_unfolded_and_the_decomposed_estimator(scale):
+    system = IRSMIMO(bs=4, ms=3, irs=8, grid=6, pilots=2, patterns=3, dtype=torch.complex64)
+    batch = draw_batch(system, (10.0, 10.0), 3, torch.Generator().manual_seed(0))
+    for estimator in (UnfoldedKroSBL(iterations=3).requires_grad_(False), DecomposedSBL()):
+        plain = estimator(batch.factors, batch.y, batch.noise_variance).mean
+        scaled = estimator(batch.factors, scale * batch.y, scale**2 * batch.noise_variance).mean
+        torch.testing.assert_close(scaled / scale, plain, rtol=1e-3, atol=1e-3 * float(plain.abs().max()))
+
+
+@pytest.mark.parametrize("known_noise", [True, False])
+def test_the_units_of_the_columns_do_not_matter(draw, estimator, known_noise):
+    factors, _, y, s2 = draw((5, 6), (8, 9), batch=(2,))
+    generator = torch.Generator().manual_seed(1)
+    gains = [10 ** (4 * torch.rand(A.shape[-1], generator=generator).double() - 2) for A in factors]
+    s2 = s2 if known_noise else None
+    plain = estimator(factors, y, s2)
+    scaled = estimator([A * gain for A, gain in zip(factors, gains, strict=True)], y, s2)
+    torch.testing.assert_close(
+        scaled.mean * torch.outer(*gains), plain.mean, rtol=1e-6, atol=1e-8 * float(plain.mean.abs().max())
+    )
+    assert torch.equal(scaled.ended, plain.ended)
+
+
+def test_the_published_form_depends_on_the_unit_and_says_when_nothing_is_left(draw):
+    factors, _, y, s2 = draw((5, 6), (8, 9), batch=(2,))
+    estimate = PCKroSBL(0.8, as_published=True)(factors, 1e-6 * y, 1e-12 * s2)
+    assert (estimate.mean == 0).all()
+    assert (estimate.ended == Ended.PRUNED).all()
+    assert not estimate.converged.any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex64, torch.float64])
+@pytest.mark.parametrize("known_noise", [True, False])
+@pytest.mark.parametrize("as_published", [False, True])
+def test_zeros_give_zeros_and_leave_the_rest_of_a_batch_alone(
+    draw, estimator, known_noise, dtype, as_published
+):
+    if as_published:
+        if not isinstance(estimator, ExpectationMaximisation):
+            pytest.skip("it has one form")
+        estimator = dataclasses.replace(estimator, as_published=True)
+    factors, _, y, s2 = draw((5, 6), (8, 9), batch=(3,), dtype=dtype)
+    y[1] = 0
+    estimate = estimator(factors, y, s2 if known_noise else None)
+    assert (estimate.mean[1] == 0).all()
+    for field in (estimate.mean, estimate.variance, estimate.noise_variance, estimate.residual_to_noise):
+        assert torch.isfinite(field).all()
+    alone = estimator([A[2] for A in factors], y[2], s2[2] if known_noise else None)
+    torch.testing.assert_close(
+        estimate.mean[2], alone.mean, rtol=2e-3, atol=2e-3 * float(alone.mean.abs().max())
+    )
+
+
+def test_zeros_through_the_unfolded_and_the_decomposed_estimator():
+    batch = draw_batch(IRSMIMO(dtype=torch.complex64), (10.0, 10.0), 3, torch.Generator().manual_seed(0))
+    y = batch.y.clone()
+    y[1] = 0
+    for estimator in (UnfoldedKroSBL(iterations=3).requires_grad_(False), DecomposedSBL()):
+        whole = estimator(batch.factors, batch.y, batch.noise_variance).mean
+        estimate = estimator(batch.factors, y, batch.noise_variance)
+        assert (estimate.mean[1] == 0).all()
+        assert not estimate.converged[1]
+        torch.testing.assert_close(estimate.mean[::2], whole[::2])
+
+
+def test_converged_means_that_the_cost_is_at_its_lowest(draw, kronecker):
+    method = dataclasses.replace(kronecker, max_iterations=150)
+    factors, _, y, s2 = draw((6, 7), (9, 10), batch=(30,), snr_db=15.0)
+    estimate = method(factors, y, s2, history=True)
+    last = estimate.cost.gather(-1, estimate.iterations.unsqueeze(-1) - 1).squeeze(-1)
+    rise = last - estimate.cost.nan_to_num(nan=torch.inf).amin(-1)
+    change = estimate.change.gather(-1, estimate.iterations.unsqueeze(-1) - 1).squeeze(-1)
+    assert torch.equal(estimate.converged, (change <= method.tolerance) & (rise <= 1e-6 * y.shape[-1]))
+    assert torch.equal(estimate.ended == Ended.ITERATIONS, change > method.tolerance)
+    assert estimate.converged.any()
+
+
+def test_the_cost_rises_only_where_an_entry_is_pruned(draw):
+    factors, _, y, s2 = draw((10, 12), (15, 16), batch=(30,), snr_db=10.0)
+    for method in (AMKroSBL(pruning=0.0), PCKroSBL(0.8, pruning=0.0, floor=0.0)):
+        estimate = method(factors, y, s2, history=True)
+        rise = estimate.cost.diff(dim=-1).nan_to_num(nan=-1.0)
+        assert (rise <= 1e-9 * estimate.cost[:, :1].abs()).all()
+        assert not (estimate.ended == Ended.COST_ROSE).any()
+    assert (AMKroSBL()(factors, y, s2).ended == Ended.COST_ROSE).any()
+
+
+@pytest.mark.parametrize("name", ["SVD", "AM", "PC0.8", "OMP"])
+def test_angles_off_the_grid_show_in_the_residual(name):
+    error, ratio = {}, {}
+    for on_grid in (True, False):
+        system = IRSMIMO(pilots=20, patterns=40, on_grid=on_grid)
+        batch = draw_batch(system, (30.0, 30.0), 2, torch.Generator().manual_seed(3))
+        estimator = irs_estimator(name)
+        if name == "OMP":
+            estimator = dataclasses.replace(estimator, sparsity=60)
+        else:
+            estimator = dataclasses.replace(estimator, max_iterations=25)
+        estimate = estimator(batch.factors, batch.y, batch.noise_variance)
+        found = system.channel_of(estimate.mean, batch.training)
+        error[on_grid] = float(channel_nmse(found, batch.cascade).mean())
+        ratio[on_grid] = estimate.residual_to_noise
+    assert error[True] < 0.01 < 0.1 < error[False]
+    assert ratio[True].max() < 5  # above one where pruning took what the measurements speak for
+    assert ratio[False].min() > 100
+
+
+def test_the_oracle_leaves_the_noise(draw):
+    factors, x, y, s2 = draw((10, 12), (8, 9), batch=(20,))
+    support = [(x != 0).any(-1), (x != 0).any(-2)]
+    assert 0.85 < OracleLS(support)(factors, y, s2).residual_to_noise.mean() < 1.05
+    unknown = OracleLS(support)(factors, y)
+    assert 0.85 < (unknown.noise_variance / s2).mean() < 1.15
+
+
+SNRS_DB = (4.0, 8.0, 12.0, 16.0, 20.0)
+
+
+def pooled(experiment, name, seed, trials):
+    """The pooled NMSE of each trial, (SNRs, trials)."""
+    system, each = experiment.system, []
+    for trial in trials:
+        training = system.draw_training(trial_generator(seed, "training", trial))
+        random = trial_generator(seed, trial)
+        channel = system.draw_channel(random)
+        cascade, noise = system.cascade(channel, training), system.draw_noise(random)
+        y, s2 = observe(system.received(channel, training), noise, torch.tensor(SNRS_DB).double())
+        mean = irs_estimator(name, experiment.as_published)(system.factors(training), y, s2).mean
+        each.append(nmse(system.channel_of(mean, training).flatten(-3), cascade.flatten(-3)))
+    return torch.stack(each, -1)
+
+
+@pytest.mark.parametrize("name", ["SVD", "AM", "KSBL", "PC0.8", "PC0.5"])
+def test_uneven_pilot_columns_do_not_mislead(name, engine):
+    if engine == "pytorch":
+        pytest.skip("one engine is enough; they agree")
+    found = pooled(IRSExperiment(), name, 2026, range(20))
+    published = pooled(IRSExperiment(as_published=True), name, 2026, range(20))
+    assert (found < 0.5).all()
+    assert found.mean(-1)[0] < 0.3 * published.mean(-1)[0]
+
+
+@pytest.mark.slow
+def test_svd_krosbl_on_the_channels_of_the_readme(engine):
+    """Means over 500 channels with pilots and patterns of their own, within two standard errors."""
+    if engine == "pytorch":
+        pytest.skip("one engine is enough; they agree")
+    experiment = IRSExperiment(fresh_training=True)
+    runs = [experiment.run("SVD", SNRS_DB, 2026, range(n, n + 100)) for n in range(0, 500, 100)]
+    scores = torch.stack([torch.tensor([point["nmse"] for point in run]) for run in runs], 1).flatten(1)
+    expected = torch.tensor([0.156, 0.065, 0.027, 0.011, 0.0046])
+    assert (scores.mean(-1) < expected + 2 * scores.std(-1) / 500**0.5).all()
+    assert scores.mean(-1)[0] < 0.2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["AM", "PC0.8"])
+def test_the_alternating_estimators_are_as_good_as_svd_krosbl(name, engine):
+    if engine == "pytorch":
+        pytest.skip("one engine is enough; they agree")
+    other, reference = (pooled(IRSExperiment(), which, 7, range(150)) for which in (name, "SVD"))
+    difference = other - reference
+    assert (difference.mean(-1) < 2 * difference.std(-1) / 150**0.5).all()
