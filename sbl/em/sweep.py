@@ -176,7 +176,8 @@ def lower_bound(
     """Normalised `bound_sweep`s until kron(g) moves by less than `tolerance` in norm, at most `sweeps`.
 
     >>> power, one = torch.tensor([[1.0, 4.0, 4.0, 16.0]]), torch.ones(1, 2)
-    >>> torch.kron(*lower_bound(power, torch.ones(1, 4), (one, one), (None, None), 10, 1e-5, True, True)).round(decimals=3)
+    >>> g = lower_bound(power, torch.ones(1, 4), (one, one), (None, None), 10, 1e-5, True, True)
+    >>> torch.kron(*g).round(decimals=3)
     tensor([[1., 2., 2., 4.]])
     """
 
