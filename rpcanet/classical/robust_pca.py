@@ -273,6 +273,8 @@ def _problem(
         raise ValueError(
             f"matrix must be real (..., m, n), not empty, got {matrix.dtype} of shape {tuple(matrix.shape)}"
         )
+    if matrix.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"matrix must be of single or double precision, got {matrix.dtype}")
     enough = (1e-7 if matrix.dtype == torch.float64 else 1e-6) if tolerance is None else tolerance
     if not ((lambda_ is None or lambda_ > 0) and enough > 0 and max_iterations > 0):
         raise ValueError(
