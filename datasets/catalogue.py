@@ -4,9 +4,9 @@ from pathlib import Path
 
 from .files import Pair, PictureFiles, inverted, object_shares, outside
 from .layouts import LAYOUTS, LISTED, PARTED, SPLIT_FOLDERS, Layout
-from .levels import Levels
-from .picture import Grey
 from .preparation import Pictures
+from .reading.levels import Levels
+from .reading.picture import Grey
 from .records import NAMES, record_of
 from .synthetic import SyntheticScenes
 

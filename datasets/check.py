@@ -11,9 +11,9 @@ import numpy as np
 
 from .catalogue import find_pairs, layout_of
 from .files import PictureFiles, inverted, suspicion
-from .levels import PictureWarning
-from .masks import objects
-from .picture import read_levels, size_of
+from .reading.levels import PictureWarning
+from .reading.masks import objects
+from .reading.picture import read_levels, size_of
 from .records import record_of
 
 SPLITS = ("train", "val", "trainval", "test")

@@ -7,8 +7,8 @@ from typing import Any
 import lightning as L
 from torch.utils.data import DataLoader, DistributedSampler, Sampler
 
-from .picture import Sample
 from .preparation import SegmentationDataset
+from .reading.picture import Sample
 
 
 class Rest(Sampler[int]):

@@ -9,10 +9,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .decoding import ENDINGS
-from .levels import Levels
-from .masks import objects
-from .picture import ENDING, Grey, Picture, is_picture, is_transparent, read_labels, read_picture, stem
+from .reading.decoding import ENDINGS
+from .reading.levels import Levels
+from .reading.masks import objects
+from .reading.picture import (
+    ENDING,
+    Grey,
+    Picture,
+    is_picture,
+    is_transparent,
+    read_labels,
+    read_picture,
+    stem,
+)
 
 MASK_ENDING = re.compile(r"[_-](mask|masks|gt|label|labels|seg|pixels0)$", re.IGNORECASE)
 

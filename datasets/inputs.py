@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from .files import outside, visible, without_ending
-from .picture import ENDINGS, is_picture, stem
-from .video import VIDEO_ENDINGS, is_video
+from .reading.picture import ENDINGS, is_picture, stem
+from .reading.video import VIDEO_ENDINGS, is_video
 
 
 def inputs_in(inputs: Iterable[str | Path]) -> dict[str, Path]:

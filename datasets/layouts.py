@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .files import Pair, by_name, called_after, find_name, matched, outside, pictures_in, read_names, visible
-from .picture import is_picture, stem
+from .reading.picture import is_picture, stem
 
 STARE_MASK, CHASE_MASK = r"im\d+\.ah\.ppm(\.gz)?", r"Image_.*_1stHO\.(png|bmp|tiff?|gif)"
 SPLIT_FILES = Path(__file__).parent / "splits"

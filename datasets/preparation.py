@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from .masks import ObjectLevel, objects
-from .picture import Picture, Sample
+from .reading.masks import ObjectLevel, objects
+from .reading.picture import Picture, Sample
 
 KEPT_BYTES = 2**32  # the most that a data set's decoded pictures may take in memory
 

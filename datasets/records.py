@@ -14,8 +14,8 @@ from .layouts import (
     STARE,
     Layout,
 )
-from .masks import ObjectLevel
 from .names import Grey
+from .reading.masks import ObjectLevel
 
 Protocol = Literal["overlap", "vessel", "defect"]
 

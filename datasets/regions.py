@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from .files import Pair
-from .picture import read_mask, stem
+from .reading.picture import read_mask, stem
 
 
 def fields_of_view(pairs: Iterable[Pair]) -> dict[str, np.ndarray]:

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from .picture import Picture
+from .reading.picture import Picture
 
 SPLITS = {"train": 0, "val": 1, "test": 2}
 SMALLEST, LARGEST = 2, 80

@@ -58,11 +58,16 @@ def test_nothing_is_imported_by_an_old_top_level_name() -> None:
             assert not {module.split(".")[0] for module in modules} & (ALLOWED.keys() - {"tools"}), path
 
 
-def test_rooms_and_files_are_small() -> None:
+def test_rooms_are_small() -> None:
     for package in (*ALLOWED, "unfoldkit/common"):
         folders = [path for path in [ROOT / package, *(ROOT / package).rglob("*")] if path.is_dir()]
         for folder in folders:
             files = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
             assert len(files) <= MOST_FILES, folder
-            for path in files:
+
+
+def test_files_are_short() -> None:
+    for package in (*ALLOWED, "unfoldkit/common", "tests"):
+        for ending in ("py", "c", "h"):
+            for path in (ROOT / package).rglob(f"*.{ending}"):
                 assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES, path

@@ -38,7 +38,8 @@ def load(source: Path, **definitions: str) -> ctypes.CDLL | None:
     Traceback (most recent call last):
     FileNotFoundError: ...
     """
-    text = b"".join(part.read_bytes() for part in (source, *sorted(Path(__file__).parent.glob("*.h"))))
+    headers = {*Path(__file__).parent.glob("*.h"), *source.parent.glob("*.h")}
+    text = b"".join(part.read_bytes() for part in (source, *sorted(headers)))
     compiler = _compiler()
     if compiler is None:
         _warn("no C compiler (CC, cc, gcc or clang)", source.stem)

@@ -19,7 +19,7 @@ from unfoldkit.common.figures import save_figure
 from unfoldkit.common.files import write_whole
 
 from ...datasets import PictureFiles, Sample, SegmentationDataset, open_pictures, record_of
-from ...datasets.levels import levels_of
+from ...datasets.reading.levels import levels_of
 from ...datasets.records import padding_of
 from ...datasets.regions import fields_of_view
 from ..classical import METHODS

@@ -11,7 +11,7 @@ import numpy as np
 
 from unfoldkit.common.files import write_whole
 
-from ...datasets.levels import Graded
+from ...datasets.reading.levels import Graded
 from ..metrics.protocol import components
 from ..networks.unfolding import Decomposition
 

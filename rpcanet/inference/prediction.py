@@ -15,9 +15,9 @@ from unfoldkit.common.files import write_whole
 from unfoldkit.common.streaming import ahead, behind
 
 from ...datasets.inputs import inputs_in
-from ...datasets.levels import Graded, levels_of
-from ...datasets.picture import read_pages
-from ...datasets.video import is_video
+from ...datasets.reading.levels import Graded, levels_of
+from ...datasets.reading.picture import read_pages
+from ...datasets.reading.video import is_video
 from ..classical import METHODS
 from ..inside.panels import panel
 from ..networks.unfolding import Decomposition

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from unfoldkit.common.streaming import AT_ONCE, ahead, behind
 
-from ...datasets.levels import levels_of
-from ...datasets.video import frame_rate, read_video, video_file
+from ...datasets.reading.levels import levels_of
+from ...datasets.reading.video import frame_rate, read_video, video_file
 from ..classical import METHODS, VIDEO_METHODS, background_foreground
 from ..networks.unfolding import Decomposition
 from .options import Prediction

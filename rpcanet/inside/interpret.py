@@ -18,8 +18,8 @@ from unfoldkit.common.streaming import ahead
 from ...datasets import read_image
 from ...datasets.files import find_name, read_names
 from ...datasets.inputs import inputs_in
-from ...datasets.levels import levels_of
 from ...datasets.preparation import normalise
+from ...datasets.reading.levels import levels_of
 from ..classical import METHODS
 from ..inference.fast import optimize
 from ..inference.preprocessing import Preprocessing, prepared_network

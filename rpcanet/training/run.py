@@ -22,7 +22,7 @@ from unfoldkit.common.runs import (
 
 from ...datasets import SegmentationDataset, open_pictures
 from ...datasets.datamodule import SegmentationData
-from ...datasets.levels import levels_of
+from ...datasets.reading.levels import levels_of
 from ...datasets.records import record_of
 from ..networks.unfolding import UnfoldedNetwork
 from ..networks.weights import build, load_weights, save_weights

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from unfoldkit.datasets import read_image, read_mask
-from unfoldkit.datasets.picture import read_pages
-from unfoldkit.datasets.video import read_video
+from unfoldkit.datasets.reading.picture import read_pages
+from unfoldkit.datasets.reading.video import read_video
 
 ENDINGS = (".png", ".jpg", ".bmp", ".tif", ".gif", ".ppm", ".pgm", ".ppm.gz", ".avi", ".mp4", ".txt")
 

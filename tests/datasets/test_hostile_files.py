@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 import pytest
 
-from unfoldkit.datasets import decoding, open_pictures, read_image, read_mask
+from unfoldkit.datasets import open_pictures, read_image, read_mask
 from unfoldkit.datasets.files import read_names
+from unfoldkit.datasets.reading import decoding
 
 LEVELS = np.random.default_rng(0).integers(0, 255, (12, 10), dtype=np.uint8)
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from unfoldkit.datasets import open_pictures, read_image
-from unfoldkit.datasets.levels import PictureWarning, grade, limits
-from unfoldkit.datasets.picture import read_graded
+from unfoldkit.datasets.reading.levels import PictureWarning, grade, limits
+from unfoldkit.datasets.reading.picture import read_graded
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (40, 50)).astype(np.float64)

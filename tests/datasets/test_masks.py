@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from unfoldkit.datasets import objects, open_pictures, read_mask
-from unfoldkit.datasets.masks import labels_of
+from unfoldkit.datasets.reading.masks import labels_of
 
 RNG = np.random.default_rng(0)
 TARGET = np.zeros((32, 32), np.uint8)

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from unfoldkit.datasets import open_pictures, read_image, read_mask
-from unfoldkit.datasets.picture import read_pages
-from unfoldkit.datasets.video import read_video
+from unfoldkit.datasets.reading.picture import read_pages
+from unfoldkit.datasets.reading.video import read_video
 
 RNG = np.random.default_rng(0)
 PAGES = RNG.integers(0, 256, (3, 20, 30), dtype=np.uint8)

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from unfoldkit.datasets import open_pictures, read_image, read_mask
-from unfoldkit.datasets.picture import read_picture
+from unfoldkit.datasets.reading.picture import read_picture
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (12, 17), dtype=np.uint8)

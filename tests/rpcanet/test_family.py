@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from unfoldkit import rpcanet
 from unfoldkit.datasets import SegmentationDataset, open_pictures
-from unfoldkit.rpcanet import DRPCANet, LRPCANet
+from unfoldkit.rpcanet import DRPCANet, LRPCANet, train
 from unfoldkit.rpcanet.inside.interpretation import interior_measures, look_inside
 from unfoldkit.rpcanet.metrics import protocol
 from unfoldkit.rpcanet.modules import (
@@ -21,7 +21,7 @@ from unfoldkit.rpcanet.modules import (
 )
 from unfoldkit.rpcanet.modules.residual_group import AttentiveBlock, FusedAttention
 from unfoldkit.tools.benchmarks.plain_networks import plain
-from unfoldkit.tools.train import configuration_from, parser, train
+from unfoldkit.tools.train import configuration_from, parser
 
 PICTURES = 4
 

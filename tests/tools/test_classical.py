@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from unfoldkit import rpcanet
+from unfoldkit.datasets.reading.video import read_video, video_file
 from unfoldkit.datasets.synthetic import SyntheticScenes
-from unfoldkit.datasets.video import read_video, video_file
 from unfoldkit.rpcanet import Evaluation, Prediction, evaluate_data_set, predict
 from unfoldkit.rpcanet.inference.evaluation import answer
 
@@ -79,7 +79,7 @@ def test_bad_data_ends_a_training_with_one_line(tree, monkeypatch, capsys):
 
 
 def test_weights_or_a_method(tree):
-    with pytest.raises(ValueError, match="expected one of --weights and --method"):
+    with pytest.raises(ValueError, match="expected one of --weights, --method and --predictions"):
         evaluate_data_set(Evaluation("folder", root=str(tree)))
     with pytest.raises(ValueError, match="expected one of --weights and --method"):
         predict(Prediction([str(tree / "test/images/a.png")], out=str(tree / "out")))

@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import load_file
 
 from unfoldkit.rpcanet import load_weights, train
+from unfoldkit.rpcanet.training.losses import LOSSES
 from unfoldkit.rpcanet.training.task import SegmentationTask
 from unfoldkit.tools import simulate
 from unfoldkit.tools.train import configuration_from, parser
@@ -314,9 +315,7 @@ def test_a_simulation_leaves_with_the_conventional_status(tmp_path, number, stat
 
 
 def test_nan_in_training_names_step_batch_and_pictures(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "unfoldkit.rpcanet.training.losses.soft_iou_loss", lambda logits, mask: logits.sum() * float("nan")
-    )
+    monkeypatch.setitem(LOSSES, "soft_iou", lambda logits, mask: logits.sum() * float("nan"))
     pattern = r"the loss is nan at step 0, batch 0 of epoch 0, pictures: train_\d{4}, train_\d{4}"
     with pytest.raises(FloatingPointError, match=pattern):
         train(configured(), tmp_path)

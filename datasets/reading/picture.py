@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 from torch import Tensor
 
+from ..names import Grey
 from .decoding import COLOUR, ENDINGS, GREY, decode, decode_pages
 from .levels import Graded, Levels, PictureWarning, grade, narrow
 from .masks import ObjectLevel, labels_of, objects
-from .names import Grey
 
 JPEG = b"\xff\xd8\xff"  # how such a file begins
 ENDING = re.compile(rf"({'|'.join(map(re.escape, ENDINGS))})(\.gz)?$", re.IGNORECASE)

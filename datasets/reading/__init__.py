@@ -1,0 +1,1 @@
+"""From files to grey levels and masks: decoding, depth, orientation, pages, frames."""
