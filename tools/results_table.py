@@ -1,11 +1,11 @@
-"""Write the README's tables of results from the JSON files that evaluate.py leaves in tools/results.
+"""Write the tables of results from the JSON files that evaluate.py leaves in tools/results.
 
     python tools/evaluate.py --method ipi --dataset sirst --root DIR --json tools/results/2026-11-23-sirst-ipi.json
-    python tools/results_table.py --write README.md
+    python tools/results_table.py --write docs/results.md
 
 One table for each data set: what was measured here (the file's settings make the command of the last column),
-what the papers state (tools/results/published.json), and a row for what was not run. Without --write the tables
-are printed; with it they replace what lies between the README's two marks. Nothing in them is typed.
+what the papers state (tools/results/published.json), and a line on what was not run. Without --write the tables
+are printed; with it they replace what lies between the document's two marks. Nothing in them is typed.
 """
 
 from unfoldkit.tools.benchmarks.result_tables import MARKS, collected

@@ -1,4 +1,4 @@
-"""The README's tables of speed are made of the files that benchmark.py left, and of nothing else."""
+"""The tables of docs/results.md of speed are made of the files that benchmark.py left, and of nothing else."""
 
 # mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from unfoldkit.tools.benchmarks.speed_tables import SUBJECTS, marks, tables
 from unfoldkit.tools.benchmarks.tables import RESULTS, replaced
 
-README = Path(__file__).parents[2] / "README.md"
+DOCUMENT = Path(__file__).parents[2] / "docs/results.md"
 SETTING = {"date": "2026-01-02", "torch": "2.0", "threads": 2, "device": "cpu"}
 
 
@@ -27,7 +27,16 @@ def test_a_file_is_a_table_with_its_device_version_and_date(tmp_path):
     assert text.endswith("| irs | 14.5 s | 20 |\n| huge | 14.5 s |  |")
 
 
-def test_the_readme_is_up_to_date():
-    text = README.read_text(encoding="utf-8")
+def test_the_networks_stand_beside_what_their_papers_state(tmp_path):
+    row = {"network": "RPCANet", "parameters": 679896, "flops": 88332042240, "seconds": 0.0447}
+    row |= {"gpu_seconds": None, "published_iou": {"sirst": 70.37, "sirst_aug": None}}
+    (tmp_path / "2026-01-02-family-cpu.json").write_text(json.dumps({"setting": SETTING, "rows": [row]}))
+    text = tables("family", tmp_path)
+    assert "| IoU as published, `sirst` | IoU as published, `sirst_aug` |" in text
+    assert text.endswith("| RPCANet | 679,896 | 88.33 | 44.7 |  | 70.37 |  |")
+
+
+def test_the_document_is_up_to_date():
+    text = DOCUMENT.read_text(encoding="utf-8")
     for subject in SUBJECTS:
         assert replaced(text, tables(subject, RESULTS), *marks(subject)) == text

@@ -3,12 +3,15 @@
 import json
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unfoldkit.rpcanet.inference.options import Evaluation
 from unfoldkit.rpcanet.names import LABELS, UNITS
 
 from .tables import Row, line
+
+if TYPE_CHECKING:
+    from unfoldkit.datasets import DataSet
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 MARKS = "<!-- results: tools/results_table.py -->", "<!-- end of results -->"
@@ -18,24 +21,41 @@ COLUMNS = {
     "defect": ("smeasure", "mae", "iou", "f1"),
 }
 HEADINGS = LABELS | {"fa": "Fa (1e-5)", "smeasure": "S-measure"}
-NOT_RUN = "not run"
+NOT_RUN = "Not run here"
+PUBLISHED_STAGES, PUBLISHED_CHANNELS = (3, 6, 9), 32
 
 Result = dict[str, Any]
 
 
 def tables(results: list[Result], published: dict[str, Any]) -> str:
-    """A heading and a table for every published data set."""
+    """Where the published numbers come from, then a heading and a table for every published data set."""
     from unfoldkit.datasets import PUBLISHED
 
-    parts = []
-    for name, data in PUBLISHED.items():
-        columns = COLUMNS[data.protocol]
-        here = [x for x in results if x["settings"]["dataset"] == name]
-        title = f"**{data.title}**, {data.counts['test']} test pictures, protocol `{data.protocol}`"
-        header = ["", "size", *(HEADINGS.get(c, c) for c in columns), "s", "command"]
-        rows = [*measured(here, columns), *stated(published[name], columns), *not_run(name, here, columns)]
-        parts.append("\n".join([f"{title}\n", line(header), line(["---"] * len(header)), *map(line, rows)]))
-    return "\n\n".join(parts)
+    return "\n\n".join(
+        [
+            sources(published),
+            *(
+                table(name, data, [x for x in results if x["settings"]["dataset"] == name], published[name])
+                for name, data in PUBLISHED.items()
+            ),
+        ]
+    )
+
+
+def sources(published: dict[str, Any]) -> str:
+    """Where the rows "as published" come from, and how their epochs were chosen."""
+    lines = [f"- {text}." for text in (*published["sources"].values(), *published["notes"].values())]
+    return "\n".join(["Rows *as published*:\n", *lines])
+
+
+def table(name: str, data: "DataSet", here: list[Result], published: dict[str, dict[str, Any]]) -> str:
+    """The heading and the table of one data set, and a line on what was not run."""
+    columns = COLUMNS[data.protocol]
+    title = f"### {data.title}\n\n{data.counts['test']} test pictures, protocol `{data.protocol}`."
+    header = ["", "M parameters", "size", *(HEADINGS.get(c, c) for c in columns), "s", "command"]
+    rows = [*measured(here, columns), *stated(published, columns)]
+    lines = "\n".join([line(header), line(["---"] * len(header)), *map(line, rows)])
+    return "\n\n".join(part for part in (title, lines, not_run(name, here)) if part)
 
 
 def measured(results: list[Result], columns: tuple[str, ...]) -> list[Row]:
@@ -46,6 +66,7 @@ def measured(results: list[Result], columns: tuple[str, ...]) -> list[Row]:
     return [
         [
             described(x),
+            parameters(x["network"]),
             str(x["settings"]["size"] or "own"),
             *(shown(c, x.get(c)) for c in columns),
             f"{x['seconds']:.0f}",
@@ -55,11 +76,12 @@ def measured(results: list[Result], columns: tuple[str, ...]) -> list[Row]:
     ]
 
 
-def stated(published: dict[str, dict[str, float]], columns: tuple[str, ...]) -> list[Row]:
+def stated(published: dict[str, dict[str, Any]], columns: tuple[str, ...]) -> list[Row]:
     """What the papers state, in the units of the table."""
     return [
         [
             f"{name}, as published",
+            f"{values['parameters']:.3f}",
             "",
             *("" if c not in values else f"{values[c]:g}" for c in columns),
             "",
@@ -70,38 +92,45 @@ def stated(published: dict[str, dict[str, float]], columns: tuple[str, ...]) -> 
     ]
 
 
-def not_run(name: str, here: list[Result], columns: tuple[str, ...]) -> list[Row]:
-    """A row for each classical method and published network without a result."""
+def not_run(name: str, here: list[Result]) -> str:
+    """One line on the classical methods and published networks without a result, and the commands they take."""
     from unfoldkit.rpcanet.classical import METHODS
 
-    blank = [""] * len(columns)
-    rows = []
-    for method in METHODS:
-        if not any(x["settings"]["method"] == method for x in here):
-            how = f"tools/evaluate.py --method {method} --dataset {name} --root DIR"
-            rows.append([method.upper(), "", *blank, "", f"{NOT_RUN}: `{how}`"])
+    measured_methods = {x["settings"]["method"] for x in here}
+    methods = [method for method in METHODS if method not in measured_methods]
     trained = {x["network"]["stages"] for x in here if x["network"] and as_published(x["network"], name)}
-    for stages in (3, 6, 9):
-        if stages not in trained:
-            how = (
-                f"tools/train.py --config tools/configs/{name}.yaml --network.stages {stages} --data.root DIR"
-            )
-            rows.append([f"RPCANet++ S{stages}, trained here", "", *blank, "", f"{NOT_RUN}: `{how}`"])
-    return rows
+    stages = [count for count in PUBLISHED_STAGES if count not in trained]
+    parts = []
+    if methods:
+        how = f"tools/evaluate.py --method NAME --dataset {name} --root DIR"
+        parts.append(f"{', '.join(map(str.upper, methods))} (`{how}`)")
+    if stages:
+        how = f"tools/train.py --config tools/configs/{name}.yaml --network.stages K --data.root DIR"
+        parts.append(f"RPCANet++ {', '.join(f'S{count}' for count in stages)} by the whole recipe (`{how}`)")
+    return f"{NOT_RUN}: {'; '.join(parts)}." if parts else ""
 
 
 def as_published(network: dict[str, Any], name: str) -> bool:
-    """Whether a network was trained here by the recipe of its data set."""
-    import yaml
+    """Whether a network was trained here as the authors train on its data set."""
+    from unfoldkit.datasets import record_of
 
-    recipe = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text(encoding="utf-8"))
-    training = network["training"]
+    record, training = record_of(name), network["training"]
     return bool(training) and (
         network["name"] == "rpcanet++"
-        and network["channels"] == recipe["network"]["channels"]
-        and training["data"]["size"] == recipe["data"]["size"]
-        and training["recipe"]["epochs"] == recipe["recipe"]["epochs"]
+        and network["channels"] == PUBLISHED_CHANNELS
+        and training["data"]["size"] == (record.recipe.crop or record.preparation.size)
+        and training["recipe"]["epochs"] == record.recipe.epochs
     )
+
+
+def parameters(network: dict[str, Any] | None) -> str:
+    """Millions of parameters of a network as it stands in a result; nothing for a classical method."""
+    from unfoldkit.rpcanet import build
+
+    if network is None:
+        return ""
+    sizes = {key: value for key, value in network.items() if key not in ("name", "training")}
+    return f"{sum(p.numel() for p in build(network['name'], **sizes).parameters()) / 1e6:.3f}"
 
 
 def described(result: Result) -> str:

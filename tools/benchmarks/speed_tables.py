@@ -61,6 +61,29 @@ def estimators(content: Content) -> list[Row]:
     return [["case", "measured", "wanted, at most"], *rows]
 
 
+def family(content: Content) -> list[Row]:
+    """Every network: size, operations, milliseconds a picture, and the IoU that its paper states."""
+    sets = list(content["rows"][0]["published_iou"])
+    header = ["network", "parameters", "GFLOP, 256²", "CPU, ms", "GPU, ms"]
+    header += [f"IoU as published, `{name}`" for name in sets]
+    rows = [
+        [
+            row["network"],
+            f"{row['parameters']:,}",
+            number(row["flops"], 1e-9),
+            number(row["seconds"], 1000),
+            number(row["gpu_seconds"], 1000),
+            *(number(row["published_iou"][name]) for name in sets),
+        ]
+        for row in content["rows"]
+    ]
+    return [header, *rows]
+
+
+def number(value: float | None, scale: float = 1) -> str:
+    return "" if value is None else f"{scale * value:.4g}"
+
+
 def classical(content: Content) -> list[Row]:
     """Principal component pursuit beside its decompositions."""
     found = content["result"]
@@ -73,6 +96,7 @@ def classical(content: Content) -> list[Row]:
 SUBJECTS: dict[str, Callable[[Content], list[Row]]] = {
     "kernels": kernels,
     "networks": networks,
+    "family": family,
     "estimators": estimators,
     "classical": classical,
 }

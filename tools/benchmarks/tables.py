@@ -28,7 +28,7 @@ def publish(program: str, description: str | None, inside: Callable[[Path], dict
     """The command line that prints the tables `inside` a folder of results, or writes them between their marks."""
     parser = described_parser(program, description)
     parser.add_argument("--results", type=str, default=str(RESULTS), help="folder of the JSON files")
-    parser.add_argument("--write", type=str, help="file whose tables are replaced, such as README.md")
+    parser.add_argument("--write", type=str, help="file whose tables are replaced, such as docs/results.md")
     options = parser.parse_args()
     with one_line_errors(program):
         found = inside(Path(options.results))
