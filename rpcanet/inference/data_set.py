@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
 
-from unfoldkit.common.console import keep_memory, progress, report_skipped, require_device
+from unfoldkit.common.console import keep_memory, naming, progress, report_skipped, require_device
 from unfoldkit.common.figures import save_figure
 from unfoldkit.common.files import write_whole
 
@@ -150,7 +150,8 @@ def counted(
         bins=BINS if options.curve is not None else 0,
     )
     for batch in batches(samples, options.batch_size):
-        counts.update(batch.name, probability(batch.image).cpu(), batch.mask)
+        with naming(", ".join(batch.name)):
+            counts.update(batch.name, probability(batch.image).cpu(), batch.mask)
     values = {name: defined(value) for name, value in counts.values().items()}
     return Evaluated(values, 0.0, network, options, counts.rows, counts.curve)
 
