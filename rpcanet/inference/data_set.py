@@ -127,7 +127,13 @@ def of_predictions(folder: str, options: Evaluation) -> Evaluated:
     options = settled(options, found)
     samples = opened(options, found)
     scores = score_predictions(
-        folder, samples, str(options.protocol), options.threshold, options.scale, regions_of(options, samples)
+        folder,
+        samples,
+        str(options.protocol),
+        options.threshold,
+        options.scale,
+        regions_of(options, samples),
+        BINS if options.curve is not None else 0,
     )
     values = {name: defined(value) for name, value in scores.values.items()}
     return Evaluated(values, 0.0, None, options, scores.rows, scores.curve, scores.assumptions)
