@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
 
-from unfoldkit.common.console import keep_memory, progress, report_skipped, require_device
+from unfoldkit.common.console import keep_memory, naming, progress, report_skipped, require_device
 from unfoldkit.common.figures import save_figure
 from unfoldkit.common.files import write_whole
 
@@ -127,7 +127,13 @@ def of_predictions(folder: str, options: Evaluation) -> Evaluated:
     options = settled(options, found)
     samples = opened(options, found)
     scores = score_predictions(
-        folder, samples, str(options.protocol), options.threshold, options.scale, regions_of(options, samples)
+        folder,
+        samples,
+        str(options.protocol),
+        options.threshold,
+        options.scale,
+        regions_of(options, samples),
+        BINS if options.curve is not None else 0,
     )
     values = {name: defined(value) for name, value in scores.values.items()}
     return Evaluated(values, 0.0, None, options, scores.rows, scores.curve, scores.assumptions)
@@ -152,7 +158,8 @@ def counted(
     # Without TF32, whose 10 bits move the published rows by hundredths on a GPU.
     with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False):
         for batch in batches(samples, options.batch_size):
-            counts.update(batch.name, probability(batch.image).cpu(), batch.mask)
+            with naming(", ".join(batch.name)):
+                counts.update(batch.name, probability(batch.image).cpu(), batch.mask)
     values = {name: defined(value) for name, value in counts.values().items()}
     return Evaluated(values, 0.0, network, options, counts.rows, counts.curve)
 

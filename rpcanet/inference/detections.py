@@ -11,9 +11,16 @@ import numpy as np
 
 from unfoldkit.common.files import write_whole
 
-from ...datasets.reading.levels import Graded
 from ..metrics.protocol import components
-from ..networks.unfolding import Decomposition
+
+
+class Levels(NamedTuple):
+    """How the levels of a picture's file became grey: `low` as 0 and `high` as 255, chosen as `levels` says."""
+
+    picture: str
+    levels: str
+    low: float
+    high: float
 
 
 class Detection(NamedTuple):
@@ -38,18 +45,22 @@ class Detection(NamedTuple):
     high: float
 
 
-def detections_in(
-    name: str, graded: Graded, answer: Decomposition, threshold: float = 0.5
-) -> Iterator[Detection]:
-    """The objects of one picture, in raster order of their first pixel."""
-    probability = answer.object.sigmoid()[0, 0].float().cpu().numpy()
+def detections_in(probability: np.ndarray, seen: Levels, threshold: float = 0.5) -> Iterator[Detection]:
+    """The objects of one picture's probability map (height, width), in raster order of their first pixel.
+
+    >>> probability = np.zeros((4, 6), np.float32)
+    >>> probability[1, 2:4] = 0.75
+    >>> found = next(detections_in(probability, Levels("a", "full", 0, 255)))
+    >>> found.x, found.y, found.area, found.width, found.height, found.peak
+    (2.5, 1.0, 2, 2, 1, 0.75)
+    """
     number, labels, areas, centroids = components(probability > threshold)
     for k in range(number):
         rows, columns = np.nonzero(labels == k + 1)
         inside = probability[rows, columns]
         left, top = int(columns.min()), int(rows.min())
         yield Detection(
-            name,
+            seen.picture,
             float(centroids[k][0]),
             float(centroids[k][1]),
             int(areas[k]),
@@ -59,18 +70,24 @@ def detections_in(
             int(rows.max()) - top + 1,
             float(inside.max()),
             float(inside.mean()),
-            graded.low,
-            graded.high,
+            seen.low,
+            seen.high,
         )
 
 
-def write_detections(folder: Path, detections: Sequence[Detection], threshold: float) -> list[Path]:
-    """detections.csv, a row for each object, and detections.json, which states the threshold too."""
+def write_detections(
+    folder: Path, detections: Sequence[Detection], pictures: Sequence[Levels], threshold: float
+) -> list[Path]:
+    """detections.csv, a row for each object, and detections.json, with the threshold and each picture's levels."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(Detection._fields)
     writer.writerows(detections)
-    content = {"threshold": threshold, "detections": [found._asdict() for found in detections]}
+    content = {
+        "threshold": threshold,
+        "pictures": [seen._asdict() for seen in pictures],
+        "detections": [found._asdict() for found in detections],
+    }
     paths = [folder / "detections.csv", folder / "detections.json"]
     for path, whole in zip(paths, (text.getvalue(), json.dumps(content, indent=1) + "\n"), strict=True):
         write_whole(path, whole)

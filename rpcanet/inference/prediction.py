@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unfoldkit.common.console import keep_memory, progress, report_skipped, require_device
+from unfoldkit.common.console import keep_memory, naming, progress, report_skipped, require_device
 from unfoldkit.common.files import write_whole
 from unfoldkit.common.streaming import ahead, behind
 
@@ -21,7 +21,7 @@ from ...datasets.reading.video import is_video
 from ..classical import METHODS
 from ..inside.panels import panel
 from ..networks.unfolding import Decomposition
-from .detections import Detection, detections_in, write_detections
+from .detections import Detection, Levels, detections_in, write_detections
 from .evaluation import decompose
 from .fast import optimize
 from .options import Prediction
@@ -62,27 +62,31 @@ def predict(options: Prediction) -> list[Path]:
     written: list[Path] = []
     skipped: list[str] = []
     detections: list[Detection] = []
+    pictures: list[Levels] = []
     large, faults = 0, skipped if options.skip_bad else None
     Path(options.out).mkdir(parents=True, exist_ok=True)
     with behind() as write:
         for page in progress(ahead(read_all(inputs, found, faults)), "Predicting", len(inputs)):
-            with skipping(faults):
+            with skipping(faults), naming(page.path):
                 if page.graded is None:
-                    written += predict_video(page.path, page.name, decomposer, options)
+                    result = predict_video(page.path, page.name, decomposer, options)
+                    written, pictures = written + result.written, pictures + result.frames
+                    detections += result.detections
                     continue
                 levels = torch.from_numpy(page.graded.image)
                 answer = decomposer(levels)
                 large += max(levels.shape) > found.largest
                 written += write_results(page, levels, answer, options, write)
                 if options.detections:
-                    detections += detections_in(page.name, page.graded, answer, options.threshold)
+                    pictures.append(Levels(page.name, *page.graded[3:], *page.graded[1:3]))
+                    detections += detections_in(probability_of(answer), pictures[-1], options.threshold)
     report_skipped(skipped)
     if large:
         print(
             f"{large} pictures of over {found.largest} pixels a side were taken at their own size, in tiles"
         )
     if options.detections:
-        written += write_detections(Path(options.out), detections, options.threshold)
+        written += write_detections(Path(options.out), detections, pictures, options.threshold)
     return written
 
 
@@ -153,9 +157,14 @@ def write_results(
     return written
 
 
+def probability_of(answer: Decomposition) -> np.ndarray:
+    """(height, width) of the one picture of an answer."""
+    return answer.object.sigmoid()[0, 0].float().cpu().numpy()
+
+
 def results(levels: Tensor, answer: Decomposition, options: Prediction) -> Iterator[tuple[str, np.ndarray]]:
     """The pictures to write, by the ending of their names: 8-bit arrays, colour in OpenCV's order."""
-    probability = answer.object.sigmoid()[0, 0].cpu().numpy()
+    probability = probability_of(answer)
     yield "mask", np.where(probability > options.threshold, 255, 0).astype(np.uint8)
     yield "probability", (255 * probability).round().astype(np.uint8)
     if options.panels:

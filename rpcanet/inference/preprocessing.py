@@ -54,7 +54,7 @@ def prepared_network(
     """
     net = load_weights(weights)
     found = _found(net, weights, dataset)
-    if given.get("size") is None:
+    if given.get("size") is None and found.size:
         found = replace(found, largest=MUCH_LARGER * found.size)
     found = replace(found, **{name: value for name, value in given.items() if value is not None})
     net.mean, net.std = float(found.mean), float(found.std)
@@ -63,13 +63,14 @@ def prepared_network(
 
 def _found(net: UnfoldedNetwork, weights: str | Path, dataset: str | None) -> Preprocessing:
     training = read_training(weights)
-    if training.get("data"):
-        data = training["data"]
+    data = training.get("data", {})
+    if "size" in data:
         grey: Grey = "pillow" if data.get("grey") == "pillow" else "opencv"
         return Preprocessing(trained_size(training), net.mean, net.std, grey, data.get("levels"))
     if dataset in RECORDS:
         known = record_of(dataset).preparation
-        return Preprocessing(known.size, known.mean, known.std, known.grey)
+        mean, std = (net.mean, net.std) if data else (known.mean, known.std)
+        return Preprocessing(known.size, mean, std, known.grey)
     assumed = Preprocessing(mean=net.mean, std=net.std)
     print(
         f"{weights} does not say how its pictures were prepared: assuming 256x256 and {assumed.unit}; "

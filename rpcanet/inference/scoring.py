@@ -64,7 +64,7 @@ def score_predictions(
     threshold: a pixel is predicted when its probability exceeds it, in place of the protocol's rule.
     scale: the level that stands for probability 1; by default it is recognised (`recognised_scale`).
     regions: of "vessel", where to count in each sample by its name, (height, width), above 0.
-    bins: thresholds of the curve.
+    bins: thresholds of the curve; 0 for none.
 
     Raises FileNotFoundError where a prediction is missing, ValueError where one cannot be read, has another size,
     or where it is ambiguous what the levels mean; the message names the file.

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,23 +12,35 @@ from torch import Tensor
 from unfoldkit.common.streaming import AT_ONCE, ahead, behind
 
 from ...datasets.reading.levels import levels_of
-from ...datasets.reading.video import frame_rate, read_video, video_file
+from ...datasets.reading.video import frame_rate, read_video, video_file, video_levels
 from ..classical import METHODS, VIDEO_METHODS, background_foreground
 from ..networks.unfolding import Decomposition
+from .detections import Detection, Levels, detections_in
 from .options import Prediction
 
 KINDS = ("background", "probability", "mask")
 Append = Callable[[np.ndarray], None]
 
 
+class VideoResult(NamedTuple):
+    """The files written and, where asked for, the objects of each frame, called NAME_0001, ..., and its levels."""
+
+    written: list[Path]
+    detections: list[Detection]
+    frames: list[Levels]
+
+
 def predict_video(
     path: Path, name: str, decomposer: Callable[[Tensor], Decomposition], options: Prediction
-) -> list[Path]:
+) -> VideoResult:
     """Write the videos NAME_background.avi, NAME_probability.avi and NAME_mask.avi, whole or not at all."""
     together = options.method in VIDEO_METHODS
     written = [Path(options.out) / f"{name}_{kind}.avi" for kind in KINDS]
     written[0].parent.mkdir(parents=True, exist_ok=True)
     rate, count = frame_rate(path), options.block if together else 1
+    detections: list[Detection] = []
+    frames: list[Levels] = []
+    seen = ("full", 0.0, 255.0)
     with ExitStack() as stack, behind() as write:
         files: list[Append] = []
         for block in ahead(read_video(path, count, levels_of(options.levels)), 2 if together else AT_ONCE):
@@ -36,7 +49,21 @@ def predict_video(
             parts = (background, probability, (probability > options.threshold).float())
             for append, part in zip(files, parts, strict=True):
                 write(append, (255 * part.clamp(0, 1).cpu().numpy()).round().astype(np.uint8))
-    return written
+            if options.detections and not frames:
+                seen = levels_seen(path, block, options)
+            for plane in probability if options.detections else ():
+                frames.append(Levels(f"{name}_{len(frames) + 1:04d}", *seen))
+                detections += detections_in(plane.float().cpu().numpy(), frames[-1], options.threshold)
+    return VideoResult(written, detections, frames)
+
+
+def levels_seen(path: Path, block: np.ndarray, options: Prediction) -> tuple[str, float, float]:
+    """How the levels of a video were chosen, and those that became 0 and 255."""
+    given = levels_of(options.levels)
+    chosen = video_levels(path, given)
+    if isinstance(chosen, str):
+        return "full", 0, 255 if block.dtype == np.uint8 else 65535
+    return "given" if chosen == given else "percentile", *chosen
 
 
 def split_block(block: np.ndarray, options: Prediction) -> tuple[Tensor, Tensor]:

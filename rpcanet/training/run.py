@@ -24,6 +24,7 @@ from ...datasets import SegmentationDataset, open_pictures
 from ...datasets.datamodule import SegmentationData
 from ...datasets.reading.levels import levels_of
 from ...datasets.records import record_of
+from ..modules.dcpm import ChannelGate
 from ..networks.unfolding import UnfoldedNetwork
 from ..networks.weights import build, load_weights, save_weights
 from .configuration import Configuration, Data, Recipe, settled
@@ -62,6 +63,7 @@ def train(configuration: Configuration, out: str | Path, resume: bool = False) -
     L.seed_everything(configuration.recipe.seed, workers=True, verbose=False)
     data = open_data(configuration.data, configuration.recipe)
     net = untrained(configuration)
+    require_several(configuration, net)
     selection = Selection(configuration.recipe.look_every)
     trainer = trainer_of(configuration, net, data, out, selection)
     if trainer.world_size > 1:
@@ -88,6 +90,15 @@ def untrained(configuration: Configuration) -> UnfoldedNetwork:
     if machine.compile:
         net.compile_stages()
     return net
+
+
+def require_several(configuration: Configuration, net: UnfoldedNetwork) -> None:
+    """ValueError where a batch of one picture leaves a batch norm of the network one value a channel."""
+    if configuration.data.batch_size < 2 and any(isinstance(part, ChannelGate) for part in net.modules()):
+        raise ValueError(
+            f"--data.batch_size must be at least 2 for {configuration.network.name}, which normalises each "
+            f"channel over the batch; got {configuration.data.batch_size}"
+        )
 
 
 def trainer_of(

@@ -8,6 +8,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 MONITOR = "val/selection"
+LOGGED = ("best", "last", "mean")
 PATIENCE = 15  # epochs for which "nothing anywhere" is normal
 
 
@@ -70,7 +71,8 @@ class Looks(NamedTuple):
 class Selection(L.Callback):
     """Looks at the validation pictures every `look_every` steps and at epochs' ends, and keeps what they find.
 
-    values: val/selection of every look, in order; a resumed run goes on with them. A network that finds nothing
+    values: val/selection of every look, in order; a resumed run goes on with them, and logs what they come to
+    as looks/best, looks/last and looks/mean. A network that finds nothing
     anywhere is told of once at first, where that is normal, and once more where it is not any longer.
     """
 
@@ -95,6 +97,9 @@ class Selection(L.Callback):
 
     def on_validation_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         self.values.append(trainer.callback_metrics[MONITOR].item())
+        if trainer.logger is not None:
+            found = self.looks._asdict()
+            trainer.logger.log_metrics({f"looks/{name}": found[name] for name in LOGGED}, trainer.global_step)
         late = trainer.current_epoch >= PATIENCE
         if not trainer.callback_metrics["val/anything"] and self.told < 1 + late:
             self.told = 1 + late
@@ -109,5 +114,5 @@ class Selection(L.Callback):
 NORMAL = f"No pixel is found anywhere yet; that is normal for the first {PATIENCE} epochs or so."
 TOO_LONG = (
     f"Warning: after {PATIENCE} epochs still no pixel is found anywhere. Where most pictures hold no object, "
-    "--recipe.loss batch_iou learns; else look at the masks (tools/prepare_data.py) and the learning rate."
+    "--recipe.loss batch_iou --recipe.learning_rate 5e-4 learns; else look at the masks (tools/prepare_data.py)."
 )

@@ -131,7 +131,7 @@ class _ObjectAlone(nn.Module):
 def _log_graph(writer: SummaryWriter, net: UnfoldedNetwork) -> None:
     with torch.no_grad(), torch.compiler.set_stance("force_eager"), warnings.catch_warnings():
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # the graph is shown, never run
-        writer.add_graph(_ObjectAlone(deepcopy(net).cpu().eval()), torch.zeros(1, 1, 32, 32))
+        writer.add_graph(_ObjectAlone(deepcopy(net).cpu().float().eval()), torch.zeros(1, 1, 32, 32))
 
 
 def _log_predictions(writer: SummaryWriter, step: int, picture: Tensor, rates: dict[str, Tensor]) -> None:

@@ -1,7 +1,7 @@
 """Options as dataclasses: of commands, and the configuration of a training run, which is kept in the run's folder.
 
-A configuration is a dataclass of sections, which are dataclasses of options; `machine` is the one section that
-may change when a run is resumed.
+A configuration is a dataclass of sections, which are dataclasses of options. What changes no result may change
+when a run is resumed: the section `machine`, where the data lie and how they are loaded.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -13,6 +13,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from unfoldkit.common.console import described_parser, one_line_errors
 
+FREE_SECTION, FREE_OPTIONS = "machine", {"data.root", "data.workers"}  # may change when a run is resumed
 Configuration = TypeVar("Configuration")
 Result = TypeVar("Result")
 
@@ -59,10 +60,10 @@ def prepare_folder(configuration: Any, out: Path, last: Path, resume: bool) -> N
 
 def _require_same(wanted: dict[str, Any], stored: Path) -> None:
     before = read_configuration(stored)
-    for section in (name for name in wanted if name != "machine"):
+    for section in (name for name in wanted if name != FREE_SECTION):
         for option, value in wanted[section].items():
             kept = before.get(section, {}).get(option)
-            if kept != value:
+            if kept != value and f"{section}.{option}" not in FREE_OPTIONS:
                 raise ValueError(
                     f"--{section}.{option} is {value}, but the run in {stored.parent} has {kept}; "
                     f"resume it with --config {stored}"

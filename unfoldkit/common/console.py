@@ -98,6 +98,23 @@ def one_line_errors(program: str) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+@contextmanager
+def naming(shown: object) -> Iterator[None]:
+    """Have a ValueError say that it is about `shown`, unless it does.
+
+    >>> with naming("a.png"):
+    ...     raise ValueError("too narrow")
+    Traceback (most recent call last):
+    ValueError: a.png: too narrow
+    """
+    try:
+        yield
+    except ValueError as error:
+        if str(shown) in str(error):
+            raise
+        raise ValueError(f"{shown}: {error}") from error
+
+
 def _terminated(number: int, frame: FrameType | None) -> NoReturn:
     sys.exit(128 + number)
 

@@ -1,0 +1,209 @@
+"""What a training run does beyond its losses: looks, what they find, labels, the last batch, what it warns of."""
+
+# mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from unfoldkit import rpcanet
+from unfoldkit.rpcanet import train
+from unfoldkit.rpcanet.training.run import open_data
+from unfoldkit.rpcanet.training.selection import PATIENCE, SelectionIoU
+from unfoldkit.tools import evaluate
+from unfoldkit.tools.train import configuration_from, parser
+
+CONFIGS = Path(__file__).parents[2] / "tools" / "configs"
+TINY = [
+    "--network.name=rpcanet",
+    "--network.stages=1",
+    "--network.channels=4",
+    "--data.size=32",
+    "--data.train_count=6",
+    "--data.validation_count=2",
+    "--data.batch_size=2",
+    "--data.workers=0",
+    "--recipe.epochs=2",
+    "--machine.accelerator=cpu",
+]
+
+
+def configured(*options):
+    return configuration_from(parser().parse_args([*TINY, *map(str, options)]))
+
+
+def scalars(out):
+    events = EventAccumulator(str(out / "tensorboard"), size_guidance={"scalars": 0}).Reload()
+    return {
+        tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]
+    }
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A function that makes a data set of 5 pictures of 32x32 whose masks hold `mask`."""
+
+    def made(mask, name="data"):
+        for split in ("train", "val"):
+            for kind in ("images", "masks"):
+                (tmp_path / name / split / kind).mkdir(parents=True)
+            for number in range(5):
+                picture = np.random.default_rng(number).integers(0, 256, (32, 32), np.uint8)
+                cv2.imwrite(str(tmp_path / name / split / "images" / f"{split}{number}.png"), picture)
+                cv2.imwrite(str(tmp_path / name / split / "masks" / f"{split}{number}.png"), mask)
+        return tmp_path / name
+
+    return made
+
+
+def square(*levels):
+    mask = np.zeros((32, 32), np.uint8)
+    for k, level in enumerate(levels):
+        mask[8:12, 8 + 4 * k : 12 + 4 * k] = level
+    return mask
+
+
+def test_looks_happen_every_n_steps_and_are_kept_everywhere(tmp_path, monkeypatch):
+    """6 steps, a look every 2 and at the ends of epochs, after steps 3 and 6: four looks and one at both."""
+    train(configured("--recipe.look_every=2"), tmp_path)
+    logged = scalars(tmp_path)
+    values = [value for _, value in logged["val/selection"]]
+    assert len(values) == 4
+    kept = rpcanet.read_training(tmp_path / "best.safetensors")["looks"]
+    assert kept == rpcanet.read_training(tmp_path / "last.safetensors")["looks"]
+    assert kept["looks"] == len(values)
+    assert kept["best"] == pytest.approx(max(values))
+    assert kept["last"] == kept["mean"] == pytest.approx(values[-1])
+    for name in ("best", "last", "mean"):
+        assert logged[f"looks/{name}"][-1][1] == pytest.approx(kept[name])
+        assert [step for step, _ in logged[f"looks/{name}"]] == [2, 3, 4, 6]
+    arguments = ["--weights", str(tmp_path / "best.safetensors"), "--dataset=synthetic", "--count=1"]
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", *arguments, "--json", str(tmp_path / "a.json")])
+    evaluate.main()
+    assert json.loads((tmp_path / "a.json").read_text())["network"]["training"]["looks"] == kept
+
+
+def test_nothing_anywhere_is_told_of_as_normal_and_then_warned_of(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(SelectionIoU, "anything", property(lambda metric: False))
+    train(configured(f"--recipe.epochs={PATIENCE + 2}", "--data.train_count=2"), tmp_path)
+    said = capsys.readouterr().out
+    assert said.count("that is normal for the first 15 epochs") == 1
+    assert said.count("Warning: after 15 epochs still no pixel is found anywhere") == 1
+    assert "--recipe.loss batch_iou --recipe.learning_rate 5e-4" in said
+    assert said.index("normal") < said.index("Warning")
+
+
+def test_a_network_that_finds_something_is_not_warned_of(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(SelectionIoU, "anything", property(lambda metric: True))
+    train(configured(), tmp_path)
+    assert "No pixel" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "augment"), [("nudt_sirst", False), ("sirst", True)])
+def test_a_recipe_starts_with_and_without_augmentation(folder, name, augment):
+    config = ["--config", str(CONFIGS / f"{name}.yaml"), "--data.root", str(folder(square(255)))]
+    splits = ["--data.train_split=train", "--data.validation_split=val"]
+    configuration = configuration_from(parser().parse_args([*config, *splits]))
+    data = open_data(configuration.data, configuration.recipe)
+    assert (data.train.augment, data.validation.augment) == (augment, False)
+    epochs = []
+    for data.train.epoch in range(8):
+        epochs.append(data.train[0].image)
+    assert all(torch.equal(image, epochs[0]) for image in epochs) is not augment
+
+
+def test_labels_are_soft_in_training_and_two_level_in_validation(folder):
+    root = folder(square(255, 102))
+    configuration = configured("--data.name=folder", f"--data.root={root}", "--data.augment=false")
+    data = open_data(configuration.data, configuration.recipe)
+    assert data.train[0].mask.unique().tolist() == pytest.approx([0, 0.4, 1])
+    assert data.validation[0].mask.unique().tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(("keep", "steps"), [("true", 4), ("false", 2)])
+def test_the_last_batch_is_trained_on_where_it_is_kept(tmp_path, folder, keep, steps):
+    """5 pictures in batches of 3 are 3 and 2."""
+    options = ["--data.name=folder", f"--data.root={folder(square(255))}", "--data.batch_size=3"]
+    train(configured(*options, f"--recipe.keep_last_batch={keep}", "--recipe.look_every=1"), tmp_path / "run")
+    steps_taken = [step for step, _ in scalars(tmp_path / "run")["looks/last"]][-1]
+    assert steps_taken == steps
+
+
+@pytest.mark.parametrize("mask", ["full", "inverted", "transparent"])
+def test_suspect_masks_are_refused_unless_told(tmp_path, folder, mask):
+    levels = {"full": np.full((32, 32), 255, np.uint8), "inverted": 255 - square(255)}
+    clear = np.dstack([square(255)] * 3 + [np.zeros((32, 32), np.uint8)])
+    root = folder(levels.get(mask, clear))
+    options = ["--data.name=folder", f"--data.root={root}", "--recipe.epochs=1"]
+    with pytest.raises(ValueError, match=r"allow_suspect_masks|transparent|full|inverted"):
+        train(configured(*options), tmp_path / "refused")
+    train(configured(*options, "--data.allow_suspect_masks=true"), tmp_path / "told")
+    assert (tmp_path / "told" / "last.safetensors").is_file()
+
+
+def test_a_run_goes_on_with_other_workers_and_a_moved_root(tmp_path, folder):
+    root = folder(square(255))
+    options = ["--data.name=folder", f"--data.root={root}"]
+    train(configured(*options), tmp_path / "whole")
+    half = configured(*options)
+    _stopped_after_one_epoch(half, tmp_path / "parts")
+    moved = root.rename(tmp_path / "moved")
+    train(
+        configured("--data.name=folder", f"--data.root={moved}", "--data.workers=1"), tmp_path / "parts", True
+    )
+    whole, parts = (load_file(tmp_path / name / "last.safetensors") for name in ("whole", "parts"))
+    assert all(torch.equal(whole[key], parts[key]) for key in whole)
+
+
+def _stopped_after_one_epoch(configuration, out):
+    class Stopped(Exception):  # noqa: N818 - no error of the run
+        pass
+
+    from unfoldkit.rpcanet.training.task import SegmentationTask
+
+    def stop(task):
+        if task.current_epoch == 1:
+            raise Stopped
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SegmentationTask, "on_train_epoch_start", stop)
+        with pytest.raises(Stopped):
+            train(configuration, out)
+
+
+@pytest.mark.parametrize(
+    "option", ["--recipe.seed=7", "--data.augment=false", "--data.size=48", "--recipe.loss=batch_iou"]
+)
+def test_what_changes_results_must_stay(tmp_path, option):
+    train(configured("--recipe.epochs=1"), tmp_path)
+    name = option.partition("=")[0]
+    with pytest.raises(ValueError, match=name):
+        train(configured("--recipe.epochs=1", option), tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("precision", ["16-true", "bf16-true", "64-true"])
+def test_true_precisions_train_and_leave_weights_that_load(tmp_path, precision):
+    configuration = configured("--recipe.epochs=1", "--recipe.look_every=1")
+    machine = replace(configuration.machine, precision=precision)
+    train(replace(configuration, machine=machine), tmp_path)
+    net = rpcanet.load_weights(tmp_path / "last.safetensors")
+    assert all(parameter.isfinite().all() for parameter in net.parameters())
+    assert {parameter.dtype for parameter in net.parameters()} == {torch.float32}
+
+
+def test_a_batch_of_one_is_refused_by_its_option_where_batch_norm_needs_more(tmp_path):
+    with pytest.raises(ValueError, match=r"--data\.batch_size must be at least 2 for rpcanet\+\+"):
+        train(configured("--network.name=rpcanet++", "--data.batch_size=1"), tmp_path)
+
+
+def test_the_batch_loss_trains(tmp_path):
+    train(configured("--recipe.loss=batch_iou"), tmp_path)
+    assert rpcanet.read_training(tmp_path / "last.safetensors")["recipe"]["loss"] == "batch_iou"
