@@ -151,7 +151,10 @@ def profiles_figure(
 
 
 def curves_figure(rates: Mapping[str, np.ndarray]) -> Figure:
-    """Precision over recall, and the true over the false positive rate, of `rpcanet.metrics.PixelCurves`."""
+    """Precision over recall, and the true over the false positive rate, of `rpcanet.metrics.PixelCurves`.
+
+    The second has no points where no pixel is a false positive at any threshold, as where masks are full.
+    """
     figure = Figure(figsize=(7.2, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     colour = colormaps["cividis"](0.15)
@@ -159,7 +162,9 @@ def curves_figure(rates: Mapping[str, np.ndarray]) -> Figure:
     left.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02), title="pixels, by threshold")
     positive = rates["false_positive_rate"] > 0
     right.plot(rates["false_positive_rate"][positive], rates["recall"][positive], color=colour)
-    right.set(xlabel="false positive rate", ylabel="true positive rate", ylim=(0, 1.02), xscale="log")
+    right.set(xlabel="false positive rate", ylabel="true positive rate", ylim=(0, 1.02))
+    if positive.any():
+        right.set_xscale("log")
     right.set_title("pixels, by threshold")
     for axes in (left, right):
         axes.grid(alpha=0.3)

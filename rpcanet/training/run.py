@@ -33,6 +33,8 @@ from .selection import MONITOR, Looks, Selection
 from .task import SegmentationTask
 from .watching import Watch
 
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "64-true", "bf16-true", "16-true")
+
 
 def train(configuration: Configuration, out: str | Path, resume: bool = False) -> UnfoldedNetwork:
     """Train a network as configured; returns it with the weights of the last step, in evaluation mode.
@@ -58,6 +60,7 @@ def train(configuration: Configuration, out: str | Path, resume: bool = False) -
     """
     keep_memory()
     configuration, out = settled(configuration), Path(out)
+    require_precision(configuration.machine.precision)
     last = last_checkpoint(out)
     prepare_folder(configuration, out, last, resume)
     L.seed_everything(configuration.recipe.seed, workers=True, verbose=False)
@@ -90,6 +93,11 @@ def untrained(configuration: Configuration) -> UnfoldedNetwork:
     if machine.compile:
         net.compile_stages()
     return net
+
+
+def require_precision(precision: str) -> None:
+    if precision not in PRECISIONS:
+        raise ValueError(f"--machine.precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
 
 
 def require_several(configuration: Configuration, net: UnfoldedNetwork) -> None:
