@@ -19,7 +19,7 @@ from unfoldkit.tools.benchmarks.timing import setting
 if TYPE_CHECKING:
     from torch import Tensor
 
-REFERENCE = Path(__file__).resolve().parents[2] / "shared/reference/krosbl_real_case.mat"
+REFERENCE = Path(__file__).resolve().parents[3] / "shared/reference/krosbl_real_case.mat"
 
 
 class Measurement(NamedTuple):
