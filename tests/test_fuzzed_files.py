@@ -53,8 +53,8 @@ def test_damaged_pictures(tmp_path, ending, count):
 @sets
 @pytest.mark.parametrize("kind", ["network", "published", "estimator", "checkpoint", "configuration"])
 def test_damaged_files_of_the_tools(tmp_path, kind, count):
+    from unfoldkit.common.checkpoints import Checkpoints
     from unfoldkit.common.configuration import read_configuration
-    from unfoldkit.common.runs import Checkpoints
 
     path = tmp_path / "file.any"
     torch.manual_seed(0)

@@ -79,7 +79,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _configuration(content: object) -> dict[str, Any]:
-    """What `unfoldkit.common.runs.Provenance` kept in a checkpoint."""
+    """What `unfoldkit.common.checkpoints.Provenance` kept in a checkpoint."""
     callbacks = content.get("callbacks") if isinstance(content, Mapping) else None
     for state in callbacks.values() if isinstance(callbacks, Mapping) else ():
         if isinstance(state, Mapping) and isinstance(state.get("configuration"), dict):

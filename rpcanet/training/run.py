@@ -8,17 +8,10 @@ import lightning as L
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from unfoldkit.common.checkpoints import Checkpoints, Provenance, WeightsFiles, best_and_last
 from unfoldkit.common.configuration import prepare_folder
 from unfoldkit.common.console import keep_memory, report_skipped
-from unfoldkit.common.runs import (
-    Checkpoints,
-    Progress,
-    Provenance,
-    StopSignals,
-    WeightsFiles,
-    best_and_last,
-    placement,
-)
+from unfoldkit.common.runs import Progress, StopSignals, placement
 
 from ...datasets import SegmentationDataset, open_pictures
 from ...datasets.datamodule import SegmentationData

@@ -47,14 +47,8 @@ def train_estimator(
     import torch
     from lightning.pytorch.loggers import TensorBoardLogger
 
-    from unfoldkit.common.runs import (
-        Checkpoints,
-        Progress,
-        Provenance,
-        StopSignals,
-        WeightsFiles,
-        best_and_last,
-    )
+    from unfoldkit.common.checkpoints import Checkpoints, Provenance, WeightsFiles, best_and_last
+    from unfoldkit.common.runs import Progress, StopSignals
 
     from ..estimators.unfolded import UnfoldedKroSBL
     from .task import EstimationTask, SimulatedChannels

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 from unfoldkit import rpcanet
+from unfoldkit.common.checkpoints import Checkpoints
 from unfoldkit.common.configuration import read_configuration
-from unfoldkit.common.runs import Checkpoints
 from unfoldkit.sbl import UnfoldedKroSBL, load_estimator, save_estimator
 from unfoldkit.tools.train import parser
 

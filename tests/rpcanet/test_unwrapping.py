@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from unfoldkit.common.runs import Checkpoints, Provenance
+from unfoldkit.common.checkpoints import Checkpoints, Provenance
 from unfoldkit.datasets import SegmentationDataset, SyntheticScenes
 from unfoldkit.datasets.datamodule import SegmentationData
 from unfoldkit.rpcanet import (

@@ -11,8 +11,8 @@ import torch
 
 from unfoldkit import rpcanet, sbl
 from unfoldkit.common import files
+from unfoldkit.common.checkpoints import Checkpoints
 from unfoldkit.common.report import write_mat
-from unfoldkit.common.runs import Checkpoints
 from unfoldkit.rpcanet.inference.export import export
 
 LARGE = torch.rand(20_000, generator=torch.Generator().manual_seed(0))

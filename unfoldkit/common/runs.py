@@ -1,108 +1,13 @@
-"""What long training runs share: checkpoints that outlast faults, signals that end them, several processes."""
+"""What long training runs share: signals that end them, their progress, several processes."""
 
-import io
-import math
 import os
-import random
 import signal
-from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import lightning as L
-import numpy as np
-import torch
-from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
-from lightning.pytorch.plugins import TorchCheckpointIO
-
-from unfoldkit.common.files import write_whole
-
-
-class Checkpoints(TorchCheckpointIO):
-    """Checkpoints that are on the disk whole or not at all; only tensors and plain values are read from them."""
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
-    ) -> None:
-        content = io.BytesIO()
-        torch.save(checkpoint, content)
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, content.getvalue())
-
-    def load_checkpoint(
-        self, path: Any, map_location: Any = "cpu", weights_only: bool | None = None
-    ) -> dict[str, Any]:
-        try:
-            return torch.load(path, map_location=map_location, weights_only=True)
-        except OSError:
-            raise
-        except Exception as error:  # torch names no common base for what a damaged or hostile file raises
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
-            raise ValueError(f"{path}: not a checkpoint of tensors and plain values ({reason})") from error
-
-
-def best_and_last(folder: Path, monitor: str, mode: str) -> list[ModelCheckpoint]:
-    """Keep `folder`/best.ckpt by a metric ("min" or "max"), and last.ckpt of every epoch, better or not."""
-    best = ModelCheckpoint(folder, "best", monitor, mode=mode, enable_version_counter=False)
-    last = ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
-    return [best, last]
-
-
-class WeightsFiles(L.Callback):
-    """Keeps `folder`/last.safetensors of every validation, and best.safetensors by a metric ("min" or "max").
-
-    save: writes the weights to a path.
-    """
-
-    def __init__(self, folder: Path, save: Callable[[Path], None], monitor: str, mode: str) -> None:
-        self.folder, self.save, self.monitor = folder, save, monitor
-        self.sign = {"min": -1, "max": 1}[mode]
-        self.best = -math.inf
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best = state_dict["best"]
-
-    def on_validation_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
-        if not trainer.is_global_zero:
-            return
-        self.save(self.folder / "last.safetensors")
-        score = self.sign * trainer.callback_metrics[self.monitor].item()
-        if score > self.best:
-            self.best = score
-            self.save(self.folder / "best.safetensors")
-
-
-class Provenance(L.Callback):
-    """Keeps the configuration, the version and the state of every random generator in each checkpoint.
-
-    configuration: plain values. The order and augmentation of pictures need no generator's state, since they
-    depend on (seed, epoch, index) alone, and the position in the epoch is the training loop's.
-    """
-
-    def __init__(self, configuration: dict[str, Any]) -> None:
-        self.configuration = configuration
-
-    def state_dict(self) -> dict[str, Any]:
-        numpy = np.random.get_state(legacy=False)  # noqa: NPY002 - the state of what others may use
-        numpy["state"]["key"] = numpy["state"]["key"].tolist()
-        return {
-            "configuration": self.configuration,
-            "version": own_version(),
-            "torch": torch.get_rng_state(),
-            "numpy": numpy,
-            "python": random.getstate(),
-        }
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        torch.set_rng_state(state_dict["torch"])
-        np.random.set_state(state_dict["numpy"])  # noqa: NPY002
-        version, state, gauss = state_dict["python"]
-        random.setstate((version, tuple(state), gauss))
+from lightning.pytorch.callbacks import RichProgressBar
 
 
 class StopSignals(L.Callback):
@@ -159,10 +64,3 @@ def placement(devices: int | str) -> dict[str, Any]:
         return {"devices": devices}
     here, world = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
     return {"devices": here, "num_nodes": world // here}
-
-
-def own_version() -> str:
-    try:
-        return version("unfoldkit")
-    except PackageNotFoundError:
-        return "not installed"
