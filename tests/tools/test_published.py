@@ -71,7 +71,8 @@ def test_every_row_says_protocol_and_source_and_makes_a_row_of_the_page(data):
     columns = COLUMNS[PUBLISHED[data].protocol]
     for (name, row), cells in zip(STATED[data].items(), stated(STATED[data], columns), strict=True):
         assert cells[0] == f"{name}, as published"
-        assert cells[2:-2] == [f"{row[c]:g}" if c in row else "" for c in columns]
+        assert cells[1] == f"{row['parameters']:.3f}"
+        assert cells[3:-2] == [f"{row[c]:g}" if c in row else "" for c in columns]
 
 
 def test_best_of_test_and_binary_iou_are_said():
