@@ -92,13 +92,18 @@ def predict(options: Prediction) -> list[Path]:
 
 def prepared(options: Prediction) -> tuple[Preprocessing, Decomposer]:
     """How pictures are read, and what takes their grey levels (height, width) apart."""
-    levels = None if options.levels is None else levels_of(options.levels) and options.levels
+    levels_of(options.levels)  # refuses other words before anything is read
     if (options.weights is None) == (options.method is None):
         raise ValueError("expected one of --weights and --method")
     if options.weights is None:
-        return Preprocessing(size=0, levels=levels), by_method(str(options.method), options.device)
+        return Preprocessing(size=0, levels=options.levels), by_method(str(options.method), options.device)
     net, found = prepared_network(
-        options.weights, options.dataset, size=options.size, mean=options.mean, std=options.std, levels=levels
+        options.weights,
+        options.dataset,
+        size=options.size,
+        mean=options.mean,
+        std=options.std,
+        levels=options.levels,
     )
     fast = optimize(net.to(options.device), getattr(torch, options.precision), options.compile)
 
