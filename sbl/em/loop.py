@@ -24,6 +24,8 @@ CACHED_ENTRIES = 2**19
 DENSE_ENTRIES = 2**26
 # The rise of the cost, for each measurement, above which it does not support an estimate.
 RISE = 1e-6
+# The share of y's power that counts as noise, where entries are dropped, of data without any.
+FAINT = 1e-9
 
 
 class Posterior(Protocol):
@@ -155,8 +157,11 @@ class ExpectationMaximisation(ABC):
         ratios = self.pruning if isinstance(self.pruning, tuple) else (self.pruning,) * count
         if len(ratios) != count:
             raise ValueError(f"pruning has {len(ratios)} ratios for {count} factors")
-        negligible = math.inf if self.as_published else self.negligible * math.log(math.prod(problem.lengths))
-        return Pruning(ratios, negligible, self.floor)
+        if self.as_published:
+            return Pruning(ratios, math.inf, 0.0, self.floor)
+        N = math.prod(problem.lengths)
+        negligible = self.negligible * math.log(N)
+        return Pruning(ratios, negligible, negligible * FAINT * N / problem.y.shape[-1], self.floor)
 
     def _run_compiled(self, problem: Problem, pruning: Pruning, history: bool) -> Run | None:
         """By `sbl.em.compiled`; None where it does not serve, as in a subclass, whose M-step may be another."""

@@ -63,25 +63,27 @@ class Pruning(NamedTuple):
 
     ratios: tuple[float, ...]
     negligible: float
+    faint: float
     floor: float
 
 
 def prune(state: State, pruning: Pruning) -> State:
     """Zero the entries below `floor`, and those that are small beside others and against the noise:
 
-        g_i[n] < ratio_i max g_i   and   g_i[n] prod_{j != i} max g_j < negligible s2.
+        g_i[n] < ratio_i max g_i   and   g_i[n] prod_{j != i} max g_j < max(negligible s2, faint).
 
     Where columns have norm one, no x under such an entry has a prior variance, and adds to y an expected energy,
-    of `negligible` s2. An infinite `negligible` leaves the ratios alone.
+    of `negligible` s2, or of `faint` where there is no noise. An infinite `negligible` leaves the ratios alone.
     """
-    ratios, negligible, floor = pruning
+    ratios, negligible, faint, floor = pruning
     if floor == 0 and not any(ratios):
         return state
     largest = [g.detach().amax(-1, keepdim=True) for g in state.g]
-    noise = state.noise_variance.detach().unsqueeze(-1) * reciprocal(reduce(mul, largest))
+    noise = (negligible * state.noise_variance.detach()).clamp(min=faint).unsqueeze(-1)
+    lost = noise * reciprocal(reduce(mul, largest))
     kept = []
     for g, most, ratio in zip(state.g, largest, ratios, strict=True):
-        share = (negligible * noise).clamp(max=ratio) if negligible < math.inf else ratio
+        share = lost.clamp(max=ratio) if negligible < math.inf else ratio
         limit = share * most
         kept.append(g * (g >= (limit.clamp(min=floor) if floor else limit)))
     return keep(state, tuple(kept))
