@@ -70,17 +70,18 @@ class Pruning(NamedTuple):
 def prune(state: State, pruning: Pruning) -> State:
     """Zero the entries below `floor`, and those that are small beside others and against the noise:
 
-        g_i[n] < ratio_i max g_i   and   g_i[n] prod_{j != i} max g_j < max(negligible s2, faint).
+        g_i[n] < ratio_i max g_i   and   g_i[n] prod_{j != i} max g_j < negligible s2.
 
     Where columns have norm one, no x under such an entry has a prior variance, and adds to y an expected energy,
-    of `negligible` s2, or of `faint` where there is no noise. An infinite `negligible` leaves the ratios alone.
+    of `negligible` s2. The ratios stand alone where `negligible` is infinite and where s2 <= faint: nothing is small
+    against no noise.
     """
     ratios, negligible, faint, floor = pruning
     if floor == 0 and not any(ratios):
         return state
     largest = [g.detach().amax(-1, keepdim=True) for g in state.g]
-    noise = (negligible * state.noise_variance.detach()).clamp(min=faint).unsqueeze(-1)
-    lost = noise * reciprocal(reduce(mul, largest))
+    noise = state.noise_variance.detach().unsqueeze(-1)
+    lost = (negligible * noise * reciprocal(reduce(mul, largest))).masked_fill(noise <= faint, math.inf)
     kept = []
     for g, most, ratio in zip(state.g, largest, ratios, strict=True):
         share = lost.clamp(max=ratio) if negligible < math.inf else ratio
