@@ -184,7 +184,7 @@ def test_the_oracle_leaves_the_noise(draw):
 
 
 def test_what_counts_against_the_noise_is_not_pruned(kronecker):
-    """A true entry 40 dB below the largest of its factor, where it stands out of the noise and where it is lost."""
+    """A true entry 40 dB below its factor's largest, where it stands out of the noise and where it is lost."""
     generator = torch.Generator().manual_seed(5)
     factors = [torch.randn(m, n, generator=generator).double() for m, n in ((12, 14), (12, 14))]
     x = torch.zeros(14, 14, dtype=torch.float64)
