@@ -8,7 +8,7 @@ from torch import Tensor
 from ...kernels import nonnegative_least_squares
 from ..em.bound import BoundMinimisation, Sweeps
 from ..em.compiled import Kind, Step
-from ..em.state import State
+from ..em.state import Pruning, State
 from ..em.sweep import alternate, coupled
 from ..problem import Problem
 
@@ -71,9 +71,9 @@ class PCKroSBL(BoundMinimisation):
         ones = tuple(map(torch.ones_like, state.g))
         return state._replace(sources=problem.prior or self.scaled(problem, ones))
 
-    def pruned(self, state: State, ratios: tuple[float, ...]) -> State:
+    def pruned(self, state: State, pruning: Pruning) -> State:
         """Without what dropped entries lent to their neighbours."""
-        state = super().pruned(state, ratios)
+        state = super().pruned(state, pruning)
         if self.as_published:
             return state
         return state._replace(g=tuple(map(coupled, self.couplings(state), state.sources)))
