@@ -20,6 +20,11 @@ from .estimators.pc_krosbl import PCKroSBL as PCKroSBL
 from .estimators.pc_sbl import PCSBL as PCSBL
 from .estimators.svd_krosbl import SVDKroSBL as SVDKroSBL
 from .estimators.unfolded import UnfoldedKroSBL as UnfoldedKroSBL
+from .ofdm.estimator import KroSBLChannelEstimator as KroSBLChannelEstimator
+from .ofdm.grids import DelayGrid as DelayGrid
+from .ofdm.umi import Cell as Cell
+from .ofdm.umi import covariances as covariances
+from .ofdm.umi import umi_channels as umi_channels
 from .simulation.options import IRSOptions as IRSOptions
 from .simulation.options import SyntheticOptions as SyntheticOptions
 from .simulation.options import SystemOptions as SystemOptions

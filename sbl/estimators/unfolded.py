@@ -9,6 +9,7 @@ from torch.nn.functional import logsigmoid
 
 from ...kernels import kron_matvec
 from ..algebra import kron_vectors, reciprocal, squared_modulus
+from ..em.functional import Functionals
 from ..em.kronecker_posterior import KroneckerPosterior, kronecker_posterior
 from ..em.loop import ExpectationMaximisation
 from ..em.state import State, initial_state
@@ -197,6 +198,8 @@ def _estimate(
     batch, lengths, power = problem.batch, problem.lengths, amplitude.square()
     *others, last = g
     scaled = (*others, last * power.unsqueeze(-1))
+    ones = [torch.ones_like(v) for v in others]
+    weights = (*ones, amplitude.unsqueeze(-1).expand_as(last))
     return Estimate(
         mean=(posterior.mean() * amplitude.unsqueeze(-1)).reshape(*batch, *lengths),
         variance=(posterior.variance() * power.unsqueeze(-1)).reshape(*batch, *lengths),
@@ -204,6 +207,7 @@ def _estimate(
         noise_variance=(s2 * power).reshape(batch),
         iterations=torch.full(batch, iterations, device=s2.device),
         ended=torch.full(batch, Ended.ITERATIONS, device=s2.device),
+        functionals=Functionals(posterior, weights, batch, lengths, problem.y.dtype),
         residual_to_noise=(posterior.residual() * reciprocal(s2) / problem.y.shape[-1]).reshape(batch),
     )
 
