@@ -3,6 +3,7 @@
 from .batch_norm import batch_norm
 from .conv import conv_spectrum, large_kernel_conv2d
 from .eigh import Eigh, eigh
+from .gpu.graphs import Graph, Graphs
 from .kronecker import kron_matvec, mode_product
 from .leading_triplet import LeadingTriplet, leading_singular_triplet
 from .low_rank import LowRankSparse, lowrank_sparse_step, singular_value_threshold
@@ -14,6 +15,8 @@ from .svd import SVD, svd, svdvals
 __all__ = [
     "SVD",
     "Eigh",
+    "Graph",
+    "Graphs",
     "LeadingTriplet",
     "LowRankSparse",
     "batch_norm",
