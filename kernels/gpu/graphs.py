@@ -2,6 +2,7 @@
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
+from functools import lru_cache
 from threading import Lock
 from typing import Any, TypeVar
 
@@ -19,8 +20,8 @@ _capturing = Lock()  # PyTorch records one graph at a time
 class Graph:
     """function(*tensors), recorded once for inputs of these shapes and dtypes and replayed for any others of them.
 
-    The function must do the same work whatever the numbers are and not wait for the GPU. It has been called
-    before, so that nothing is compiled or tuned while it is recorded. Its result is any nest of tensors in tuples,
+    The function must do the same work whatever the numbers are and not wait for the GPU. It runs once before it is
+    recorded, so that nothing is compiled, tuned or loaded meanwhile. Its result is any nest of tensors in tuples,
     lists and dicts. Calls may come from any stream, from one thread at a time.
 
     pool: the graph whose memory this one shares; calls of the two take turns.
@@ -31,9 +32,13 @@ class Graph:
         self.graph = torch.cuda.CUDAGraph()
         self.free = torch.cuda.Event() if pool is None else pool.free
         memory = None if pool is None else pool.graph.pool()
-        stream = torch.cuda.Stream(self.inputs[0].device)
-        with _capturing, torch.cuda.graph(self.graph, memory, stream, capture_error_mode="thread_local"):
-            outputs = function(*self.inputs)
+        stream = _side_stream(self.inputs[0].device)
+        with _capturing:
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                function(*self.inputs)
+            with torch.cuda.graph(self.graph, memory, stream, capture_error_mode="thread_local"):
+                outputs = function(*self.inputs)
         self.outputs, self.structure = pytree.tree_flatten(outputs)
         self.free.record()
 
@@ -46,6 +51,12 @@ class Graph:
             outputs = [x.clone() if isinstance(x, Tensor) else x for x in self.outputs]
             self.free.record()
         return pytree.tree_unflatten(outputs, self.structure)
+
+
+@lru_cache(None)
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all recordings: libraries keep a workspace for each stream that they have seen."""
+    return torch.cuda.Stream(device)
 
 
 class Graphs:

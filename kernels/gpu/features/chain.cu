@@ -4,7 +4,7 @@
 // convolution with a rectifier (FROM_PLANE), covers HALO pixels more on every side; every convolution consumes one.
 // The result is features, or a plane by one more convolution (TO_PLANE): of a pixel's features its nine taps
 // make nine numbers, which are then summed across neighbours. Planes are float32, and a plane given is
-// a sum of up to three, each with a factor; to a plane made another such sum is added.
+// a sum of up to four, each with a factor; to a plane made another such sum is added.
 // Source: the overlapped tiles of Alwani et al., "Fused-layer CNN accelerators", MICRO 2016.
 //
 // LAYERS: convolutions between; RECTIFIED: bit k for a rectifier after layer k; RESIDUAL: add what it starts from
@@ -12,8 +12,8 @@
 #include "tiles.cuh"
 
 struct Planes {
-    const float* plane[3];
-    float factor[3];
+    const float* plane[4];
+    float factor[4];
 };
 
 constexpr int HALO = LAYERS + TO_PLANE;
@@ -27,7 +27,7 @@ constexpr int SUMS = (HEIGHT * PITCH + 11) / 16 * 16 + 4;  // a plane of a tap, 
 __device__ __forceinline__ float sum_of(const Planes& planes, size_t here) {
     float sum = 0;
 #pragma unroll
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 4; i++)
         if (planes.plane[i]) sum += planes.factor[i] * planes.plane[i][here];
     return sum;
 }
@@ -92,7 +92,7 @@ __device__ __forceinline__ void layer(const char* from, char* to, const char* st
             for (int half = 0; half < 2; half++) {
                 int here = pixel + lane / 4 + 8 * half;
                 bool kept = here < end && (last ? region.keeps(here) : region.holds(here));
-                char* target = picture + (last && kept ? region.index(here) * PIXEL : 0);
+                u32 pairs[BLOCKS];
 #pragma unroll
                 for (int j = 0; j < BLOCKS; j++) {
                     float a = acc[m][j][2 * half], b = acc[m][j][2 * half + 1];
@@ -101,15 +101,11 @@ __device__ __forceinline__ void layer(const char* from, char* to, const char* st
                         a += low(pair), b += high(pair);
                     }
                     if (RECTIFIED >> (LAYER - 1) & 1) a = fmaxf(a, 0), b = fmaxf(b, 0);
-                    u32 pair = pack(a, b);
-                    if (last && TO_PLANE) {
-                        features[j / 2][2 * (j % 2) + half] = pair;
-                    } else if (last) {
-                        if (kept) *reinterpret_cast<u32*>(target + 16 * j + 4 * t) = pair;
-                    } else if (here < end) {
-                        *reinterpret_cast<u32*>(to + place(here, j) + 4 * t) = kept ? pair : 0;
-                    }
+                    pairs[j] = pack(a, b);
+                    if (last && TO_PLANE) features[j / 2][2 * (j % 2) + half] = pairs[j];
+                    if (!last && here < end) *reinterpret_cast<u32*>(to + place(here, j) + 4 * t) = kept ? pairs[j] : 0;
                 }
+                if (last && !TO_PLANE) store_pixel(picture + (kept ? region.index(here) * PIXEL : 0), kept, pairs);
             }
             if (last && TO_PLANE && pixel < end) project(sums, features, projection, pixel, end, region);
         }
@@ -145,18 +141,15 @@ __device__ __forceinline__ void embed(char* tile, const float* source, const uin
         for (int half = 0; half < 2; half++) {
             int here = pixel + lane / 4 + 8 * half;
             bool kept = here < HEIGHT * PITCH && region.holds(here);
-            char* target = picture + (LAYERS == 0 && kept ? region.index(here) * PIXEL : 0);
+            u32 pairs[BLOCKS];
 #pragma unroll
             for (int j = 0; j < BLOCKS; j++) {
                 u32 pair = pack(fmaxf(acc[0][j][2 * half], 0), fmaxf(acc[0][j][2 * half + 1], 0));
-                pair = kept ? pair : 0;
-                if (LAYERS == 0) {
-                    if (kept) *reinterpret_cast<u32*>(target + 16 * j + 4 * t) = pair;
-                } else if (here < HEIGHT * PITCH) {
-                    *reinterpret_cast<u32*>(tile + place(here, j) + 4 * t) = pair;
-                }
-                if (POOLED) total[j][0] += low(pair), total[j][1] += high(pair);
+                pairs[j] = kept ? pair : 0;
+                if (LAYERS > 0 && here < HEIGHT * PITCH) *reinterpret_cast<u32*>(tile + place(here, j) + 4 * t) = pairs[j];
+                if (POOLED) total[j][0] += low(pairs[j]), total[j][1] += high(pairs[j]);
             }
+            if (LAYERS == 0) store_pixel(picture + (kept ? region.index(here) * PIXEL : 0), kept, pairs);
         }
     }
     if (POOLED) {
@@ -183,12 +176,11 @@ chain(const char* features, Planes given, const char* packed, const float* biase
 
     size_t pixels = (size_t)height * width;
     Region region = {(int)blockIdx.y * ROWS - HALO, (int)blockIdx.x * COLUMNS - HALO, height, width};
-    const char* embedding = packed;
     const char* layers = packed + (FROM_PLANE ? 32 * CHANNELS : 0);
     const uint4* last = reinterpret_cast<const uint4*>(layers + LAYERS * WEIGHTS);
     char* picture = result + blockIdx.z * pixels * PIXEL;
 #pragma unroll
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         if (given.plane[i]) given.plane[i] += blockIdx.z * pixels;
         if (added.plane[i]) added.plane[i] += blockIdx.z * pixels;
     }
@@ -201,15 +193,14 @@ chain(const char* features, Planes given, const char* packed, const float* biase
             source[i] = inside ? sum_of(given, (size_t)y * width + x) : 0;
         }
         __syncthreads();
-        float* sums_of_warps = sums;
-        embed(tile, source, reinterpret_cast<const uint4*>(embedding), biases, picture, sums_of_warps, region);
+        embed(tile, source, reinterpret_cast<const uint4*>(packed), biases, picture, sums, region);
         biases += CHANNELS;
         if (POOLED) {
             __syncthreads();
             int block = (blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
             for (int c = threadIdx.x; c < CHANNELS; c += blockDim.x) {
                 float sum = 0;
-                for (int warp = 0; warp < WARPS; warp++) sum += sums_of_warps[warp * CHANNELS + c];
+                for (int warp = 0; warp < WARPS; warp++) sum += sums[warp * CHANNELS + c];
                 pooled[(size_t)block * CHANNELS + c] = sum;
             }
         }

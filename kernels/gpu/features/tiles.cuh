@@ -15,8 +15,8 @@ constexpr int TAP = CHANNELS * PIXEL;  // bytes of the weights of one tap
 constexpr int ceil_of(int a, int b) { return (a + b - 1) / b; }
 
 __device__ __forceinline__ int place(int pixel, int chunk) {
-    constexpr int in_a_line = 8 / CHUNKS;  // pixels in 128 bytes
-    return pixel * PIXEL + ((chunk ^ ((pixel / in_a_line) & (CHUNKS - 1))) << 4);
+    constexpr int shift = CHUNKS == 8 ? 0 : CHUNKS == 4 ? 1 : 2;  // 8 / CHUNKS pixels in 128 bytes
+    return pixel * PIXEL + ((chunk ^ ((pixel >> shift) & (CHUNKS - 1))) << 4);
 }
 
 // The pixels from (top, left) on of a picture, rows x columns of them, `pitch` apart; zeros outside.
@@ -70,6 +70,32 @@ __device__ __forceinline__ void begin(float (&acc)[TILES][BLOCKS][4], const floa
         for (int m = 0; m < TILES; m++) {
             acc[m][j][0] = acc[m][j][2] = first;
             acc[m][j][1] = acc[m][j][3] = second;
+        }
+    }
+}
+
+// A lane's pairs of channels 8j + 2t, 8j + 2t + 1 of a pixel, j = 0 ... 3, for those of chunk t: its 4 lanes swap.
+__device__ __forceinline__ uint4 chunk_of(u32 p0, u32 p1, u32 p2, u32 p3) {
+    bool odd = threadIdx.x & 1, upper = threadIdx.x & 2;
+    u32 a = __shfl_xor_sync(0xffffffffu, odd ? p0 : p1, 1), b = __shfl_xor_sync(0xffffffffu, odd ? p2 : p3, 1);
+    u32 a0 = odd ? a : p0, a1 = odd ? p1 : a;  // of chunk t % 2, from lanes 2 (t / 2) and 2 (t / 2) + 1
+    u32 b0 = odd ? b : p2, b1 = odd ? p3 : b;  // of chunk 2 + t % 2
+    u32 c = __shfl_xor_sync(0xffffffffu, upper ? a0 : b0, 2), d = __shfl_xor_sync(0xffffffffu, upper ? a1 : b1, 2);
+    return upper ? make_uint4(c, d, b0, b1) : make_uint4(a0, a1, c, d);
+}
+
+// A pixel's features to memory, of which a lane has pairs of channels; every lane of a warp comes here.
+__device__ __forceinline__ void store_pixel(char* target, bool kept, const u32 (&pairs)[BLOCKS]) {
+    int t = threadIdx.x % 4;
+    if (BLOCKS % 4) {
+#pragma unroll
+        for (int j = 0; j < BLOCKS; j++)
+            if (kept) *reinterpret_cast<u32*>(target + 16 * j + 4 * t) = pairs[j];
+    } else {
+#pragma unroll
+        for (int j = 0; j + 3 < BLOCKS; j += 4) {
+            uint4 chunk = chunk_of(pairs[j], pairs[j + 1], pairs[j + 2], pairs[j + 3]);
+            if (kept) *reinterpret_cast<uint4*>(target + 16 * (j + t)) = chunk;
         }
     }
 }

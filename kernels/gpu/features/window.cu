@@ -84,13 +84,15 @@ window(const char* features, const char* weights, const char* centre, const floa
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             int y = top + TILES / 2 * warp + m / 2, x = left + 16 * (m % 2) + lane / 4 + 8 * half;
-            if (y >= height || x >= width) continue;
-            char* target = result + picture + ((size_t)y * width + x) * PIXEL + 4 * t;
+            bool kept = y < height && x < width;
+            char* target = result + picture + (kept ? ((size_t)y * width + x) * PIXEL : 0);
+            u32 pairs[BLOCKS];
 #pragma unroll
             for (int j = 0; j < BLOCKS; j++) {
                 float a = acc[m / 2][m % 2][j][2 * half], b = acc[m / 2][m % 2][j][2 * half + 1];
-                *reinterpret_cast<u32*>(target + 16 * j) = pack(fmaxf(a, slope * a), fmaxf(b, slope * b));
+                pairs[j] = pack(fmaxf(a, slope * a), fmaxf(b, slope * b));
             }
+            store_pixel(target, kept, pairs);
         }
 }
 
