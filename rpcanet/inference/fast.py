@@ -16,6 +16,7 @@ from ..modules.dcpm import FoldedContrast
 from ..modules.mam import ResidualBlock
 from ..modules.residual_group import AttentiveBlock, FusedAttention
 from ..networks.unfolding import Decomposition, Unfolding
+from .on_chip import StageOnChip, on_chip
 
 DTYPES = (torch.float32, torch.bfloat16)
 
@@ -46,11 +47,13 @@ def optimize(net: Unfolding, dtype: torch.dtype = torch.float32, compile: bool =
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be torch.float32 or torch.bfloat16, got {dtype}")
-    features = feature_dtype(dtype, next(net.parameters()).device)
-    stages = [_inference_form(deepcopy(stage).eval(), features) for stage in net.stages]
+    device = next(net.parameters()).device
+    features = feature_dtype(dtype, device)
+    form = _form_on_chip if features == torch.bfloat16 and device.type == "cuda" else _inference_form
+    stages = [form(deepcopy(stage).eval(), features) for stage in net.stages]
     fast = InferenceForm(stages, net.mean, net.std).eval().requires_grad_(False)
     fast = fast.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's types
-    if compile:
+    if compile and not any(isinstance(stage, StageOnChip) for stage in fast.stages):
         fast.compile_stages()
     return fast
 
@@ -133,6 +136,11 @@ class Residual(nn.Module):
 def _watched(net: nn.Module) -> bool:
     """Whether hooks want to see the modules run."""
     return any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
+
+
+def _form_on_chip(stage: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """In kernels that keep features on chip, of the networks that have such a form."""
+    return on_chip(stage) or _inference_form(stage, dtype)
 
 
 def _inference_form(module: nn.Module, dtype: torch.dtype) -> nn.Module:
