@@ -1,7 +1,7 @@
 """Blocks of unfolded networks in inference, in bfloat16: features stay on chip, planes stay float32.
 
-Each is a module that holds its weights as its kernel takes them. Without a GPU of compute capability 8, or with other
-than 16 or 32 channels, the same layers run one by one.
+Each is a module that holds its weights as its kernel takes them. Without a GPU of compute capability 8, or with
+other than 16 or 32 channels, the same layers run one by one.
 """
 
 from collections.abc import Sequence
@@ -54,12 +54,20 @@ class ConvChain(nn.Module):
         between = weights[self.from_plane : len(weights) - self.to_plane]
         self.channels, self.layers = int(max(weights[0].shape[:2])), len(between)
         square = (self.channels, self.channels, 3, 3)
-        if any(weight.shape != square for weight in between) or (residual and not between) or len(between) > 2:
+        if (
+            any(weight.shape != square for weight in between)
+            or (residual and not between)
+            or len(between) > 2
+        ):
             shapes = ", ".join(str(tuple(weight.shape)) for weight in weights)
-            raise ValueError(f"convs must lead from 1 or C channels to C or 1 by at most two C -> C, got {shapes}")
+            raise ValueError(
+                f"convs must lead from 1 or C channels to C or 1 by at most two C -> C, got {shapes}"
+            )
         self.residual = residual
         zeros = [weight.new_zeros(len(weight)) for weight in weights]
-        biases = [zero if conv.bias is None else conv.bias.detach() for conv, zero in zip(convs, zeros, strict=True)]
+        biases = [
+            zero if conv.bias is None else conv.bias.detach() for conv, zero in zip(convs, zeros, strict=True)
+        ]
         self.packed = _constant(self._packed(weights) if self.channels in (16, 32) else weights[0][:0])
         self.biases = _constant(torch.cat(biases).float())
         for i, weight in enumerate(weights):
@@ -132,30 +140,28 @@ class ContrastWindow(nn.Module):
     ) -> None:
         super().__init__()
         self.embedding, self.slope, self.channels = ConvChain([embedding]), slope, len(window)
-        kept = {"window": window.to(DTYPE), "centre": centre.to(DTYPE), "shift": shift.float()}
-        kept |= dict(zip("AaBb", (x.float().contiguous() for x in squeeze), strict=True))
-        if self.channels == 32:
-            kept["packed_window"] = packing.packed(packing.taps_of(window))
-            kept["packed_centre"] = packing.packed(centre.T[None])
-        for name, value in kept.items():
-            setattr(self, name, _constant(value))
+        self.window, self.centre = _constant(window.to(DTYPE)), _constant(centre.to(DTYPE))
+        self.shift = _constant(shift.float())
+        self.squeeze = nn.ParameterList([_constant(x.float().contiguous()) for x in squeeze])
+        served = self.channels == 32
+        self.packed_window = _constant(packing.packed(packing.taps_of(window)) if served else window[:0])
+        self.packed_centre = _constant(packing.packed(centre.T[None]) if served else centre[:0])
 
     def forward(self, planes: Planes) -> Tensor:
         like = planes[0][1]
-        squeeze = tuple(getattr(self, name) for name in "AaBb")
         if library_only(like) or not _on_chip(like, self.channels, "window"):
-            return self._layer_by_layer(planes, squeeze)
+            return self._layer_by_layer(planes)
         from .gpu.features import launches
 
         spec = launches.Chain(self.channels, 0, True, False, 0, pooled=True)
         chain = self.embedding
         z, pooled = launches.run_chain(spec, _contiguous(planes), chain.packed, chain.biases)
-        theta = launches.run_gate(pooled, like.shape[2] * like.shape[3], squeeze)
+        theta = launches.run_gate(pooled, like.shape[2] * like.shape[3], tuple(self.squeeze))
         weights = (self.packed_window, self.packed_centre, self.shift)
         return launches.run_window(z, weights, theta, self.slope)
 
-    def _layer_by_layer(self, planes: Planes, squeeze: tuple[Tensor, ...]) -> Tensor:
-        A, a, B, b = squeeze
+    def _layer_by_layer(self, planes: Planes) -> Tensor:
+        A, a, B, b = self.squeeze
         z = self.embedding(planes)
         theta = F.linear(F.linear(z.mean((2, 3)).float(), A, a).relu(), B, b).sigmoid()[:, :, None, None]
         surround = large_kernel_conv2d(z, self.window, self.shift.to(DTYPE))

@@ -30,7 +30,7 @@ class Graph:
     def __init__(self, function: Callable[..., Any], *tensors: Tensor, pool: "Graph | None" = None) -> None:
         self.inputs = [torch.empty_like(x).copy_(x) for x in tensors]
         self.graph = torch.cuda.CUDAGraph()
-        self.free = torch.cuda.Event() if pool is None else pool.free
+        self.free: torch.cuda.Event = torch.cuda.Event() if pool is None else pool.free
         memory = None if pool is None else pool.graph.pool()
         stream = _side_stream(self.inputs[0].device)
         with _capturing:
@@ -105,7 +105,7 @@ class Graphs:
                     return result
                 self.recorded[key] = graph
             self.recorded.move_to_end(key)
-            return graph(*tensors)  # type: ignore[no-any-return]
+            return graph(*tensors)
 
     def _record(self, function: Callable[..., Any], tensors: tuple[Tensor, ...]) -> Graph | None:
         while len(self.recorded) >= self.capacity:

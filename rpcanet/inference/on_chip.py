@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights
 
 from ...kernels import ContrastWindow, ConvChain, LSTMStep
-from ..modules import BAM, DCPM, IRM, MAM, OEM, Memory, MemoryBAM
+from ..modules import BAM, DCPM, MAM, OEM, Memory, MemoryBAM
 from ..networks.rpcanet import RPCANetStage
 from ..networks.rpcanet_plus_plus import RPCANetPlusPlusStage
 from ..networks.unfolding import StageOutput
@@ -56,7 +56,7 @@ class Run(nn.Sequential):
         x: Tensor | Planes = planes
         for chain in chains:
             x = chain(x)
-        return last(x, added)  # type: ignore[no-any-return]
+        return last(x, added)
 
 
 class Background(nn.Module):
@@ -97,7 +97,7 @@ class Objects(nn.Module):
 
     def forward(self, planes: Planes) -> Tensor:
         guided = planes if self.dcpm is None else (*planes, (1.0, self.dcpm(planes)))
-        return self.run(guided, planes)  # type: ignore[no-any-return]
+        return self.run(guided, planes)
 
 
 class Prior(nn.Module):
@@ -115,11 +115,11 @@ class Prior(nn.Module):
             contrast.weight, None, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
         )
         squeeze = [x.detach().flatten(1) if x.ndim > 1 else x.detach() for x in parameters_of(contrast.gate)]
-        weight = weight.detach()
+        window = weight.detach()
         self.window = ContrastWindow(
             folded(prior.embedding)[0],
-            -weight,
-            weight.sum((2, 3)),
+            -window,
+            window.sum((2, 3)),
             shift.detach(),
             tuple(squeeze),
             leaky.negative_slope,
@@ -128,7 +128,7 @@ class Prior(nn.Module):
         self.projection = ConvChain([projection])
 
     def forward(self, planes: Planes) -> Tensor:
-        return self.projection(self.window(planes))  # type: ignore[no-any-return]
+        return self.projection(self.window(planes))
 
 
 def parameters_of(layers: Iterable[nn.Module]) -> list[Tensor]:

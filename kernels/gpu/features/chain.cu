@@ -215,8 +215,8 @@ chain(const char* features, Planes given, const char* packed, const float* biase
 #pragma unroll
     for (int step = 0; step < STEPS; step++)
         projection[step] = TO_PLANE ? last[step * 32 + threadIdx.x % 32] : uint4{};
-    if (LAYERS >= 1) layer<1>(tile, other, tile, weights, biases, projection, sums, picture, region);
-    if (LAYERS >= 2) {
+    if constexpr (LAYERS >= 1) layer<1>(tile, other, tile, weights, biases, projection, sums, picture, region);
+    if constexpr (LAYERS >= 2) {
         __syncthreads();
         fetch_bytes(weights, layers + WEIGHTS, WEIGHTS);
         end_of_copies();

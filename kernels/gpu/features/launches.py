@@ -3,7 +3,7 @@
 import ctypes
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -57,13 +57,16 @@ def serves(device: torch.device, channels: int) -> bool:
 
 
 def serves_gates(device: torch.device, channels: int, first: bool) -> bool:
-    return channels == 32 and serves(device, channels) and _gates_shared(first) <= _limits(device.index or 0)[0]
+    return (
+        channels == 32 and serves(device, channels) and _gates_shared(first) <= _limits(device.index or 0)[0]
+    )
 
 
 def serves_window(device: torch.device, channels: int) -> bool:
     return channels == 32 and serves(device, channels) and _window_shared(8) <= _limits(device.index or 0)[0]
 
 
+@torch.compiler.disable
 def run_chain(
     spec: Chain, source: Tensor | Planes, packed: Tensor, biases: Tensor, added: Planes = ()
 ) -> tuple[Tensor, Tensor]:
@@ -87,6 +90,7 @@ def run_chain(
     return (plane if spec.to_plane else features), pooled
 
 
+@torch.compiler.disable
 def run_gate(pooled: Tensor, pixels: int, squeeze: tuple[Tensor, ...]) -> Tensor:
     """theta (pictures, C) from the sums of features; squeeze: A, a, B, b, in float32."""
     pictures, tiles, channels = pooled.shape
@@ -97,6 +101,7 @@ def run_gate(pooled: Tensor, pixels: int, squeeze: tuple[Tensor, ...]) -> Tensor
     return theta
 
 
+@torch.compiler.disable
 def run_window(features: Tensor, weights: tuple[Tensor, ...], theta: Tensor, slope: float) -> Tensor:
     """weights: packed window and centre, and the shift."""
     pictures, channels, height, width = features.shape
@@ -111,7 +116,10 @@ def run_window(features: Tensor, weights: tuple[Tensor, ...], theta: Tensor, slo
     return result
 
 
-def run_gates(z: Tensor, memory: tuple[Tensor, Tensor] | None, packed: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+@torch.compiler.disable
+def run_gates(
+    z: Tensor, memory: tuple[Tensor, Tensor] | None, packed: Tensor, bias: Tensor
+) -> tuple[Tensor, Tensor]:
     """The new hidden and cell states."""
     pictures, channels, height, width = z.shape
     first = memory is None
@@ -146,7 +154,7 @@ def _limits(index: int) -> tuple[int, int, int]:
     """Bytes of shared memory that a block may have, that a multiprocessor has, and multiprocessors."""
     found = torch.cuda.get_device_properties(index)
     return (
-        found.shared_memory_per_block_optin,
+        found.shared_memory_per_block_optin,  # type: ignore[attr-defined]  # missing from torch's types
         found.shared_memory_per_multiprocessor,
         found.multi_processor_count,
     )
@@ -159,14 +167,20 @@ def _chain_kernel(spec: Chain, rows: int, index: int) -> Kernel | None:
 
 def chain_definitions(spec: Chain, rows: int) -> dict[str, str | int]:
     names = ("CHANNELS", "LAYERS", "FROM_PLANE", "TO_PLANE", "RECTIFIED", "RESIDUAL", "POOLED")
-    tiles = {"ROWS": rows, "COLUMNS": COLUMNS, "WARPS": WARPS, "MOST_TILES": 5, "PER_SM": 2}
-    return dict(zip(names, map(int, spec), strict=True)) | tiles
+    tiles: dict[str, str | int] = {
+        "ROWS": rows,
+        "COLUMNS": COLUMNS,
+        "WARPS": WARPS,
+        "MOST_TILES": 5,
+        "PER_SM": 2,
+    }
+    return tiles | dict(zip(names, map(int, spec), strict=True))
 
 
 @lru_cache(None)
 def _chain_rows(spec: Chain, columns: int, height: int, index: int) -> int:
     """Rows of a tile: the most of which two blocks share a multiprocessor, fewer where those leave some idle."""
-    block, together, multiprocessors = _limits(index)
+    _, together, multiprocessors = _limits(index)
     choices = [rows for rows in (16, 14, 12, 8) if 2 * (spec.shared(rows) + RESERVED) <= together]
     choices = choices or [8]
     busy = [rows for rows in choices if columns * -(-height // rows) >= 2 * multiprocessors]
