@@ -9,6 +9,7 @@ from torch.nn.functional import logsigmoid
 
 from ...kernels import kron_matvec
 from ..algebra import kron_vectors, reciprocal, squared_modulus
+from ..em.functional import Functionals
 from ..em.kronecker_posterior import KroneckerPosterior, kronecker_posterior
 from ..em.loop import ExpectationMaximisation
 from ..em.state import State, initial_state
@@ -223,6 +224,9 @@ def _estimate(
         noise_variance=units.noise(s2).reshape(batch),
         iterations=torch.full(batch, iterations, device=s2.device),
         ended=torch.full(batch, Ended.ITERATIONS, device=s2.device),
+        functionals=Functionals(
+            posterior, tuple(units.weights(posterior.state.positions)), batch, lengths, problem.y.dtype
+        ),
         residual_to_noise=(posterior.residual() * reciprocal(s2) / problem.y.shape[-1]).reshape(batch),
     )
 
