@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from unfoldkit.sbl import AMKroSBL, DecomposedSBL, OracleLS, PCKroSBL, UnfoldedKroSBL
-from unfoldkit.sbl.em.loop import ExpectationMaximisation
 from unfoldkit.sbl.em.kronecker_posterior import kronecker_posterior
+from unfoldkit.sbl.em.loop import ExpectationMaximisation
 from unfoldkit.sbl.em.state import Pruning, initial_state, prune
 from unfoldkit.sbl.estimate import Ended
 from unfoldkit.sbl.problem import pose
