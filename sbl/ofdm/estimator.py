@@ -18,13 +18,13 @@ require_sionna()
 from sionna.phy.channel.tr38901 import PanelArray  # noqa: E402
 from sionna.phy.ofdm import BaseChannelEstimator, ResourceGrid  # noqa: E402
 
-ITERATIONS = 20
-RATIO = 0.1
+ITERATIONS = 25
+RATIO = 0.02
 NEGLIGIBLE = (
     0.25  # chosen on UMi drops of seeds of their own: the error variances are honest from -10 to 10 dB
 )
-ENTRIES = 2**25  # resource elements that are estimated at once
-FIRST_SLOPE = 0.1  # power of the slope over that of the level, at the start
+ENTRIES = 2**22  # resource elements that are estimated at once
+FIRST_SLOPE = 0.05  # power of the slope over that of the level, at the start
 LEAST_SHARE = 0.1  # of a learned profile, spread evenly
 
 
