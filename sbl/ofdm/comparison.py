@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..algebra import squared_modulus
 from .extra import require_sionna
+from .shared_lmmse import SharedLMMSE
 from .umi import Cell, Covariances, umi_channels
 
 require_sionna()
@@ -18,7 +19,6 @@ from sionna.phy.mapping import Mapper  # noqa: E402
 from sionna.phy.mimo import StreamManagement  # noqa: E402
 from sionna.phy.ofdm import (  # noqa: E402
     LinearDetector,
-    LMMSEChannelEstimator,
     LSChannelEstimator,
     ResourceGrid,
     ResourceGridMapper,
@@ -61,13 +61,9 @@ class Score:
 
 
 def sionna_estimators(resource_grid: ResourceGrid, covariance: Covariances) -> dict[str, ChannelEstimator]:
-    """Sionna's own: LS with linear interpolation, and LMMSE in each order of its passes."""
+    """Sionna's LS with linear interpolation, and its LMMSE in each order of its passes (`SharedLMMSE`)."""
     found: dict[str, ChannelEstimator] = {"LS": LSChannelEstimator(resource_grid, interpolation_type="lin")}
-    for order in ORDERS:
-        found[f"LMMSE {order}"] = LMMSEChannelEstimator(
-            resource_grid, covariance.time, covariance.frequency, covariance.space, order=order
-        )
-    return found
+    return found | {f"LMMSE {order}": SharedLMMSE(resource_grid, covariance, order) for order in ORDERS}
 
 
 def compare(

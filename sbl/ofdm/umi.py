@@ -47,8 +47,8 @@ class Cell:
 def umi_channels(resource_grid: ResourceGrid, drops: int, seed: int, cell: Cell | None = None) -> Tensor:
     """Channels of `drops` drops of the resource grid's transmitters, the drop d of seed `seed` + d.
 
-    (drops, 1, antennas, transmitters, 1, symbols, effective subcarriers), complex64, of unit energy a link. Sionna's
-    seed is set, and afterwards what it was.
+    (drops, 1, antennas, transmitters, 1, symbols, effective subcarriers), complex64, of unit energy a link.
+    Sionna's seed is set, and afterwards what it was.
 
     Raises:
         ValueError: `drops` or `seed` is negative.
