@@ -1,7 +1,7 @@
 """Layers of a network in training on a GPU in bfloat16, several in one operator, by kernels of this package.
 
-What `F.conv2d`, `F.batch_norm` and rectifiers compute one by one: features are bfloat16, channels-last, sums float32,
-planes of one channel float32. `serves` says where they apply; everywhere else the layers run one by one.
+What `F.conv2d`, `F.batch_norm` and rectifiers compute one by one: features are bfloat16, channels-last, sums
+float32, planes of one channel float32. `serves` says where they apply; everywhere else the layers run one by one.
 """
 
 from collections.abc import Sequence
@@ -97,7 +97,9 @@ def _without_autocast(function: Any) -> Any:
 class _ConvRun(torch.autograd.Function):
     @staticmethod
     @_without_autocast
-    def forward(ctx: Any, x: Tensor, count: int, last_relu: bool, residual: bool, *parameters: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, count: int, last_relu: bool, residual: bool, *parameters: Tensor
+    ) -> Tensor:
         from .gpu import conv_backward, thin_conv
 
         weights, biases = parameters[:count], parameters[count:]
@@ -142,7 +144,9 @@ class _ConvRun(torch.autograd.Function):
         for index in range(last, -1, -1):
             assert g is not None
             x, weight, rectified = kept[index], weights[index], index > 0
-            masked = index == last and ctx.last_relu  # by its own output: further up each step masks its input's
+            masked = (
+                index == last and ctx.last_relu
+            )  # by its own output: further up each step masks its input's
             if weight.shape[1] == 1:
                 out = kept[index + 1] if masked else g
                 g, *found = thin_conv.from_plane_backward(g, out, x, weight, masked, ctx.needs_input_grad[0])
@@ -184,9 +188,7 @@ class _NormActivation(torch.autograd.Function):
     ) -> Tensor:
         from .gpu import batch_norm
 
-        found = batch_norm.batch_norm(
-            x, running_mean, running_var, weight, bias, added, momentum, eps, slope
-        )
+        found = batch_norm.batch_norm(x, running_mean, running_var, weight, bias, added, momentum, eps, slope)
         ctx.save_for_backward(x, found.constants, added)
         ctx.slope = slope
         return found.out

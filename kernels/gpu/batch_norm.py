@@ -38,7 +38,9 @@ def sums_kernel(
     first, second = tl.zeros((C,), tl.float32), tl.zeros((C,), tl.float32)
     if BACKWARD:
         origin, scale, shift = (
-            tl.load(constants + c), tl.load(constants + 2 * C + c), tl.load(constants + 3 * C + c)
+            tl.load(constants + c),
+            tl.load(constants + 2 * C + c),
+            tl.load(constants + 3 * C + c),
         )
     else:
         origin = tl.load(x + c).to(tl.float32)
@@ -72,8 +74,21 @@ def _totals(sums, programs, C: tl.constexpr, PARTS: tl.constexpr):
 
 @triton.jit
 def statistics_kernel(
-    x, sums, weight, bias, running_mean, running_var, added, constants, programs, pixels, momentum, eps,
-    ADDED: tl.constexpr, C: tl.constexpr, PARTS: tl.constexpr,
+    x,
+    sums,
+    weight,
+    bias,
+    running_mean,
+    running_var,
+    added,
+    constants,
+    programs,
+    pixels,
+    momentum,
+    eps,
+    ADDED: tl.constexpr,
+    C: tl.constexpr,
+    PARTS: tl.constexpr,
 ):
     """The constants of every channel, and the running statistics; `added` belongs to x's mean there."""
     c = tl.arange(0, C)
@@ -106,7 +121,9 @@ def apply_kernel(x, constants, out, pixels, slope, C: tl.constexpr, PIXELS: tl.c
 
 
 @triton.jit
-def gradients_kernel(sums, constants, of_weight, of_bias, slopes, programs, pixels, C: tl.constexpr, PARTS: tl.constexpr):
+def gradients_kernel(
+    sums, constants, of_weight, of_bias, slopes, programs, pixels, C: tl.constexpr, PARTS: tl.constexpr
+):
     """Gradients of weight and bias, and slopes (2, C): what `apply_backward_kernel` subtracts."""
     c = tl.arange(0, C)
     first, second = _totals(sums, programs, C, PARTS)
@@ -122,7 +139,11 @@ def apply_backward_kernel(
     x, grad, constants, slopes, out, pixels, slope, C: tl.constexpr, PIXELS: tl.constexpr
 ):
     c = tl.arange(0, C)
-    mean, scale, shift = tl.load(constants + c), tl.load(constants + 2 * C + c), tl.load(constants + 3 * C + c)
+    mean, scale, shift = (
+        tl.load(constants + c),
+        tl.load(constants + 2 * C + c),
+        tl.load(constants + 3 * C + c),
+    )
     constant, factor = tl.load(slopes + c), tl.load(slopes + C + c)
     pixel = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
     here, inside = pixel[:, None] * C + c[None, :], (pixel < pixels)[:, None]
@@ -134,17 +155,37 @@ def apply_backward_kernel(
 
 
 def batch_norm(
-    x: Tensor, running_mean: Tensor, running_var: Tensor, weight: Tensor, bias: Tensor,
-    added: Tensor | None, momentum: float, eps: float, slope: float,
+    x: Tensor,
+    running_mean: Tensor,
+    running_var: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    added: Tensor | None,
+    momentum: float,
+    eps: float,
+    slope: float,
 ) -> Normalised:
-    """x (N, C, H, W), channels-last; the others (C,), float32. `added` counts as part of x, which it leaves as is."""
+    """x (N, C, H, W), channels-last; the others (C,), float32. `added` counts as part of x, which stays as it is."""
     channels = x.shape[1]
     pixels = x.numel() // channels
     sums, programs = _sums(x, x, x, slope, False)
     constants = torch.empty(4, channels, device=x.device)
     statistics_kernel[(1,)](
-        x, sums, weight, bias, running_mean, running_var, bias if added is None else added, constants,
-        programs, pixels, momentum, eps, added is not None, channels, PARTS,
+        x,
+        sums,
+        weight,
+        bias,
+        running_mean,
+        running_var,
+        bias if added is None else added,
+        constants,
+        programs,
+        pixels,
+        momentum,
+        eps,
+        added is not None,
+        channels,
+        PARTS,
     )
     out = torch.empty_like(x)
     apply_kernel[(triton.cdiv(pixels, PIXELS),)](x, constants, out, pixels, slope, channels, PIXELS)

@@ -76,13 +76,23 @@ def conv_backward_kernel(
         here = pixel[:, None] * C + c[None, :]
         x = tl.load(input + here, (pixel < pixels)[:, None], 0.0)
         of_x = tl.zeros((PIXELS, C), tl.float32)
-        of_x, w0, _ = _tap(of_x, w0, x, grad, weight, pixel, row, column, height, width, pixels, -1, -1, C, OUT)
-        of_x, w1, _ = _tap(of_x, w1, x, grad, weight, pixel, row, column, height, width, pixels, -1, 0, C, OUT)
-        of_x, w2, _ = _tap(of_x, w2, x, grad, weight, pixel, row, column, height, width, pixels, -1, 1, C, OUT)
-        of_x, w3, _ = _tap(of_x, w3, x, grad, weight, pixel, row, column, height, width, pixels, 0, -1, C, OUT)
+        of_x, w0, _ = _tap(
+            of_x, w0, x, grad, weight, pixel, row, column, height, width, pixels, -1, -1, C, OUT
+        )
+        of_x, w1, _ = _tap(
+            of_x, w1, x, grad, weight, pixel, row, column, height, width, pixels, -1, 0, C, OUT
+        )
+        of_x, w2, _ = _tap(
+            of_x, w2, x, grad, weight, pixel, row, column, height, width, pixels, -1, 1, C, OUT
+        )
+        of_x, w3, _ = _tap(
+            of_x, w3, x, grad, weight, pixel, row, column, height, width, pixels, 0, -1, C, OUT
+        )
         of_x, w4, g = _tap(of_x, w4, x, grad, weight, pixel, row, column, height, width, pixels, 0, 0, C, OUT)
         of_x, w5, _ = _tap(of_x, w5, x, grad, weight, pixel, row, column, height, width, pixels, 0, 1, C, OUT)
-        of_x, w6, _ = _tap(of_x, w6, x, grad, weight, pixel, row, column, height, width, pixels, 1, -1, C, OUT)
+        of_x, w6, _ = _tap(
+            of_x, w6, x, grad, weight, pixel, row, column, height, width, pixels, 1, -1, C, OUT
+        )
         of_x, w7, _ = _tap(of_x, w7, x, grad, weight, pixel, row, column, height, width, pixels, 1, 0, C, OUT)
         of_x, w8, _ = _tap(of_x, w8, x, grad, weight, pixel, row, column, height, width, pixels, 1, 1, C, OUT)
         bias += tl.sum(g.to(tl.float32), 0)

@@ -50,8 +50,17 @@ def forward_kernel(
 
 @triton.jit
 def backward_kernel(
-    gates, bias, before, of_hidden, of_cell, of_gates, of_before, pixels,
-    FIRST: tl.constexpr, C: tl.constexpr, PIXELS: tl.constexpr,
+    gates,
+    bias,
+    before,
+    of_hidden,
+    of_cell,
+    of_gates,
+    of_before,
+    pixels,
+    FIRST: tl.constexpr,
+    C: tl.constexpr,
+    PIXELS: tl.constexpr,
 ):
     pixel, c = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS), tl.arange(0, C)
     here, inside = pixel[:, None] * C + c[None, :], (pixel < pixels)[:, None]
@@ -87,7 +96,15 @@ def lstm(gates: Tensor, bias: Tensor, before: Tensor | None) -> tuple[Tensor, Te
     hidden, cell = (torch.empty_like(like, memory_format=torch.channels_last) for _ in range(2))
     pixels = images * height * width
     forward_kernel[(triton.cdiv(pixels, PIXELS),)](
-        gates, bias, gates if before is None else before, hidden, cell, pixels, before is None, channels, PIXELS
+        gates,
+        bias,
+        gates if before is None else before,
+        hidden,
+        cell,
+        pixels,
+        before is None,
+        channels,
+        PIXELS,
     )
     return hidden, cell
 
@@ -102,7 +119,16 @@ def lstm_backward(
     of_before = None if before is None else torch.empty_like(before)
     pixels = images * height * width
     backward_kernel[(triton.cdiv(pixels, PIXELS),)](
-        gates, bias, gates if before is None else before, of_hidden, of_cell, of_gates,
-        gates if of_before is None else of_before, pixels, before is None, channels, PIXELS,
+        gates,
+        bias,
+        gates if before is None else before,
+        of_hidden,
+        of_cell,
+        of_gates,
+        gates if of_before is None else of_before,
+        pixels,
+        before is None,
+        channels,
+        PIXELS,
     )
     return of_gates, of_before

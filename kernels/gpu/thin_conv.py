@@ -35,8 +35,18 @@ def _columns(plane, pixel, height, width, pixels, SIGN: tl.constexpr):
 
 @triton.jit
 def spread_kernel(
-    plane, weight, relu_of, out, height, width, pixels,
-    SIGN: tl.constexpr, RELU: tl.constexpr, MASK: tl.constexpr, C: tl.constexpr, PIXELS: tl.constexpr,
+    plane,
+    weight,
+    relu_of,
+    out,
+    height,
+    width,
+    pixels,
+    SIGN: tl.constexpr,
+    RELU: tl.constexpr,
+    MASK: tl.constexpr,
+    C: tl.constexpr,
+    PIXELS: tl.constexpr,
 ):
     """out[p, c] = sum_k columns[p, k] weight[k, c]; MASK: 0 where relu_of is not positive."""
     pixel = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
@@ -53,9 +63,21 @@ def spread_kernel(
 
 @triton.jit
 def gather_kernel(
-    features, relu_of, plane, weight, shares, of_weight, height, width, pixels,
-    SIGN: tl.constexpr, RELU: tl.constexpr, SHARES: tl.constexpr, PRODUCT: tl.constexpr,
-    C: tl.constexpr, PIXELS: tl.constexpr,
+    features,
+    relu_of,
+    plane,
+    weight,
+    shares,
+    of_weight,
+    height,
+    width,
+    pixels,
+    SIGN: tl.constexpr,
+    RELU: tl.constexpr,
+    SHARES: tl.constexpr,
+    PRODUCT: tl.constexpr,
+    C: tl.constexpr,
+    PIXELS: tl.constexpr,
 ):
     """shares[k, p] = sum_c features[p, c] weight[k, c]; of_weight[program, k, c] = sum_p columns features.
 
@@ -127,7 +149,11 @@ def to_plane_backward(
     rows = weight.float().reshape(-1, 9).T
     of_features = _spread(grad, rows, -1, False, features.dtype, features if rectified else None)
     _, total = _gather(features, None, grad, rows, -1, shares=False)
-    return of_features, total[:9].T.reshape(weight.shape).to(weight.dtype), grad.sum().reshape(1).to(weight.dtype)
+    return (
+        of_features,
+        total[:9].T.reshape(weight.shape).to(weight.dtype),
+        grad.sum().reshape(1).to(weight.dtype),
+    )
 
 
 def _padded(rows: Tensor) -> Tensor:
@@ -145,8 +171,18 @@ def _spread(
     layout = torch.channels_last
     out = torch.empty(images, channels, height, width, dtype=dtype, device=plane.device, memory_format=layout)
     spread_kernel[(triton.cdiv(pixels, PIXELS),)](
-        plane.contiguous(), _padded(rows), out if relu_of is None else relu_of, out, height, width, pixels,
-        sign, relu, relu_of is not None, channels, PIXELS,
+        plane.contiguous(),
+        _padded(rows),
+        out if relu_of is None else relu_of,
+        out,
+        height,
+        width,
+        pixels,
+        sign,
+        relu,
+        relu_of is not None,
+        channels,
+        PIXELS,
     )
     return out
 
@@ -160,9 +196,21 @@ def _gather(
     parts = torch.empty(9 if shares else 0, pixels, device=device)
     product = torch.empty(programs if plane is not None else 0, COLUMNS, channels, device=device)
     gather_kernel[(programs,)](
-        features, features if relu_of is None else relu_of, features if plane is None else plane.contiguous(),
-        _padded(rows), parts, product, height, width, pixels,
-        sign, relu_of is not None, shares, plane is not None, channels, PIXELS,
+        features,
+        features if relu_of is None else relu_of,
+        features if plane is None else plane.contiguous(),
+        _padded(rows),
+        parts,
+        product,
+        height,
+        width,
+        pixels,
+        sign,
+        relu_of is not None,
+        shares,
+        plane is not None,
+        channels,
+        PIXELS,
     )
     return parts, product.sum(0)
 

@@ -109,9 +109,7 @@ class DCPM(nn.Module):
         super().__init__()
         self.embedding = Stack(conv3x3(1, channels), nn.ReLU(inplace=True))
         self.contrast = CentralContrast(channels)
-        self.projection = Stack(
-            BatchNorm(channels), nn.LeakyReLU(0.1, inplace=True), conv3x3(channels, 1)
-        )
+        self.projection = Stack(BatchNorm(channels), nn.LeakyReLU(0.1, inplace=True), conv3x3(channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.projection(self.contrast(self.embedding(x)))

@@ -6,12 +6,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ..inference.evaluation import answer
 from .losses import decomposition_loss
 from .task import LOSSES, SegmentationTask
 
 PRECISIONS = ("32-true", "64-true", "bf16-mixed", "bf16-true")  # 16-mixed asks the host whether to step
 GRAPHS = 4  # shapes of batches that have one
 READ_EVERY = 256  # steps
+COUNTED_AT_ONCE = 128  # pictures
 
 
 class Replay(NamedTuple):
@@ -83,11 +85,19 @@ class Taken(NamedTuple):
     losses: Tensor
 
 
+class Seen(NamedTuple):
+    """A validation batch that was answered but not counted yet."""
+
+    logits: Tensor
+    mask: Tensor
+    losses: Tensor
+
+
 class GraphedTask(SegmentationTask):
     """`SegmentationTask` on one GPU: the same steps and the same numbers, from `GraphedSteps`.
 
     Losses are read back before every validation and every checkpoint, then logged and looked at: a step whose loss
-    is not finite ends the run there.
+    is not finite ends the run there. Validation pictures are counted many at a time.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -95,6 +105,7 @@ class GraphedTask(SegmentationTask):
         self.taken: list[Taken] = []
         self.shown: dict[str, float] = {}
         self.steps: GraphedSteps | None = None
+        self.seen: list[Seen] = []
 
     def training_step(self, batch: Any, batch_index: int) -> Tensor:
         optimizer = self.optimizers(use_pl_optimizer=False)
@@ -135,6 +146,31 @@ class GraphedTask(SegmentationTask):
 
     def on_validation_epoch_start(self) -> None:
         self._read()
+
+    def validation_step(self, batch: Any, batch_index: int) -> dict[str, Any]:
+        decomposition = answer(self.net, batch.image, self.padding)
+        loss = decomposition_loss(decomposition, batch.image, batch.mask, self.fidelity_weight, self.loss)
+        if self.seen and batch.mask.shape[1:] != self.seen[0].mask.shape[1:]:
+            self._count()
+        self.seen.append(Seen(decomposition.object, batch.mask, torch.stack(loss)))
+        if sum(len(seen.mask) for seen in self.seen) >= COUNTED_AT_ONCE:
+            self._count()
+        return decomposition._asdict()
+
+    def on_validation_epoch_end(self) -> None:
+        self._count()
+        super().on_validation_epoch_end()
+
+    def _count(self) -> None:
+        seen, self.seen = self.seen, []
+        if not seen:
+            return
+        logits, mask = torch.cat([batch.logits for batch in seen]), torch.cat([batch.mask for batch in seen])
+        self.metrics.update(logits.sigmoid(), mask)
+        self.selection.update(logits, mask)
+        for batch, losses in zip(seen, torch.stack([batch.losses for batch in seen]).cpu(), strict=True):
+            for name, value in zip(LOSSES, losses, strict=True):
+                self.validation_losses[name].update(value, len(batch.mask))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._read()
