@@ -165,7 +165,7 @@ def batch_norm(
     eps: float,
     slope: float,
 ) -> Normalised:
-    """x (N, C, H, W), channels-last; the others (C,), float32. `added` counts as part of x, which stays as it is."""
+    """x (N, C, H, W), channels-last; the others (C,), float32. `added` counts as part of x."""
     channels = x.shape[1]
     pixels = x.numel() // channels
     sums, programs = _sums(x, x, x, slope, False)

@@ -64,7 +64,7 @@ def conv_backward_kernel(
     OUT: tl.constexpr,
     PIXELS: tl.constexpr,
 ):
-    """g (pixels, OUT), x (pixels, C), w (9, C, OUT); grad_weight (programs, 9, C, OUT), grad_bias (programs, OUT)."""
+    """g (pixels, O), x (pixels, C), w (9, C, O); grad_weight (programs, 9, C, O), grad_bias (programs, O)."""
     program, programs = tl.program_id(0), tl.num_programs(0)
     c, o = tl.arange(0, C), tl.arange(0, OUT)
     w0 = tl.zeros((C, OUT), tl.float32)

@@ -145,7 +145,7 @@ def to_plane(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 def to_plane_backward(
     grad: Tensor, features: Tensor, weight: Tensor, rectified: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of features, weight and bias; rectified: features are a rectifier's output, and its input's asked."""
+    """Gradients of features, weight and bias; rectified: features are a rectifier's output, its input is meant."""
     rows = weight.float().reshape(-1, 9).T
     of_features = _spread(grad, rows, -1, False, features.dtype, features if rectified else None)
     _, total = _gather(features, None, grad, rows, -1, shares=False)

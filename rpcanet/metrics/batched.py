@@ -1,7 +1,7 @@
 """What the protocols count, for a whole batch at once in torch, so that nothing leaves a GPU but the counts.
 
-Components are named by the place of their first pixel: `labels` (N, H, W) hold, for each pixel of a component, the
-index of that pixel in the flattened batch, and elsewhere their own index. All counts equal those of single pictures.
+Components are named by the place of their first pixel: `labels` (N, H, W) hold, for each pixel of a component,
+the index of that pixel in the flattened batch, and elsewhere their own. All counts equal those of single pictures.
 """
 
 from functools import lru_cache
@@ -94,12 +94,10 @@ def _thresholds(bins: int, dtype: torch.dtype, device: torch.device) -> Tensor:
 def centroids(mask: Tensor) -> list[tuple[np.ndarray, np.ndarray]]:
     """Of each mask of (N, H, W) the components' areas (n,) and centroids (n, 2), column and row, on the host."""
     labels = labels_of(mask)
-    flat, sums = labels.flatten(), []
-    rows, columns = torch.meshgrid(
-        *(torch.arange(n, device=mask.device) for n in mask.shape[1:]), indexing="ij"
-    )
-    for weight in (torch.ones_like(rows), columns, rows):
-        sums.append(torch.zeros_like(flat).scatter_add(0, flat, (weight * mask).flatten()))
+    flat, sizes = labels.flatten(), mask.shape[1:]
+    rows, columns = torch.meshgrid(*(torch.arange(n, device=mask.device) for n in sizes), indexing="ij")
+    weights = [(weight * mask).flatten() for weight in (torch.ones_like(rows), columns, rows)]
+    sums = [torch.zeros_like(flat).scatter_add(0, flat, weight) for weight in weights]
     roots = roots_of(labels, mask).flatten().nonzero()[:, 0]
     found = torch.stack([roots, *(total[roots] for total in sums)]).cpu().numpy()
     picture = found[0] // mask[0].numel()
