@@ -11,11 +11,12 @@ from torch import Tensor
 
 from ..algebra import kron_distance, reciprocal, squared_modulus
 from ..estimate import Ended, Estimate, spread
-from ..problem import Problem, pose, values_hidden
+from ..problem import Problem, pose, values_hidden, with_prior
 from . import compiled
-from .kronecker_posterior import kronecker_posterior
+from .functional import Functionals
+from .kronecker_posterior import KroneckerPosterior, kronecker_posterior
 from .run import History, Run, at_full_length, join
-from .state import State, initial_state, keep, prune, shrink
+from .state import Pruning, State, initial_state, keep, prune, shrink
 from .units import Units, equalise
 
 # Entries of the second moment that are worked on at once, so that they stay in a core's cache.
@@ -24,6 +25,8 @@ CACHED_ENTRIES = 2**19
 DENSE_ENTRIES = 2**26
 # The rise of the cost, for each measurement, above which it does not support an estimate.
 RISE = 1e-6
+# The share of y's power up to which a noise variance counts as none, where entries are dropped.
+FAINT = 1e-12
 
 
 class Posterior(Protocol):
@@ -48,8 +51,10 @@ class ExpectationMaximisation(ABC):
     ones, `floor` and whatever else is not a ratio are relative to the data's scale, and scaling y and the noise
     alike only scales the mean. Small problems on a CPU go through double precision whatever the dtype.
 
-    pruning: entries below this ratio of their factor's largest are dropped for good (0: none); a number or
-        one for each factor. floor: so are entries below this value.
+    pruning: entries below this ratio of their factor's largest are dropped for good (0: none), a number or
+        one for each factor, unless they count against the noise: unless
+        g_i[n] prod_{j != i} max g_j >= negligible s2 ln N, where s2 ln N is what noise alone makes of the largest
+        of N columns of norm one; without noise the ratios stand alone. floor: so are entries below this value.
     tolerance: None runs exactly `max_iterations`, with no step that depends on values: then the result is
         differentiable in every argument and works under `torch.func.vmap`.
     as_published: as the papers have it: columns and data as they are, a start at ones, absolute constants. Where
@@ -58,6 +63,7 @@ class ExpectationMaximisation(ABC):
     """
 
     pruning: float | tuple[float, ...] = 0.0
+    negligible: float = 1.0
     floor: float = 0.0
     max_iterations: int = 150
     tolerance: float | None = 1e-4
@@ -72,6 +78,7 @@ class ExpectationMaximisation(ABC):
         y: Tensor,
         noise_variance: Tensor | float | None = None,
         *,
+        prior: Sequence[Tensor] | None = None,
         history: bool = False,
         compact: bool = False,
     ) -> Estimate:
@@ -81,6 +88,8 @@ class ExpectationMaximisation(ABC):
             factors: (..., M_i, N_i) matrices, real or complex, single or double precision.
             y: (..., M_1 ... M_I), the first factor slowest, of the factors' dtype.
             noise_variance: broadcasts to the batch; None estimates it.
+            prior: prior variances to start at, as `Estimate.hyperparameters` has them: (..., N_i) for each factor,
+                or one (..., N) for an unstructured prior; entries of zero stay zero. None starts at `initial`.
             history: record the cost, change, noise variance and prior variances of every iteration.
             compact: return only the kept entries, with their indices in `support`.
 
@@ -88,13 +97,16 @@ class ExpectationMaximisation(ABC):
             ValueError: an argument has a wrong shape, a NaN, or a negative variance; the message names it.
         """
         problem = pose(factors, y, noise_variance)
-        ratios = self._ratios(len(problem.factors))
+        if prior is not None:
+            lengths = problem.lengths if self.structured else (math.prod(problem.lengths),)
+            problem = with_prior(problem, prior, lengths)
+        pruning = self._pruning(problem)
         units = None
         if not self.as_published:
             problem, units = equalise(problem, not self.structured)
         with torch.inference_mode(untracked(problem)):
-            run = self._run_compiled(problem, ratios, history)
-            run = run or self._run_in_parts(problem, ratios, history)
+            run = self._run_compiled(problem, pruning, history)
+            run = run or self._run_in_parts(problem, pruning, history)
         return self._finish(problem, units, run.as_tensors(), compact)
 
     @abstractmethod
@@ -112,7 +124,9 @@ class ExpectationMaximisation(ABC):
         return normalise(g)
 
     def start(self, problem: Problem) -> tuple[Tensor, ...]:
-        """The first g: `initial`, at the data's scale but for the published start at ones."""
+        """The first g: the prior given, else `initial`, at the data's scale but for the published ones."""
+        if problem.prior is not None:
+            return problem.prior
         return self.scaled(problem, self.initial(problem))
 
     def begin(self, problem: Problem) -> State:
@@ -125,9 +139,9 @@ class ExpectationMaximisation(ABC):
             return g
         return (*g[:-1], g[-1] * suggested_power(problem))
 
-    def pruned(self, state: State, ratios: tuple[float, ...]) -> State:
+    def pruned(self, state: State, pruning: Pruning) -> State:
         """The state without the entries that are dropped."""
-        return prune(state, ratios, self.floor)
+        return prune(state, pruning)
 
     def posterior(self, state: State) -> Posterior:
         """The E-step."""
@@ -147,24 +161,28 @@ class ExpectationMaximisation(ABC):
         explained = state.noise_variance * posterior.degrees_of_freedom()
         return (posterior.residual() + explained) / state.y.shape[-1]
 
-    def _ratios(self, count: int) -> tuple[float, ...]:
-        count = count if self.structured else 1
+    def _pruning(self, problem: Problem) -> Pruning:
+        count = len(problem.factors) if self.structured else 1
         ratios = self.pruning if isinstance(self.pruning, tuple) else (self.pruning,) * count
         if len(ratios) != count:
             raise ValueError(f"pruning has {len(ratios)} ratios for {count} factors")
-        return ratios
+        if self.as_published:
+            return Pruning(ratios, math.inf, 0.0, self.floor)
+        N = math.prod(problem.lengths)
+        negligible = self.negligible * math.log(N)
+        return Pruning(ratios, negligible, FAINT * N / problem.y.shape[-1], self.floor)
 
-    def _run_compiled(self, problem: Problem, ratios: tuple[float, ...], history: bool) -> Run | None:
+    def _run_compiled(self, problem: Problem, pruning: Pruning, history: bool) -> Run | None:
         """By `sbl.em.compiled`; None where it does not serve, as in a subclass, whose M-step may be another."""
         own = "compiled_step" in vars(type(self))
         if not own or self.tolerance is None or not untracked(problem) or not compiled.serves(problem):
             return None
         step = self.compiled_step(len(problem.factors))
         assert step is not None
-        stop = compiled.Stop(ratios, self.floor, self.max_iterations, self.tolerance)
+        stop = compiled.Stop(pruning, self.max_iterations, self.tolerance)
         return compiled.solve(self.begin(problem), step, stop, problem.noise_variance is None, history)
 
-    def _run_in_parts(self, problem: Problem, ratios: tuple[float, ...], history: bool) -> Run:
+    def _run_in_parts(self, problem: Problem, pruning: Pruning, history: bool) -> Run:
         size = total = problem.y.shape[0]
         if problem.y.device.type == "cpu" and self.tolerance is not None:
             N = math.prod(problem.lengths)
@@ -172,19 +190,17 @@ class ExpectationMaximisation(ABC):
         size = max(1, size)
         return join(
             [
-                self._run(problem.pick(slice(start, start + size)), ratios, history)
+                self._run(problem.pick(slice(start, start + size)), pruning, history)
                 for start in range(0, max(1, total), size)
             ]
         )
 
-    def _run(self, problem: Problem, ratios: tuple[float, ...], history: bool) -> Run:
+    def _run(self, problem: Problem, pruning: Pruning, history: bool) -> Run:
         record = History(problem.y, self.max_iterations) if history else None
-        runs = self._loop(self.begin(problem), ratios, problem.noise_variance is None, record)
+        runs = self._loop(self.begin(problem), pruning, problem.noise_variance is None, record)
         return join(runs).in_order(record)
 
-    def _loop(
-        self, state: State, ratios: tuple[float, ...], noise_unknown: bool, record: History | None
-    ) -> list[Run]:
+    def _loop(self, state: State, pruning: Pruning, noise_unknown: bool, record: History | None) -> list[Run]:
         lengths = tuple(g.shape[-1] for g in state.g)
         alive = torch.arange(state.y.shape[0], device=state.y.device)
         lowest = torch.full_like(state.noise_variance, math.inf)
@@ -192,7 +208,7 @@ class ExpectationMaximisation(ABC):
         for iteration in range(1, self.max_iterations + 1):
             if alive.numel() == 0:
                 break
-            state = self.pruned(state, ratios)
+            state = self.pruned(state, pruning)
             if self.structured and self.tolerance is not None:
                 state = shrink(state)
             state, change, posterior = self._iterate(state, noise_unknown)
@@ -253,6 +269,11 @@ class ExpectationMaximisation(ABC):
         elif state is not full:
             mean, variance = (spread(part, state.positions, lengths) for part in (mean, variance))
         batch = problem.batch
+        functionals = None
+        if isinstance(posterior, KroneckerPosterior):
+            weights = None if units is None else tuple(units.weights(state.positions))
+            dtype = problem.y.dtype if units is None else units.dtype
+            functionals = Functionals(posterior, weights, batch, problem.lengths, dtype)
 
         def shaped(flat: Tensor | None) -> Tensor | None:
             return None if flat is None else flat.reshape(*batch, *flat.shape[1:])
@@ -274,6 +295,7 @@ class ExpectationMaximisation(ABC):
             if g is None
             else tuple(g_i.reshape(*batch, *g_i.shape[1:]) for g_i in g),
             support=tuple(i.reshape(*batch, *i.shape[1:]) for i in state.positions) if compact else None,
+            functionals=functionals,
         )
 
 
@@ -281,7 +303,7 @@ def untracked(problem: Problem) -> bool:
     """Whether no gradient can be asked for, so that the loop may run in inference mode."""
     if torch.compiler.is_compiling() or values_hidden():
         return False
-    tensors = (*problem.factors, problem.y, problem.noise_variance)
+    tensors = (*problem.factors, problem.y, problem.noise_variance, *(problem.prior or ()))
     return not (torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors))
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from ...kernels import nonnegative_least_squares
 from ..em.bound import BoundMinimisation, Sweeps
 from ..em.compiled import Kind, Step
-from ..em.state import State
+from ..em.state import Pruning, State
 from ..em.sweep import alternate, coupled
 from ..problem import Problem
 
@@ -32,7 +32,7 @@ class PCKroSBL(BoundMinimisation):
     Source: He and Joseph, IEEE Trans. Signal Processing 2024, the block-sparse extension.
 
     Takes, returns and raises what `ExpectationMaximisation.__call__` says; `hyperparameters` holds the coupled
-    variances. A negative `beta` raises ValueError.
+    variances, a `prior` the s_i that lie behind them. A negative `beta` raises ValueError.
 
     >>> A = [torch.eye(4, dtype=torch.float64), torch.eye(2, dtype=torch.float64)]
     >>> y = torch.tensor([0.0, 0, 3, 0, 3, 0, 0, 0], dtype=torch.float64)
@@ -68,11 +68,12 @@ class PCKroSBL(BoundMinimisation):
         state = super().begin(problem)
         if self.as_published:
             return state
-        return state._replace(sources=self.scaled(problem, tuple(map(torch.ones_like, state.g))))
+        ones = tuple(map(torch.ones_like, state.g))
+        return state._replace(sources=problem.prior or self.scaled(problem, ones))
 
-    def pruned(self, state: State, ratios: tuple[float, ...]) -> State:
+    def pruned(self, state: State, pruning: Pruning) -> State:
         """Without what dropped entries lent to their neighbours."""
-        state = super().pruned(state, ratios)
+        state = super().pruned(state, pruning)
         if self.as_published:
             return state
         return state._replace(g=tuple(map(coupled, self.couplings(state), state.sources)))
