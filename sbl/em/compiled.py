@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_map_only
 from ...kernels.native import compiler
 from ..problem import Problem
 from .run import Path, Run
-from .state import State
+from .state import Pruning, State
 from .units import SMALL
 
 SOURCE = pathlib.Path(__file__).with_name("em.c")
@@ -34,6 +34,7 @@ class Kind(IntEnum):
     ONE_SWEEP = 1
     ALTERNATING = 2
     BOUND = 3
+    ROOT_SVD = 4
 
 
 class Step(NamedTuple):
@@ -52,8 +53,7 @@ class Step(NamedTuple):
 class Stop(NamedTuple):
     """When entries and iterations end; see `ExpectationMaximisation`."""
 
-    ratios: tuple[float, ...]
-    floor: float
+    pruning: Pruning
     max_iterations: int
     tolerance: float
 
@@ -75,7 +75,7 @@ class Call(ctypes.Structure):
         ("g", Pointers),
         ("sources", Pointers),
         ("ratios", Doubles),
-        *((name, ctypes.c_double) for name in ("floor", "tolerance")),
+        *((name, ctypes.c_double) for name in ("negligible", "floor", "tolerance")),
         ("max_iterations", ctypes.c_int64),
         *((name, ctypes.c_int64) for name in ("step", "sweeps", "relative")),
         *((name, ctypes.c_double) for name in ("inner_tolerance", "divergence", "beta", "offset")),
@@ -122,8 +122,9 @@ def solve(state: State, step: Step, stop: Stop, noise_unknown: bool, history: bo
         noise_variance=noise.data_ptr(),
         g=_pointers(g),
         sources=_pointers(sources),
-        ratios=Doubles(*stop.ratios),
-        floor=stop.floor,
+        ratios=Doubles(*stop.pruning.ratios),
+        negligible=stop.pruning.negligible,
+        floor=stop.pruning.floor,
         tolerance=stop.tolerance,
         max_iterations=stop.max_iterations,
         step=step.kind,

@@ -6,7 +6,7 @@
 
 static const double LARGE = 1e-6, RISE = 1e-6; /* as in kronecker_posterior.py and loop.py */
 enum { MOST_FACTORS = 8, FULL_EXCHANGES = 3, SQUARINGS = 56 };
-enum step { NESTED_SVD, ONE_SWEEP, ALTERNATING, BOUND };
+enum step { NESTED_SVD, ONE_SWEEP, ALTERNATING, BOUND, ROOT_SVD };
 enum outcome { SETTLED, UNFINISHED, COST_ROSE, PRUNED, NOT_FINITE }; /* as estimate.Ended */
 
 /* What all problems of a call share; the fields are those of compiled.Call. */
@@ -19,7 +19,7 @@ typedef struct {
   double *g[MOST_FACTORS];
   const double *sources[MOST_FACTORS]; /* NULL where nothing lies behind g */
   double ratios[MOST_FACTORS];
-  double floor, tolerance;
+  double negligible, floor, tolerance;
   int64_t max_iterations;
   int64_t step, sweeps, relative;
   double inner_tolerance, divergence, beta, offset;
@@ -120,11 +120,15 @@ static size_t kron(int factors, const int *sizes, real *const *v, real *out) {
 
 static real reciprocal(real x) { return x > 0 ? 1 / x : 0; }
 
+static real largest_of(int n, const real *x) {
+  real largest = 0;
+  for (int i = 0; i < n; i++) largest = fmax(largest, x[i]);
+  return largest;
+}
+
 /* Keep the entries of g that are positive, at least `floor` and `ratio` of the largest; one, zero, if there is none. */
 static void prune(Factor *f, real ratio, real floor) {
-  real largest = 0;
-  for (int n = 0; n < f->kept; n++) largest = fmax(largest, f->g[n]);
-  const real limit = fmax(ratio * largest, floor);
+  const real limit = fmax(ratio * largest_of(f->kept, f->g), floor);
   int kept = 0;
   for (int n = 0; n < f->kept; n++)
     if (f->g[n] > 0 && f->g[n] >= limit) {
