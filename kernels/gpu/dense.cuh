@@ -1,11 +1,13 @@
 /* What the decompositions of one small matrix by one block share: numbers, reductions, reflections, sorting.
 
-   Defined from outside: REAL (float or double), COMPLEX (0 or 1), WARPS of a block. Matrices are stored by columns,
-   `ld` numbers apart: thread-by-row work is then coalesced in device memory and free of bank conflicts on chip. */
+   Defined from outside: REAL (float or double), COMPLEX (0 or 1), WARPS that work on a matrix, LANES of each. Of fewer
+   than 32 lanes a warp holds several matrices, which go the same way in step where they can. Matrices are stored by
+   columns, `ld` numbers apart: thread-by-row work is then coalesced in device memory and free of bank conflicts on
+   chip. */
 
 typedef REAL real;
-#define THREADS (32 * WARPS)
-#define EVERY 0xffffffffu
+#define THREADS (LANES * WARPS)
+#define MATRICES (WARPS == 1 ? 32 / LANES : 1)
 
 #if COMPLEX
 struct alignas(2 * sizeof(real)) number {
@@ -45,24 +47,35 @@ struct precision {
 };
 typedef precision<> limits;
 
-__device__ inline int thread() { return threadIdx.x; }
-__device__ inline int lane() { return threadIdx.x % 32; }
-__device__ inline int warp() { return threadIdx.x / 32; }
+/* Within the matrix. */
+__device__ inline int thread() { return threadIdx.x % THREADS; }
+__device__ inline int lane() { return threadIdx.x % LANES; }
+__device__ inline int warp() { return thread() / LANES; }
+
+/* The lanes of a warp that work on this matrix. */
+__device__ inline int first_lane() { return threadIdx.x % 32 / LANES * LANES; }
+__device__ inline unsigned lanes() { return 0xffffffffu >> (32 - LANES) << first_lane(); }
+__device__ inline void sync_lanes() { __syncwarp(lanes()); }
 
 __device__ inline void sync() {
   if (WARPS == 1)
-    __syncwarp();
+    sync_lanes();
   else
     __syncthreads();
 }
 
+/* Where `true` stands first among the lanes, from 0; -1 for nowhere. */
+__device__ inline int first_true(bool here) {
+  return __ffs(__ballot_sync(lanes(), here) >> first_lane() & 0xffffffffu >> (32 - LANES)) - 1;
+}
+
 __device__ inline real warp_sum(real x) {
-  for (int across = 16; across > 0; across /= 2) x += __shfl_xor_sync(EVERY, x, across);
+  for (int across = LANES / 2; across > 0; across /= 2) x += __shfl_xor_sync(lanes(), x, across);
   return x;
 }
 
 __device__ inline real warp_max(real x) {
-  for (int across = 16; across > 0; across /= 2) x = fmax(x, __shfl_xor_sync(EVERY, x, across));
+  for (int across = LANES / 2; across > 0; across /= 2) x = fmax(x, __shfl_xor_sync(lanes(), x, across));
   return x;
 }
 
@@ -142,14 +155,14 @@ __device__ inline void reflect_columns(number *A, int ld, int rows, int columns,
     const int last = columns - 1;
 #pragma unroll
     for (int c = 0; c < TOGETHER; c++) x[c] = A + (size_t)(j + c < last ? j + c : last) * ld, inner[c] = of(0, 0);
-    for (int i = lane(); i < rows; i += 32) {
+    for (int i = lane(); i < rows; i += LANES) {
       const number along = conj(v[i]);
 #pragma unroll
       for (int c = 0; c < TOGETHER; c++) inner[c] = plus_times(inner[c], along, x[c][i]);
     }
 #pragma unroll
     for (int c = 0; c < TOGETHER; c++) inner[c] = plus_times(of(0, 0), factor, warp_sum_of(inner[c]));
-    for (int i = lane(); i < rows; i += 32) {
+    for (int i = lane(); i < rows; i += LANES) {
       const number along = v[i];
 #pragma unroll
       for (int c = 0; c < TOGETHER; c++)
@@ -177,18 +190,51 @@ __device__ inline void form(number *Q, int ld, int rows, int columns, int shift,
   sync();
 }
 
-struct rotation {
+struct alignas(2 * sizeof(real)) rotation {
   real c, s;
 };
+
+/* Roots and quotients that need not be rounded correctly. */
+__device__ inline double inverse_root(double x) { return rsqrt(x); }
+__device__ inline double root(double x) { return sqrt(x); }
+__device__ inline double quotient(double x, double y) { return x / y; }
+#ifdef __CUDACC__
+__device__ inline float inverse_root(float x) {
+  float y;
+  asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+__device__ inline float root(float x) {
+  float y;
+  asm("sqrt.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+__device__ inline float quotient(float x, float y) { return __fdividef(x, y); }
+#else
+inline float inverse_root(float x) { return 1 / sqrt(x); }
+inline float root(float x) { return sqrt(x); }
+inline float quotient(float x, float y) { return x / y; }
+#endif
 
 /* c f + s g = r, c g - s f = 0. */
 __device__ inline real rotate(real f, real g, rotation *turn) {
   const real length = f * f + g * g;
-  const bool none = length < limits::vanishing;
-  const real inverse = rsqrt(none ? (real)1 : length);
-  *turn = {none ? (real)1 : f * inverse, none ? (real)0 : g * inverse};
-  return none ? f : length * inverse;
+  if (length < limits::vanishing) {
+    *turn = {1, 0};
+    return f;
+  }
+  const real inverse = inverse_root(length);
+  *turn = {f * inverse, g * inverse};
+  return length * inverse;
 }
+
+/* Multiply by 2^exponent; in two steps, either of which may be a number where their product is not. */
+struct power {
+  real one, other;
+  __device__ power(int exponent) : one(scalbn((real)1, exponent / 2)), other(scalbn((real)1, exponent - exponent / 2)) {}
+  __device__ real of_real(real x) const { return x * one * other; }
+  __device__ number of_number(number x) const { return of(of_real(re(x)), of_real(im(x))); }
+};
 
 /* order[k]: where the k-th of the numbers stands, ascending, or descending. */
 __device__ inline void sort(int n, const real *keys, bool descending, int *order) {
@@ -214,3 +260,8 @@ struct room {
     return part;
   }
 };
+
+/* Every entry, a row of a matrix stored by rows for each warp. */
+#define FOR_ENTRIES(i, rows, j, columns) \
+  for (int i = warp(); i < rows; i += WARPS) \
+    for (int j = lane(); j < columns; j += LANES)

@@ -9,7 +9,7 @@
 
 /* Where n > 32 the last warp follows the tridiagonal form alone. */
 #define FOLLOWS (WARPS == 1 || warp() == WARPS - 1)
-#define TURNERS (WARPS == 1 ? 32 : THREADS - 32)
+#define TURNERS (WARPS == 1 ? LANES : THREADS - LANES)
 
 __device__ inline void tridiagonalise(
     int n, number *A, int ld, real *d, real *e, number *taus, number *v, number *w, real *scratch) {
@@ -56,11 +56,10 @@ __device__ inline void tridiagonalise(
 __device__ inline void sweep(int n, real *d, real *e, real negligible, int *low, rotation *turns, int2 *range) {
   int high = 0;
   for (; *low < n - 1; ++*low) {
-    for (int base = *low;; base += 32) {
+    for (int base = *low, found = -1; found < 0; base += LANES) {
       const int i = base + lane();
-      const unsigned ends = __ballot_sync(EVERY, i >= n - 1 || fabs(e[i < n - 1 ? i : n - 1]) <= negligible);
-      high = base + __ffs(ends) - 1;
-      if (ends) break;
+      found = first_true(i >= n - 1 || fabs(e[i < n - 1 ? i : n - 1]) <= negligible);
+      high = base + found;
     }
     if (high > *low) break;
   }
@@ -69,16 +68,16 @@ __device__ inline void sweep(int n, real *d, real *e, real negligible, int *low,
     if (first == n - 1) {
       *range = make_int2(-1, -1);
     } else {
-      const real half_gap = (d[first + 1] - d[first]) / (2 * e[first]);
-      const real root = sqrt(half_gap * half_gap + 1);
-      real bulge = d[high] - d[first] + e[first] / (half_gap + (half_gap < 0 ? -root : root));
+      const real half_gap = quotient(d[first + 1] - d[first], 2 * e[first]);
+      const real slope = root(half_gap * half_gap + 1);
+      real bulge = d[high] - d[first] + quotient(e[first], half_gap + (half_gap < 0 ? -slope : slope));
       real c = 1, s = 1, shift = 0, upper = d[high], edge = e[high - 1], lower = d[high - 1];
       int i = high - 1;
       for (; i >= first; i--) {
         const real next_edge = e[i > 0 ? i - 1 : 0], next_lower = d[i > 0 ? i - 1 : 0];
         const real across = s * edge, along = c * edge, length = across * across + bulge * bulge;
         if (length < limits::vanishing) break;
-        const real inverse = rsqrt(length);
+        const real inverse = inverse_root(length);
         e[i + 1] = length * inverse;
         s = across * inverse, c = bulge * inverse;
         turns[i] = {c, s};
@@ -99,7 +98,7 @@ __device__ inline void sweep(int n, real *d, real *e, real negligible, int *low,
       *range = make_int2(i + 1, high);
     }
   }
-  __syncwarp();
+  sync_lanes();
 }
 
 __device__ inline void turn_row(number *row, int ld, const rotation *turns, int2 range) {
@@ -115,11 +114,14 @@ __device__ inline void turn_row(number *row, int ld, const rotation *turns, int2
 
 /* matrices (batch, n, n), of which the lower triangles count, to vectors (batch, n, n) and values (batch, n). With
    `workspace` (batch, n, ld) the matrices are kept there, else on chip. failed: 1 NaN or infinity, 2 not settled. */
-extern "C" __global__ void __launch_bounds__(THREADS)
-    eigh_kernel(const number *matrices, number *vectors, real *values, number *workspace, int *failed, int n, int ld) {
+extern "C" __global__ void __launch_bounds__(THREADS * MATRICES)
+    eigh_kernel(const number *matrices, number *vectors, real *values, number *workspace, int *failed, int batch,
+                int bytes, int n, int ld) {
   extern __shared__ __align__(16) char shared[];
-  room chip = {shared};
-  const size_t place = blockIdx.x;
+  const int place_here = threadIdx.x / THREADS;
+  const size_t place = (size_t)blockIdx.x * MATRICES + place_here;
+  if (place >= batch) return;
+  room chip = {shared + place_here * bytes};
 #if ON_CHIP
   number *A = chip.take<number>(n * ld);
 #else
@@ -134,9 +136,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   const number *matrix = matrices + place * n * n;
   real largest = 0;
   bool finite = true;
-  for (int index = thread(); index < n * n; index += THREADS) {
-    const int i = index / n, j = index % n;
-    number x = matrix[index];
+  FOR_ENTRIES(i, n, j, n) {
+    number x = matrix[i * n + j];
     finite = finite && fabs(re(x)) <= limits::largest && fabs(im(x)) <= limits::largest;
     if (i < j) continue;
     if (i == j) x = of(re(x), 0);
@@ -151,10 +152,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   largest = block_max(largest, scratch);
   const int exponent = largest > 0 ? ilogb(largest) + 1 : 0;
   sync();
-  for (int index = thread(); index < n * n; index += THREADS) {
-    number *x = A + index / n * ld + index % n;
-    *x = of(scalbn(re(*x), -exponent), scalbn(im(*x), -exponent));
-  }
+  const power down(-exponent);
+  FOR_ENTRIES(j, n, i, n) A[j * ld + i] = down.of_number(A[j * ld + i]);
   sync();
 
   tridiagonalise(n, A, ld, d, e, taus, v, w, scratch);
@@ -179,10 +178,10 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     }
   }
 
+  const power up(exponent);
   sort(n, d, false, order);
-  for (int i = thread(); i < n; i += THREADS) values[place * n + i] = scalbn(d[order[i]], exponent);
+  for (int i = thread(); i < n; i += THREADS) values[place * n + i] = up.of_real(d[order[i]]);
 #if VECTORS
-  for (int index = thread(); index < n * n; index += THREADS)
-    vectors[place * n * n + index] = A[order[index % n] * ld + index / n];
+  FOR_ENTRIES(i, n, j, n) vectors[(place * n + i) * n + j] = A[order[j] * ld + i];
 #endif
 }

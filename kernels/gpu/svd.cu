@@ -10,9 +10,9 @@
 #include "dense.cuh"
 
 #define FOLLOWS (WARPS == 1 || warp() == WARPS - 1)
-#define TURNERS (WARPS == 1 ? 32 : THREADS - 32)
+#define TURNERS (WARPS == 1 ? LANES : THREADS - LANES)
 
-struct pair {
+struct alignas(4 * sizeof(real)) pair {
   rotation right, left;
 };
 
@@ -55,13 +55,13 @@ __device__ inline real smaller_value(real f, real g, real h) {
   f = fabs(f), g = fabs(g), h = fabs(h);
   const real least = fmin(f, h), most = fmax(f, h);
   if (least == 0) return 0;
-  const real sum = 1 + least / most, difference = (most - least) / most;
+  const real sum = 1 + quotient(least, most), difference = quotient(most - least, most);
   if (g < most) {
-    const real ratio = g / most, squared = ratio * ratio;
-    return least * 2 / (sqrt(sum * sum + squared) + sqrt(difference * difference + squared));
+    const real ratio = quotient(g, most), squared = ratio * ratio;
+    return quotient(least * 2, root(sum * sum + squared) + root(difference * difference + squared));
   }
-  const real ratio = most / g, high = sum * ratio, low = difference * ratio;
-  return 2 * (least / (sqrt(1 + high * high) + sqrt(1 + low * low))) * ratio;
+  const real ratio = quotient(most, g), high = sum * ratio, low = difference * ratio;
+  return 2 * quotient(least, root(1 + high * high) + root(1 + low * low)) * ratio;
 }
 
 /* The next rotations of an implicit QR step, of columns i and i + 1 for i from start up to stop - 1; start < 0: done.
@@ -69,75 +69,101 @@ __device__ inline real smaller_value(real f, real g, real h) {
 __device__ inline void sweep(real *d, real *e, real negligible, int *high, pair *turns, int2 *range) {
   int low = 0;
   for (; *high > 0; --*high) {
-    for (int base = *high - 1;; base -= 32) {
+    for (int base = *high - 1, found = -1; found < 0; base -= LANES) {
       const int i = base - lane();
-      const unsigned ends = __ballot_sync(EVERY, i < 0 || fabs(e[i < 0 ? 0 : i]) <= negligible);
-      low = base - __ffs(ends) + 2;
-      if (ends) break;
+      found = first_true(i < 0 || fabs(e[i < 0 ? 0 : i]) <= negligible);
+      low = base - found + 1;
     }
     if (low < *high) break;
   }
   const int last = *high;
   if (last == 0) {
     if (lane() == 0) *range = make_int2(-1, -1);
-    __syncwarp();
+    sync_lanes();
     return;
   }
   bool singular = false;
-  for (int i = low + lane(); i <= last; i += 32) singular = singular || fabs(d[i]) <= negligible;
-  singular = __any_sync(EVERY, singular);
+  for (int i = low + lane(); i <= last; i += LANES) singular = singular || fabs(d[i]) <= negligible;
+  singular = first_true(singular) >= 0;
   if (lane() == 0) {
     const real first = d[low];
     real f = first;
     if (!singular) {
-      const real shift = smaller_value(d[last - 1], e[last - 1], d[last]), ratio = shift / first;
+      const real shift = smaller_value(d[last - 1], e[last - 1], d[last]), ratio = quotient(shift, first);
       if (ratio * ratio > limits::eps) f = (fabs(first) - shift) * ((first < 0 ? -1 : 1) + ratio);
     }
     real g = e[low], here = first, edge = e[low];
     for (int i = low; i < last; i++) {
       const real next = d[i + 1], next_edge = e[i + 1];
-      pair turn;
-      const real before = rotate(f, g, &turn.right);
+      pair by;
+      const real before = rotate(f, g, &by.right);
       if (i > low) e[i - 1] = before;
-      f = turn.right.c * here + turn.right.s * edge;
-      edge = turn.right.c * edge - turn.right.s * here;
-      g = turn.right.s * next;
-      here = turn.right.c * next;
-      d[i] = rotate(f, g, &turn.left);
-      f = turn.left.c * edge + turn.left.s * here;
-      here = turn.left.c * here - turn.left.s * edge;
-      g = turn.left.s * next_edge;
-      edge = turn.left.c * next_edge;
-      turns[i] = turn;
+      f = by.right.c * here + by.right.s * edge;
+      edge = by.right.c * edge - by.right.s * here;
+      g = by.right.s * next;
+      here = by.right.c * next;
+      d[i] = rotate(f, g, &by.left);
+      f = by.left.c * edge + by.left.s * here;
+      here = by.left.c * here - by.left.s * edge;
+      g = by.left.s * next_edge;
+      edge = by.left.c * next_edge;
+      turns[i] = by;
     }
     e[last - 1] = f;
     d[last] = here;
     *range = make_int2(low, last);
   }
-  __syncwarp();
+  sync_lanes();
 }
 
-/* One row of V, or of U, whose rotations lie `sizeof(pair)` apart. */
-__device__ inline void turn_row(number *row, int ld, const pair *turns, bool left, int2 range) {
+/* (x, y) to c x + s y, which is returned, and c y - s x, in the place of x. */
+__device__ inline number turn(rotation by, number *x, number y) {
+  const number first = of(by.c * re(*x) + by.s * re(y), by.c * im(*x) + by.s * im(y));
+  *x = of(by.c * re(y) - by.s * re(*x), by.c * im(y) - by.s * im(*x));
+  return first;
+}
+
+/* One row of U, or of V: `turns` begin with the left or the right rotation of a pair. */
+__device__ inline void turn_row(number *row, int ld, const rotation *turns, int2 range) {
   number x = row[range.x * ld];
-  for (int i = range.x; i < range.y; i++) {
-    const rotation turn = left ? turns[i].left : turns[i].right;
-    const number y = row[(i + 1) * ld];
-    row[i * ld] = of(turn.c * re(x) + turn.s * re(y), turn.c * im(x) + turn.s * im(y));
-    x = of(turn.c * re(y) - turn.s * re(x), turn.c * im(y) - turn.s * im(x));
-  }
+  for (int i = range.x; i < range.y; i++) row[i * ld] = turn(turns[2 * i], &x, row[(i + 1) * ld]);
   row[range.y * ld] = x;
+}
+
+/* A row of U and one of V. */
+__device__ inline void turn_rows(number *u, int ld, number *v, int ldv, const pair *turns, int2 range) {
+  number x = u[range.x * ld], y = v[range.x * ldv];
+  for (int i = range.x; i < range.y; i++) {
+    const pair by = turns[i];
+    u[i * ld] = turn(by.left, &x, u[(i + 1) * ld]);
+    v[i * ldv] = turn(by.right, &y, v[(i + 1) * ldv]);
+  }
+  u[range.y * ld] = x, v[range.y * ldv] = y;
+}
+
+/* The rows of U and V, in pairs where one warp has them all. */
+__device__ inline void turn_all(int m, int n, number *U, int ld, number *V, int ldv, const pair *turns, int2 range) {
+  const rotation *left = &turns->left, *right = &turns->right;
+  if (WARPS == 1) {
+    for (int row = thread(); row < n; row += TURNERS) turn_rows(U + row, ld, V + row, ldv, turns, range);
+    for (int row = n + thread(); row < m; row += TURNERS) turn_row(U + row, ld, left, range);
+  } else {
+    for (int row = thread(); row < m + n; row += TURNERS)
+      turn_row(row < m ? U + row : V + row - m, row < m ? ld : ldv, row < m ? left : right, range);
+  }
 }
 
 /* `wide`: matrices (batch, n, m) whose adjoints are meant, so that U and V change places.
    matrices (batch, m, n) to U (batch, m, n), S (batch, n), descending, and Vh (batch, n, n). With `workspace`
    (batch, n, ld + ldv) the matrices are kept there, else on chip. failed: 1 NaN or infinity, 2 not settled. */
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS * MATRICES)
     svd_kernel(const number *matrices, number *U_out, real *S_out, number *Vh_out, number *workspace, int *failed,
-               int m, int n, int ld, int ldv, int wide) {
+               int batch, int bytes, int m, int n, int ld, int ldv, int wide) {
   extern __shared__ __align__(16) char shared[];
-  room chip = {shared};
-  const size_t place = blockIdx.x;
+  const int place_here = threadIdx.x / THREADS;
+  const size_t place = (size_t)blockIdx.x * MATRICES + place_here;
+  if (place >= batch) return;
+  room chip = {shared + place_here * bytes};
 #if ON_CHIP
   number *A = chip.take<number>(n * ld), *V = chip.take<number>(VECTORS ? n * ldv : 0);
 #else
@@ -153,14 +179,14 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   const number *matrix = matrices + place * size;
   real largest = 0;
   bool finite = true;
-  for (int index = thread(); index < size; index += THREADS) {
-    const number x = matrix[index];
+  FOR_ENTRIES(i, (wide ? n : m), j, (wide ? m : n)) {
+    const number x = matrix[(size_t)i * (wide ? m : n) + j];
     finite = finite && fabs(re(x)) <= limits::largest && fabs(im(x)) <= limits::largest;
     largest = fmax(largest, larger_part(x));
     if (wide)
-      A[index / m * ld + index % m] = conj(x);
+      A[i * ld + j] = conj(x);
     else
-      A[index % n * ld + index / n] = x;
+      A[j * ld + i] = x;
   }
   if (block_max(!finite, scratch) > 0) {
     if (thread() == 0) atomicOr(failed, 1);
@@ -169,10 +195,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   largest = block_max(largest, scratch);
   const int exponent = largest > 0 ? ilogb(largest) + 1 : 0;
   sync();
-  for (int index = thread(); index < size; index += THREADS) {
-    number *x = A + index / m * ld + index % m;
-    *x = of(scalbn(re(*x), -exponent), scalbn(im(*x), -exponent));
-  }
+  const power down(-exponent);
+  FOR_ENTRIES(j, n, i, m) A[j * ld + i] = down.of_number(A[j * ld + i]);
   sync();
 
   bidiagonalise(m, n, A, ld, V, ldv, d, e, left, right, v, scratch);
@@ -187,13 +211,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   for (int now = 0;; now ^= 1) {
     if (FOLLOWS) sweep(d, e, limits::eps * norm, &high, turns + now * n, range + now);
 #if VECTORS
-    if (count > 0 && (WARPS == 1 || !FOLLOWS)) {
-      const pair *before = turns + (now ^ 1) * n;
-      for (int row = thread(); row < m + n; row += TURNERS) {
-        const bool of_U = row < m;
-        turn_row(of_U ? A + row : V + row - m, of_U ? ld : ldv, before, of_U, range[now ^ 1]);
-      }
-    }
+    if (count > 0 && (WARPS == 1 || !FOLLOWS))
+      turn_all(m, n, A, ld, V, ldv, turns + (now ^ 1) * n, range[now ^ 1]);
 #endif
     sync();
     if (range[now].x < 0) break;
@@ -205,20 +224,22 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 
   for (int i = thread(); i < n; i += THREADS) e[i] = fabs(d[i]);
   sync();
+  const power up(exponent);
   sort(n, e, true, order);
-  for (int i = thread(); i < n; i += THREADS) S_out[place * n + i] = scalbn(e[order[i]], exponent);
+  for (int i = thread(); i < n; i += THREADS) S_out[place * n + i] = up.of_real(e[order[i]]);
 #if VECTORS
-  number *tall = (wide ? Vh_out : U_out) + place * size, *small = (wide ? U_out : Vh_out) + place * n * n;
-  for (int index = thread(); index < size; index += THREADS) {
-    if (wide)
-      tall[index] = conj(A[order[index / m] * ld + index % m]);
-    else
-      tall[index] = A[order[index % n] * ld + index / n];
-  }
-  for (int index = thread(); index < n * n; index += THREADS) {
-    const int row = wide ? index / n : index % n, c = order[wide ? index % n : index / n];
-    const number x = d[c] < 0 ? minus(V[c * ldv + row]) : V[c * ldv + row];
-    small[index] = wide ? x : conj(x);
+  if (wide) {
+    FOR_ENTRIES(i, n, j, n) {
+      const int c = order[j];
+      U_out[(place * n + i) * n + j] = d[c] < 0 ? minus(V[c * ldv + i]) : V[c * ldv + i];
+    }
+    FOR_ENTRIES(i, n, j, m) Vh_out[(place * n + i) * m + j] = conj(A[order[i] * ld + j]);
+  } else {
+    FOR_ENTRIES(i, m, j, n) U_out[(place * m + i) * n + j] = A[order[j] * ld + i];
+    FOR_ENTRIES(i, n, j, n) {
+      const int c = order[i];
+      Vh_out[(place * n + i) * n + j] = conj(d[c] < 0 ? minus(V[c * ldv + j]) : V[c * ldv + j]);
+    }
   }
 #endif
 }
