@@ -112,12 +112,12 @@ def assert_ulps(actual, expected, scale, dtype, ulp=ULP):
 
 
 def assert_eigh(matrix, values, Q):
-    for A, l, V in zip(double(matrix), values, Q, strict=True):
+    for A, found, V in zip(double(matrix), values, Q, strict=True):
         norm = max(float(torch.linalg.matrix_norm(A)), 1e-300)
-        assert bool((l[1:] >= l[:-1]).all())
-        assert_ulps(l, torch.linalg.eigvalsh(A), norm, matrix.dtype)
-        assert_ulps((double(V) * double(l)) @ double(V).mH, A, norm, matrix.dtype)
-        assert_ulps(double(V).mH @ double(V), torch.eye(len(l)), 1, matrix.dtype)
+        assert bool((found[1:] >= found[:-1]).all())
+        assert_ulps(found, torch.linalg.eigvalsh(A), norm, matrix.dtype)
+        assert_ulps((double(V) * double(found)) @ double(V).mH, A, norm, matrix.dtype)
+        assert_ulps(double(V).mH @ double(V), torch.eye(len(found)), 1, matrix.dtype)
 
 
 def assert_svd(matrix, U, S, Vh):
