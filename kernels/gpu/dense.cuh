@@ -122,6 +122,7 @@ __device__ inline real reflector(int count, number *x, number *tau, real *scratc
   real tail = 0;
   for (int i = 1 + thread(); i < count; i += THREADS) tail += square(x[i]);
   tail = block_sum(tail, scratch);
+  sync();
   const real length = square(head) + tail;
   *tau = of(0, 0);
   if (length < limits::vanishing) return 0;
@@ -138,17 +139,20 @@ __device__ inline real reflector(int count, number *x, number *tau, real *scratc
 
 __device__ inline bool is_zero(number x) { return re(x) == 0 && im(x) == 0; }
 
-/* A <- (1 - tau v v^H) A for a block of `rows` by `columns`: a column a thread, or a warp where there are several. */
+/* A <- (1 - tau v v^H) A for a block of `rows` by `columns`: a column a thread where they are short, or a warp. */
 __device__ inline void reflect_columns(number *A, int ld, int rows, int columns, const number *v, number tau) {
   const number factor = minus(tau);
-#if WARPS == 1
-  for (int j = thread(); j < columns; j += THREADS) {
-    number *x = A + j * ld, inner = of(0, 0);
-    for (int i = 0; i < rows; i++) inner = plus_times(inner, conj(v[i]), x[i]);
-    inner = plus_times(of(0, 0), factor, inner);
-    for (int i = 0; i < rows; i++) x[i] = plus_times(x[i], inner, v[i]);
+  if (WARPS == 1 || rows <= 32) {
+    for (int j = thread(); j < columns; j += THREADS) {
+      number *x = A + (size_t)j * ld, inner = of(0, 0);
+#pragma unroll 4
+      for (int i = 0; i < rows; i++) inner = plus_times(inner, conj(v[i]), x[i]);
+      inner = plus_times(of(0, 0), factor, inner);
+#pragma unroll 4
+      for (int i = 0; i < rows; i++) x[i] = plus_times(x[i], inner, v[i]);
+    }
+    return;
   }
-#else
   const int TOGETHER = 4;
   for (int j = TOGETHER * warp(); j < columns; j += TOGETHER * WARPS) {
     number *x[TOGETHER], inner[TOGETHER];
@@ -169,7 +173,6 @@ __device__ inline void reflect_columns(number *A, int ld, int rows, int columns,
         if (j + c < columns) x[c][i] = plus_times(x[c][i], inner[c], along);
     }
   }
-#endif
 }
 
 /* H_0 H_1 ... in the place of its reflectors: v_k lies in column k from row k + shift on, its 1 understood. */

@@ -6,6 +6,7 @@ With a warp (n <= 32, or part of one) or a few a matrix, thousands of chains run
 svd.cu.
 """
 
+import threading
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -64,9 +65,7 @@ def eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
     plan = _planned("eigh", flat, n, n)
     Q, values = torch.empty_like(flat), flat.new_empty(matrix.shape[:-1], dtype=matrix.dtype.to_real())
     workspace = flat if plan.on_chip else flat.new_empty(count * n * _leading(n))
-    failed = torch.zeros(1, dtype=torch.int32, device=flat.device)
-    _launch(plan, count, flat, Q, values, workspace, failed, count, plan.room, n, _leading(n))
-    _require_success(failed)
+    _launch(plan, count, flat, Q, values, workspace, n, _leading(n))
     return values, Q
 
 
@@ -84,10 +83,7 @@ def svd(matrix: Tensor, vectors: bool = True) -> tuple[Tensor, Tensor, Tensor]:
     U, Vh = flat.new_empty(*batch, rows, n), flat.new_empty(*batch, n, columns)
     S = flat.new_empty(*batch, n, dtype=matrix.dtype.to_real())
     workspace = flat if plan.on_chip else flat.new_empty(count * n * (_leading(m) + _leading(n)))
-    failed = torch.zeros(1, dtype=torch.int32, device=flat.device)
-    sizes = (count, plan.room, m, n, _leading(m), _leading(n), int(rows < columns))
-    _launch(plan, count, flat, U, S, Vh, workspace, failed, *sizes)
-    _require_success(failed)
+    _launch(plan, count, flat, U, S, Vh, workspace, m, n, _leading(m), _leading(n), int(rows < columns))
     return U, S, Vh
 
 
@@ -174,13 +170,24 @@ def definitions(
 
 
 def _launch(plan: Plan, count: int, *arguments: Tensor | int) -> None:
+    """Run the kernel and wait for it. Where it fails it says why in memory of the host."""
+    arrays = [x for x in arguments if isinstance(x, Tensor)]
+    sizes = [x for x in arguments if not isinstance(x, Tensor)]
+    device = arrays[0].device
+    status = _status(threading.get_ident())
     blocks = -(-count // plan.together)
-    plan.run(blocks, WARP * plan.warps, plan.together * plan.room, *arguments)
+    plan.run(blocks, WARP * plan.warps, plan.together * plan.room, *arrays, status, count, plan.room, *sizes)
+    torch.cuda.current_stream(device).synchronize()
+    found = int(status)
+    if found:
+        status.zero_()
+        what = (
+            "holds NaN or infinity" if found == NOT_FINITE else "has a decomposition that does not converge"
+        )
+        raise torch.linalg.LinAlgError(f"matrix {what}")
 
 
-def _require_success(failed: Tensor) -> None:
-    status = int(failed)
-    if status & NOT_FINITE:
-        raise torch.linalg.LinAlgError("matrix holds NaN or infinity")
-    if status:
-        raise torch.linalg.LinAlgError("matrix: the decomposition has not converged")
+@lru_cache(None)
+def _status(thread: int) -> Tensor:
+    """A number in page-locked memory, which kernels write and the host reads; 0 between calls."""
+    return torch.zeros(1, dtype=torch.int32, pin_memory=True)

@@ -7,7 +7,7 @@
 
 #include "dense.cuh"
 
-/* Where n > 32 the last warp follows the tridiagonal form alone. */
+/* Of several warps the last follows the tridiagonal form alone. */
 #define FOLLOWS (WARPS == 1 || warp() == WARPS - 1)
 #define TURNERS (WARPS == 1 ? LANES : THREADS - LANES)
 
@@ -63,6 +63,7 @@ __device__ inline void sweep(int n, real *d, real *e, real negligible, int *low,
     }
     if (high > *low) break;
   }
+  sync_lanes();
   if (lane() == 0) {
     const int first = *low;
     if (first == n - 1) {
@@ -146,7 +147,7 @@ extern "C" __global__ void __launch_bounds__(THREADS * MATRICES)
     A[i * ld + j] = conj(x);
   }
   if (block_max(!finite, scratch) > 0) {
-    if (thread() == 0) atomicOr(failed, 1);
+    if (thread() == 0) *failed = 1;
     return;
   }
   largest = block_max(largest, scratch);
@@ -173,7 +174,7 @@ extern "C" __global__ void __launch_bounds__(THREADS * MATRICES)
     sync();
     if (range[now].x < 0) break;
     if (++count > 60 * n) {
-      if (thread() == 0) atomicOr(failed, 2);
+      if (thread() == 0) *failed = 2;
       break;
     }
   }

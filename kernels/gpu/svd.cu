@@ -85,6 +85,7 @@ __device__ inline void sweep(real *d, real *e, real negligible, int *high, pair 
   bool singular = false;
   for (int i = low + lane(); i <= last; i += LANES) singular = singular || fabs(d[i]) <= negligible;
   singular = first_true(singular) >= 0;
+  sync_lanes();
   if (lane() == 0) {
     const real first = d[low];
     real f = first;
@@ -141,10 +142,10 @@ __device__ inline void turn_rows(number *u, int ld, number *v, int ldv, const pa
   u[range.y * ld] = x, v[range.y * ldv] = y;
 }
 
-/* The rows of U and V, in pairs where one warp has them all. */
+/* The rows of U and V, in pairs where there are not threads for each. */
 __device__ inline void turn_all(int m, int n, number *U, int ld, number *V, int ldv, const pair *turns, int2 range) {
   const rotation *left = &turns->left, *right = &turns->right;
-  if (WARPS == 1) {
+  if (TURNERS < m + n) {
     for (int row = thread(); row < n; row += TURNERS) turn_rows(U + row, ld, V + row, ldv, turns, range);
     for (int row = n + thread(); row < m; row += TURNERS) turn_row(U + row, ld, left, range);
   } else {
@@ -189,7 +190,7 @@ extern "C" __global__ void __launch_bounds__(THREADS * MATRICES)
       A[j * ld + i] = x;
   }
   if (block_max(!finite, scratch) > 0) {
-    if (thread() == 0) atomicOr(failed, 1);
+    if (thread() == 0) *failed = 1;
     return;
   }
   largest = block_max(largest, scratch);
@@ -217,7 +218,7 @@ extern "C" __global__ void __launch_bounds__(THREADS * MATRICES)
     sync();
     if (range[now].x < 0) break;
     if (++count > 60 * n) {
-      if (thread() == 0) atomicOr(failed, 2);
+      if (thread() == 0) *failed = 2;
       break;
     }
   }
