@@ -29,7 +29,7 @@ def tables(folder: Path) -> dict[Marks, str]:
     made["irs-unfolded"] = with_times(points(folder / UNFOLDED))
     made["irs-unfolded-default"] = side_by_side(points(folder / UNFOLDED_DEFAULT), ("nmse", "pooled_nmse"))
     made["irs-off-grid"] = with_times(points(folder / OFF_GRID))
-    return {marks_of(name, "results_table.py"): table for name, table in made.items()}
+    return {marks_of(name): table for name, table in made.items()}
 
 
 def points(path: Path) -> Points:
