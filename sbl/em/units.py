@@ -39,13 +39,17 @@ class Units(NamedTuple):
         """That of y from that of y', (B,)."""
         return self._cast(noise_variance * self.amplitude.square())
 
+    def prior_variances(self, g: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Those of x from those of x', (B, N_i) each."""
+        weights = self.weights(tuple(map(_every, g)))
+        return tuple(self._cast(v * w.square()) for v, w in zip(g, weights, strict=True))
+
     def run(self, run: Run, measurements: int) -> Run:
         """`run` with the noise variance, cost and prior variances of y and x for those of y' and x'."""
         power = self.amplitude.square()
-        squares = [w.square() for w in self.weights(tuple(map(_every, run.g)))]
-        g = tuple(self._cast(v * w) for v, w in zip(run.g, squares, strict=True))
-        path = run.path
+        g, path = self.prior_variances(run.g), run.path
         if path is not None:
+            squares = [w.square() for w in self.weights(tuple(map(_every, run.g)))]
             cost = path.cost + 2 * measurements * self.amplitude.log().unsqueeze(-1)
             noise = self._cast(path.noise_variance * power.unsqueeze(-1))
             g_path = tuple(self._cast(v * w.unsqueeze(1)) for v, w in zip(path.g, squares, strict=True))
@@ -87,7 +91,7 @@ def equalise(problem: Problem, in_double: bool) -> tuple[Problem, Units]:
     rounding = torch.finfo(dtype).eps
     if in_double or (problem.y.device.type == "cpu" and max(N, problem.y.shape[-1]) <= SMALL):
         problem = double(problem)
-    scaled, norms = zip(*map(_unit_columns, problem.factors), strict=True)
+    scaled, norms = zip(*map(unit_columns, problem.factors), strict=True)
     amplitude = _norm(problem.y.unsqueeze(-1)).squeeze(-1) / math.sqrt(N)
     amplitude = torch.where(amplitude > 0, amplitude, torch.ones_like(amplitude))
     y, noise = problem.y / amplitude.unsqueeze(-1), problem.noise_variance
@@ -136,7 +140,7 @@ def double(problem: Problem) -> Problem:
     )
 
 
-def _unit_columns(A: Tensor) -> tuple[Tensor, Tensor]:
+def unit_columns(A: Tensor) -> tuple[Tensor, Tensor]:
     """A with columns of norm one, and their norms (B, n); negligible columns count as long as the longest."""
     norms = _norm(A)
     longest = norms.amax(-1, keepdim=True)

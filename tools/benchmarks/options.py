@@ -91,7 +91,8 @@ def networks(commands: Commands) -> None:
             "Time RPCANet, RPCANet++ (S3, S6, S9), DRPCA-Net and L-RPCANet against the same networks built one "
             "layer at a time from nn.Conv2d and nn.BatchNorm2d, in float32 as PyTorch lays it out by default, "
             "with equal weights, alternating the two. For each form it prints how many times faster it is "
-            "(median over rounds of the ratio within a round), the times, peak memory, the plain network's "
+            "(median over rounds of the ratio within a round), the times (on a GPU the device's, and in inference "
+            "also from pictures in the host's memory to probabilities there), peak memory, the plain network's "
             "operations a second against a measured matrix product, and the largest relative difference: of B, "
             "O and D in inference, of all gradients together in a training step. Everything, on a CPU, takes "
             "hours: choose with the options below."
@@ -103,7 +104,7 @@ def networks(commands: Commands) -> None:
     for name, values, kind in (
         ("networks", ("RPCANet", "S3", "S6", "S9", "DRPCA-Net", "L-RPCANet"), str),
         ("sizes", (256, 512, 1024), int),
-        ("batches", (1, 8), int),
+        ("batches", (1, 8, 32), int),
         ("what", ("inference", "training"), str),
     ):
         text = ", ".join(map(str, values))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .tables import Marks, Row, line
+from .tables import Row, markdown
 
 Content = dict[str, Any]
 
@@ -30,7 +30,17 @@ def kernels(content: Content) -> list[Row]:
 
 def networks(content: Content) -> list[Row]:
     """Each form of a network beside the same network layer by layer in float32."""
-    header = ["network", "pixels", "batch", "what", "form", "ms", "layer by layer, ms", "times faster"]
+    header = [
+        "network",
+        "pixels",
+        "batch",
+        "what",
+        "form",
+        "ms",
+        "host to host, ms",
+        "layer by layer, ms",
+        "times faster",
+    ]
     header += ["MiB", "layer by layer, MiB", "difference"]
     rows = [
         [
@@ -40,6 +50,7 @@ def networks(content: Content) -> list[Row]:
             row["what"],
             row["form"],
             f"{1000 * row['seconds']:.4g}",
+            number(row.get("latency_seconds"), 1000),
             f"{1000 * row['plain_seconds']:.4g}",
             f"{row['ratio']:.2f}",
             f"{row['bytes'] / 2**20:.0f}",
@@ -102,18 +113,13 @@ SUBJECTS: dict[str, Callable[[Content], list[Row]]] = {
 }
 
 
-def marks(subject: str) -> Marks:
-    return f"<!-- {subject}: tools/benchmark_table.py -->", f"<!-- end of {subject} -->"
-
-
 def tables(subject: str, folder: Path) -> str:
     """The tables of all files of a subject, which their names hold: DATE-SUBJECT-*.json."""
     parts = []
     for path in sorted(folder.glob(f"*-{subject}-*.json")):
         content = json.loads(path.read_text(encoding="utf-8"))
         header, *rows = SUBJECTS[subject](content)
-        body = "\n".join(map(line, [header, ["---"] * len(header), *rows]))
-        parts.append(f"{measured_on(content['setting'])}: `{path.name}`\n\n{body}")
+        parts.append(f"{measured_on(content['setting'])}: `{path.name}`\n\n{markdown(header, rows)}")
     return "\n\n".join(parts)
 
 
