@@ -6,12 +6,12 @@ import torch
 
 pytest.importorskip("sionna.phy")
 
-from sionna.phy.channel.tr38901 import PanelArray  # noqa: E402
-from sionna.phy.mimo import StreamManagement  # noqa: E402
-from sionna.phy.ofdm import LinearDetector, PilotPattern, ResourceGrid  # noqa: E402
+from sionna.phy.channel.tr38901 import PanelArray
+from sionna.phy.mimo import StreamManagement
+from sionna.phy.ofdm import LinearDetector, PilotPattern, ResourceGrid
 
-from unfoldkit.sbl import Cell, DelayGrid, KroSBLChannelEstimator, UnfoldedKroSBL, umi_channels  # noqa: E402
-from unfoldkit.sbl.ofdm.estimator import array_axes  # noqa: E402
+from unfoldkit.sbl import Cell, DelayGrid, KroSBLChannelEstimator, UnfoldedKroSBL, umi_channels
+from unfoldkit.sbl.ofdm.estimator import array_axes
 
 
 def uplink(streams=1, transmitters=2, symbols=(2, 11), **options):
