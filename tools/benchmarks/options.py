@@ -31,7 +31,7 @@ def ofdm(commands: Commands) -> None:
         "ofdm",
         help="KroSBLChannelEstimator against Sionna's LS and LMMSE on 3GPP's urban microcells",
         description=(
-            "NMSE, honesty of the error variance, uncoded QPSK bit error rate and seconds a user (of a core) of the "
+            "NMSE, honesty of the error variance, uncoded QPSK bit error rate and core seconds a user of the "
             "channel estimators, on drops of TR 38.901 UMi: 4 users of one antenna, 16 antennas, 14 symbols x 624 "
             "subcarriers of 30 kHz, pilots on symbols 2 and 11, SNR = 1 / N0. LMMSE takes its covariances from "
             "other drops. Needs the extra unfoldkit[sionna]."
