@@ -117,7 +117,7 @@ def _plan(name: str, dtype: torch.dtype, device: torch.device, m: int, n: int, v
     """For matrices (m, n), m >= n, on chip where they fit; None where there is no compiler."""
     warps, lanes = layout(m if name == "eigh" or m <= WARP else m + n)
     held, scratch = memory(name, dtype, m, n, warps, vectors)
-    on_chip = held + scratch <= torch.cuda.get_device_properties(device).shared_memory_per_block_optin
+    on_chip = held + scratch <= torch.cuda.get_device_properties(device).shared_memory_per_block_optin  # type: ignore[attr-defined]
     run = kernel(
         FOLDER / f"{name}.cu",
         f"{name}_kernel",
