@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .tables import Marks, Row, markdown, marks_of
+from .tables import Row, markdown
 
 Content = dict[str, Any]
 
@@ -111,10 +111,6 @@ SUBJECTS: dict[str, Callable[[Content], list[Row]]] = {
     "estimators": estimators,
     "classical": classical,
 }
-
-
-def marks(subject: str) -> Marks:
-    return marks_of(subject, "benchmark_table.py")
 
 
 def tables(subject: str, folder: Path) -> str:
