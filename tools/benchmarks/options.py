@@ -40,10 +40,14 @@ def ofdm(commands: Commands) -> None:
     parser.add_argument("--drops", type=int, default=200, help="of four users (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=20_000, help="of the first drop (default: %(default)s)")
     parser.add_argument("--covariance_drops", type=int, default=600, help="(default: %(default)s)")
-    parser.add_argument("--detected", type=int, default=20, help="drops with bit errors (default: %(default)s)")
+    parser.add_argument(
+        "--detected", type=int, default=20, help="drops with bit errors (default: %(default)s)"
+    )
     parser.add_argument("--snr", type=float, nargs="+", default=[-10.0, 0.0, 10.0], metavar="DB")
     parser.add_argument("--speed", type=float, default=0.83, help="metres a second (default: %(default)s)")
-    parser.add_argument("--dual", action="store_true", help="2 x 4 positions of two polarisations, not 4 x 4 of one")
+    parser.add_argument(
+        "--dual", action="store_true", help="2 x 4 positions of two polarisations, not 4 x 4 of one"
+    )
     parser.add_argument("--orders", nargs="+", help="of LMMSE's passes, such as f-t-s (default: six)")
     parser.add_argument("--json", metavar="FILE", dest="json_path", help="also write the results to FILE")
     parser.set_defaults(run=run_ofdm)
