@@ -122,15 +122,19 @@ def measure_form(case: Case, form: str, name: str, stages: int, place: str, roun
     ours: Callable[[], Any]
     obvious: Callable[[], Any]
     latency: dict[str, float] = {}
+    once: Callable[[], Any] | None = None
     if case.what == "inference":
         fast = rpcanet.optimize(net, dtype_of(form), compile="compiled" in form)
         ours, obvious = partial(infer, fast, batch.image), partial(infer, baseline.eval(), batch.image)
         difference = largest_difference(ours()[:3], obvious())
+        once = partial(
+            infer, partial(rpcanet.Unfolding.forward, fast), batch.image
+        )  # a graph keeps its memory
         latency["latency_seconds"] = seconds_from_host_to_host(fast, batch.image)
     else:
         ours, obvious = training_step(prepared(net, form), form, batch), plain_step(baseline, batch)
         difference = gradient_difference(net, ours, baseline, obvious)
-    memory = [peak_memory(way, place) for way in (ours, obvious)]
+    memory = [peak_memory(way, place) for way in (once or ours, obvious)]
     timing = compare(ours, obvious, place, rounds)
     return {
         "seconds": timing.seconds,
@@ -175,7 +179,7 @@ def settled(net: nn.Module, place: str) -> nn.Module:
 
 
 @torch.inference_mode()
-def infer(net: nn.Module, image: Tensor) -> Any:
+def infer(net: Callable[[Tensor], Any], image: Tensor) -> Any:
     return net(image)
 
 
