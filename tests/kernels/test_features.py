@@ -164,9 +164,12 @@ def test_tiles_fit_on_the_chip(limits, monkeypatch):
             rows = launches._chain_rows.__wrapped__(spec, columns, height, torch.device("cpu"))
             assert launches.Chain.shared(spec, rows) <= limits[0]
             if limits[0] > 150_000:
-                assert launches._window_shared(
-                    launches._window_rows.__wrapped__(columns, height, torch.device("cpu"))
-                ) <= limits[0]
+                assert (
+                    launches._window_shared(
+                        launches._window_rows.__wrapped__(columns, height, torch.device("cpu"))
+                    )
+                    <= limits[0]
+                )
 
 
 def test_what_makes_no_run_is_refused():
@@ -174,7 +177,9 @@ def test_what_makes_no_run_is_refused():
         with pytest.raises(ValueError, match="convs must lead"):
             ConvChain(convs)
     with pytest.raises(ValueError, match="memory"):
-        LSTMStep(torch.randn(12, 4, 3, 3), torch.zeros(12))(torch.rand(1, 4, 5, 5), (torch.rand(1), torch.rand(1)))
+        LSTMStep(torch.randn(12, 4, 3, 3), torch.zeros(12))(
+            torch.rand(1, 4, 5, 5), (torch.rand(1), torch.rand(1))
+        )
 
 
 @pytest.mark.gpu
