@@ -98,9 +98,10 @@ def epoch(commands: Commands) -> None:
         "epoch",
         help="whole epochs of training, and the share of them in which the GPU idles",
         description=(
-            "Train networks as tools/train.py does, on SIRST or on as many generated pictures, and time epochs from "
-            "start to start, validation, metrics, logs and checkpoints included: the first, and the median of those "
-            "after the second. In the second the seconds of all GPU kernels are added up; the rest is idle."
+            "Train networks as tools/train.py does, on SIRST or on as many generated pictures, and time epochs "
+            "from start to start, validation, metrics, logs and checkpoints included: the first, and the median "
+            "of those after the second. In the second the seconds of all GPU kernels are added up; the rest is "
+            "idle."
         ),
     )
     parser.add_argument("--json", metavar="FILE", help="also write the results to FILE")
