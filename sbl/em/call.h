@@ -7,7 +7,7 @@ typedef long long int64_t;
 #endif
 
 enum { MOST_FACTORS = 8, FULL_EXCHANGES = 3, SQUARINGS = 56 };
-enum step { NESTED_SVD, ONE_SWEEP, ALTERNATING, BOUND };
+enum step { NESTED_SVD, ONE_SWEEP, ALTERNATING, BOUND, ROOT_SVD };
 enum outcome { SETTLED, UNFINISHED, COST_ROSE, PRUNED, NOT_FINITE }; /* as estimate.Ended */
 
 /* What all problems of a call share; the fields are those of compiled.Call. */
@@ -20,7 +20,7 @@ typedef struct {
   double *g[MOST_FACTORS];
   const double *sources[MOST_FACTORS]; /* NULL where nothing lies behind g */
   double ratios[MOST_FACTORS];
-  double floor, tolerance;
+  double negligible, floor, tolerance;
   int64_t max_iterations;
   int64_t step, sweeps, relative;
   double inner_tolerance, divergence, beta, offset;

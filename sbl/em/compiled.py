@@ -21,7 +21,7 @@ from ..problem import Problem
 from .block import solve as block
 from .call import MOST_FACTORS, Call, Doubles, Integers, Pointers
 from .run import Path, Run
-from .state import State
+from .state import Pruning, State
 from .units import SMALL
 
 SOURCE = pathlib.Path(__file__).with_name("em.c")
@@ -35,6 +35,7 @@ class Kind(IntEnum):
     ONE_SWEEP = 1
     ALTERNATING = 2
     BOUND = 3
+    ROOT_SVD = 4
 
 
 class Step(NamedTuple):
@@ -53,8 +54,7 @@ class Step(NamedTuple):
 class Stop(NamedTuple):
     """When entries and iterations end; see `ExpectationMaximisation`."""
 
-    ratios: tuple[float, ...]
-    floor: float
+    pruning: Pruning
     max_iterations: int
     tolerance: float
 
@@ -97,8 +97,9 @@ def solve(state: State, step: Step, stop: Stop, noise_unknown: bool, history: bo
         noise_variance=noise.data_ptr(),
         g=_pointers(g),
         sources=_pointers(sources),
-        ratios=Doubles(*stop.ratios),
-        floor=stop.floor,
+        ratios=Doubles(*stop.pruning.ratios),
+        negligible=stop.pruning.negligible,
+        floor=stop.pruning.floor,
         tolerance=stop.tolerance,
         max_iterations=stop.max_iterations,
         step=step.kind,

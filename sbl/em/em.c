@@ -24,10 +24,11 @@ static void spread(const Factor *f, double *g) {
   for (int n = 0; n < f->kept; n++) g[f->position[n]] = f->g[n];
 }
 
-static real largest_of(int n, const real *x) {
-  real largest = 0;
-  for (int i = 0; i < n; i++) largest = fmax(largest, x[i]);
-  return largest;
+/* The ratio to its factor's largest below which an entry is lost in the noise; see state.prune. */
+static real negligible_share(const Call *call, const Work *w, real noise) {
+  real product = 1;
+  for (int i = 0; i < call->factors; i++) product *= largest_of(w->factor[i].kept, w->factor[i].g);
+  return isinf(call->negligible) ? INFINITY : call->negligible * noise * reciprocal(product);
 }
 
 static int is_finite(int I, const Work *w) {
@@ -60,9 +61,10 @@ static void solve_one(const Call *call, Work *w, int64_t b) {
   real lowest = INFINITY;
   call->outcome[b] = UNFINISHED;
   while (iteration < call->max_iterations && call->outcome[b] == UNFINISHED) {
+    const real negligible = negligible_share(call, w, call->noise_variance[b]);
     for (int i = 0; i < I; i++) {
       Factor *f = &w->factor[i];
-      prune(f, call->ratios[i], call->floor);
+      prune(f, fmin(call->ratios[i], negligible), call->floor);
       if (call->step == BOUND && call->coupled[i]) add_neighbours(f, call->beta, f->s, f->g);
     }
     const int64_t row = b * call->max_iterations + iteration;

@@ -15,7 +15,7 @@ from ..problem import Problem, pose, values_hidden
 from . import compiled
 from .kronecker_posterior import kronecker_posterior
 from .run import History, Run, at_full_length, join
-from .state import State, initial_state, keep, prune, shrink
+from .state import Pruning, State, initial_state, keep, prune, shrink
 from .units import Units, equalise
 
 # Entries of the second moment that are worked on at once, so that they stay in a core's cache.
@@ -48,8 +48,10 @@ class ExpectationMaximisation(ABC):
     ones, `floor` and whatever else is not a ratio are relative to the data's scale, and scaling y and the noise
     alike only scales the mean. Small problems on a CPU go through double precision whatever the dtype.
 
-    pruning: entries below this ratio of their factor's largest are dropped for good (0: none); a number or
-        one for each factor. floor: so are entries below this value.
+    pruning: entries below this ratio of their factor's largest are dropped for good (0: none), a number or
+        one for each factor, unless they count against the noise: unless
+        g_i[n] prod_{j != i} max g_j >= negligible s2 ln N, where s2 ln N is what noise alone makes of the largest
+        of N columns of norm one. floor: so are entries below this value.
     tolerance: None runs exactly `max_iterations`, with no step that depends on values: then the result is
         differentiable in every argument and works under `torch.func.vmap`.
     as_published: as the papers have it: columns and data as they are, a start at ones, absolute constants. Where
@@ -58,6 +60,7 @@ class ExpectationMaximisation(ABC):
     """
 
     pruning: float | tuple[float, ...] = 0.0
+    negligible: float = 1.0
     floor: float = 0.0
     max_iterations: int = 150
     tolerance: float | None = 1e-4
@@ -88,13 +91,13 @@ class ExpectationMaximisation(ABC):
             ValueError: an argument has a wrong shape, a NaN, or a negative variance; the message names it.
         """
         problem = pose(factors, y, noise_variance)
-        ratios = self._ratios(len(problem.factors))
+        pruning = self._pruning(problem)
         units = None
         if not self.as_published:
             problem, units = equalise(problem, not self.structured)
         with torch.inference_mode(untracked(problem)):
-            run = self._run_compiled(problem, ratios, history)
-            run = run or self._run_in_parts(problem, ratios, history)
+            run = self._run_compiled(problem, pruning, history)
+            run = run or self._run_in_parts(problem, pruning, history)
         return self._finish(problem, units, run.as_tensors(), compact)
 
     @abstractmethod
@@ -125,9 +128,9 @@ class ExpectationMaximisation(ABC):
             return g
         return (*g[:-1], g[-1] * suggested_power(problem))
 
-    def pruned(self, state: State, ratios: tuple[float, ...]) -> State:
+    def pruned(self, state: State, pruning: Pruning) -> State:
         """The state without the entries that are dropped."""
-        return prune(state, ratios, self.floor)
+        return prune(state, pruning)
 
     def posterior(self, state: State) -> Posterior:
         """The E-step."""
@@ -147,24 +150,25 @@ class ExpectationMaximisation(ABC):
         explained = state.noise_variance * posterior.degrees_of_freedom()
         return (posterior.residual() + explained) / state.y.shape[-1]
 
-    def _ratios(self, count: int) -> tuple[float, ...]:
-        count = count if self.structured else 1
+    def _pruning(self, problem: Problem) -> Pruning:
+        count = len(problem.factors) if self.structured else 1
         ratios = self.pruning if isinstance(self.pruning, tuple) else (self.pruning,) * count
         if len(ratios) != count:
             raise ValueError(f"pruning has {len(ratios)} ratios for {count} factors")
-        return ratios
+        negligible = math.inf if self.as_published else self.negligible * math.log(math.prod(problem.lengths))
+        return Pruning(ratios, negligible, self.floor)
 
-    def _run_compiled(self, problem: Problem, ratios: tuple[float, ...], history: bool) -> Run | None:
+    def _run_compiled(self, problem: Problem, pruning: Pruning, history: bool) -> Run | None:
         """By `sbl.em.compiled`; None where it does not serve, as in a subclass, whose M-step may be another."""
         own = "compiled_step" in vars(type(self))
         if not own or self.tolerance is None or not untracked(problem) or not compiled.serves(problem):
             return None
         step = self.compiled_step(len(problem.factors))
         assert step is not None
-        stop = compiled.Stop(ratios, self.floor, self.max_iterations, self.tolerance)
+        stop = compiled.Stop(pruning, self.max_iterations, self.tolerance)
         return compiled.solve(self.begin(problem), step, stop, problem.noise_variance is None, history)
 
-    def _run_in_parts(self, problem: Problem, ratios: tuple[float, ...], history: bool) -> Run:
+    def _run_in_parts(self, problem: Problem, pruning: Pruning, history: bool) -> Run:
         size = total = problem.y.shape[0]
         if problem.y.device.type == "cpu" and self.tolerance is not None:
             N = math.prod(problem.lengths)
@@ -172,19 +176,17 @@ class ExpectationMaximisation(ABC):
         size = max(1, size)
         return join(
             [
-                self._run(problem.pick(slice(start, start + size)), ratios, history)
+                self._run(problem.pick(slice(start, start + size)), pruning, history)
                 for start in range(0, max(1, total), size)
             ]
         )
 
-    def _run(self, problem: Problem, ratios: tuple[float, ...], history: bool) -> Run:
+    def _run(self, problem: Problem, pruning: Pruning, history: bool) -> Run:
         record = History(problem.y, self.max_iterations) if history else None
-        runs = self._loop(self.begin(problem), ratios, problem.noise_variance is None, record)
+        runs = self._loop(self.begin(problem), pruning, problem.noise_variance is None, record)
         return join(runs).in_order(record)
 
-    def _loop(
-        self, state: State, ratios: tuple[float, ...], noise_unknown: bool, record: History | None
-    ) -> list[Run]:
+    def _loop(self, state: State, pruning: Pruning, noise_unknown: bool, record: History | None) -> list[Run]:
         lengths = tuple(g.shape[-1] for g in state.g)
         alive = torch.arange(state.y.shape[0], device=state.y.device)
         lowest = torch.full_like(state.noise_variance, math.inf)
@@ -192,7 +194,7 @@ class ExpectationMaximisation(ABC):
         for iteration in range(1, self.max_iterations + 1):
             if alive.numel() == 0:
                 break
-            state = self.pruned(state, ratios)
+            state = self.pruned(state, pruning)
             if self.structured and self.tolerance is not None:
                 state = shrink(state)
             state, change, posterior = self._iterate(state, noise_unknown)

@@ -80,16 +80,20 @@ static void rank_one(int n, int columns, int ld, real *x, real *u, Work *w) {
   for (int i = 0; i < n; i++) u[i] = fabs(u[i]);
 }
 
-static void nested_svd(int I, Work *w) {
+/* By the best rank-one approximation of L or, for roots, of its square root, whose factors are squared. */
+static void nested_svd(int I, Work *w, int roots) {
   size_t columns = padded(w->factor[I - 1].kept);
   for (int i = 1; i < I - 1; i++) columns *= w->factor[i].kept;
-  memcpy(w->rest, w->L, (I > 1 ? w->factor[0].kept : 1) * columns * sizeof(real));
+  const size_t size = (I > 1 ? w->factor[0].kept : 1) * columns;
+  for (size_t n = 0; n < size; n++) w->rest[n] = roots ? sqrt(w->L[n]) : w->L[n];
   for (int i = 0; i < I - 1; i++) {
     const int dense = i == I - 2 ? w->factor[I - 1].kept : (int)columns;
     rank_one(w->factor[i].kept, dense, columns, w->rest, w->factor[i].fresh, w);
     if (i + 1 < I - 1) columns /= w->factor[i + 1].kept;
   }
   memcpy(w->factor[I - 1].fresh, w->rest, w->factor[I - 1].kept * sizeof(real));
+  for (int i = 0; i < I && roots; i++)
+    for (int n = 0; n < w->factor[i].kept; n++) w->factor[i].fresh[n] *= w->factor[i].fresh[n];
 }
 
 /* Sums of T (n_i x ... x n_I) over all axes but the first, each weighed with a factor's 1 / g or g; T or w->square. */
@@ -239,8 +243,8 @@ static void take_sweep(int I, Work *w) {
 
 static void m_step(const Call *call, Work *w) {
   const int I = call->factors;
-  if (call->step == NESTED_SVD) {
-    nested_svd(I, w);
+  if (call->step == NESTED_SVD || call->step == ROOT_SVD) {
+    nested_svd(I, w, call->step == ROOT_SVD);
     return;
   }
   for (int i = 0; i < I; i++) {

@@ -100,11 +100,15 @@ static size_t kron(int factors, const int *sizes, real *const *v, real *out) {
   return rows * ld;
 }
 
+static real largest_of(int n, const real *x) {
+  real largest = 0;
+  for (int i = 0; i < n; i++) largest = fmax(largest, x[i]);
+  return largest;
+}
+
 /* Keep the entries of g that are positive, at least `floor` and `ratio` of the largest; one, zero, if there is none. */
 static void prune(Factor *f, real ratio, real floor) {
-  real largest = 0;
-  for (int n = 0; n < f->kept; n++) largest = fmax(largest, f->g[n]);
-  const real limit = fmax(ratio * largest, floor);
+  const real limit = fmax(ratio * largest_of(f->kept, f->g), floor);
   int kept = 0;
   for (int n = 0; n < f->kept; n++)
     if (f->g[n] > 0 && f->g[n] >= limit) {

@@ -1,11 +1,14 @@
 """Where an EM run stands: a batch of problems with their current prior variances."""
 
+import math
+from functools import reduce
+from operator import mul
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..algebra import squared_modulus
+from ..algebra import reciprocal, squared_modulus
 from ..problem import Problem
 
 
@@ -55,13 +58,31 @@ def initial_state(problem: Problem, g: tuple[Tensor, ...]) -> State:
     return State(problem.factors, y, noise, g, positions)
 
 
-def prune(state: State, ratios: tuple[float, ...], floor: float) -> State:
-    """Zero the entries below `floor` or below their factor's ratio of its largest entry."""
+class Pruning(NamedTuple):
+    """Which entries of g are dropped; see `prune`."""
+
+    ratios: tuple[float, ...]
+    negligible: float
+    floor: float
+
+
+def prune(state: State, pruning: Pruning) -> State:
+    """Zero the entries below `floor`, and those that are small beside others and against the noise:
+
+        g_i[n] < ratio_i max g_i   and   g_i[n] prod_{j != i} max g_j < negligible s2.
+
+    Where columns have norm one, no x under such an entry has a prior variance, and adds to y an expected energy,
+    of `negligible` s2. An infinite `negligible` leaves the ratios alone.
+    """
+    ratios, negligible, floor = pruning
     if floor == 0 and not any(ratios):
         return state
+    largest = [g.detach().amax(-1, keepdim=True) for g in state.g]
+    noise = state.noise_variance.detach().unsqueeze(-1) * reciprocal(reduce(mul, largest))
     kept = []
-    for g, ratio in zip(state.g, ratios, strict=True):
-        limit = ratio * g.amax(-1, keepdim=True)
+    for g, most, ratio in zip(state.g, largest, ratios, strict=True):
+        share = (negligible * noise).clamp(max=ratio) if negligible < math.inf else ratio
+        limit = share * most
         kept.append(g * (g >= (limit.clamp(min=floor) if floor else limit)))
     return keep(state, tuple(kept))
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from ...kernels import nonnegative_least_squares
 from ..em.bound import BoundMinimisation, Sweeps
 from ..em.compiled import Kind, Step
-from ..em.state import State
+from ..em.state import Pruning, State
 from ..em.sweep import alternate, coupled
 from ..problem import Problem
 
@@ -70,9 +70,9 @@ class PCKroSBL(BoundMinimisation):
             return state
         return state._replace(sources=self.scaled(problem, tuple(map(torch.ones_like, state.g))))
 
-    def pruned(self, state: State, ratios: tuple[float, ...]) -> State:
+    def pruned(self, state: State, pruning: Pruning) -> State:
         """Without what dropped entries lent to their neighbours."""
-        state = super().pruned(state, ratios)
+        state = super().pruned(state, pruning)
         if self.as_published:
             return state
         return state._replace(g=tuple(map(coupled, self.couplings(state), state.sources)))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ...kernels.leading_triplet import rank_one
+from ..algebra import root
 from ..em.compiled import Kind, Step
 from ..em.loop import ExpectationMaximisation
 from ..em.state import State
@@ -14,8 +15,9 @@ from ..em.state import State
 class SVDKroSBL(ExpectationMaximisation):
     """Kronecker-structured SBL by nested leading singular triplets.
 
-    With L = variance + |mean|^2 unfolded as N_1 x (N_2 ... N_I) ~ sigma u v^T: g_1 = |u|, and sigma |v| is
-    unfolded and factored in its turn; the last factor carries the scale.
+    With X = L^(1/2), L = variance + |mean|^2, unfolded as N_1 x (N_2 ... N_I) ~ sigma u v^T: g_1 = |u|^2, and
+    sigma |v| is unfolded and factored in its turn; the square of the last carries the scale. As published X = L
+    and nothing is squared: the few strongest entries then rule the fit and draw it to a wrong support.
     Source: He and Joseph, IEEE Trans. Signal Processing 2024, algorithm SVD-KroSBL.
 
     Takes, returns and raises what `ExpectationMaximisation.__call__` says.
@@ -31,12 +33,13 @@ class SVDKroSBL(ExpectationMaximisation):
     pruning: float | tuple[float, ...] = 1e-3
 
     def m_step(self, second_moment: Tensor, state: State) -> tuple[Tensor, ...]:
-        g, rest = [], second_moment
+        g, rest = [], second_moment if self.as_published else root(second_moment)
         for length in [v.shape[-1] for v in state.g[:-1]]:
             _, u, image = rank_one(rest.unflatten(-1, (length, rest.shape[-1] // length)))
             g.append(u.abs())
             rest = image.abs()
-        return (*g, rest)
+        g.append(rest)
+        return tuple(g) if self.as_published else tuple(v.square() for v in g)
 
     def compiled_step(self, factors: int) -> Step:
-        return Step(Kind.NESTED_SVD)
+        return Step(Kind.NESTED_SVD if self.as_published else Kind.ROOT_SVD)

@@ -49,10 +49,10 @@ SYNTHETIC_ESTIMATORS: dict[str, Estimator] = {
     "KOMP": KroneckerOMP(),
 }
 # Entries below these shares are dropped in the factors of the IRS, the mobile and the base station.
-_IRS_PRUNING: dict[str, Any] = {"pruning": (3e-3, 1e-1, 3e-3)}
-_PC_IRS: dict[str, Any] = {"coupled": (0, 2), "pruning": (1e-2, 1e-1, 1e-2)}
+_IRS_PRUNING: dict[str, Any] = {"pruning": (1e-2, 1e-1, 1e-2)}
+_PC_IRS: dict[str, Any] = {"coupled": (0, 2), **_IRS_PRUNING}
 IRS_ESTIMATORS: dict[str, Estimator] = {
-    "SVD": SVDKroSBL(pruning=0.0),
+    "SVD": SVDKroSBL(**_IRS_PRUNING),
     "AM": AMKroSBL(**_IRS_PRUNING),
     "KSBL": KSBL(**_IRS_PRUNING),
     "PC0.8": PCKroSBL(0.8, **_PC_IRS),

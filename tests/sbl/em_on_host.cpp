@@ -23,7 +23,8 @@ static thread_local Index threadIdx;
 #define __syncwarp()
 #define __shfl_xor_sync(mask, x, apart) (x)
 #define min(a, b) ((a) < (b) ? (a) : (b))
-using std::isfinite;
+#define max(a, b) ((a) > (b) ? (a) : (b))
+using std::isfinite, std::isinf;
 static inline double rsqrt(double x) { return 1 / std::sqrt(x); }
 
 #include EM_CU

@@ -6,6 +6,7 @@ import ctypes
 import dataclasses
 import shutil
 import subprocess
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -24,18 +25,27 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def libraries(tmp_path_factory):
-    """The source for a GPU as C++, for real and complex numbers."""
+def library(tmp_path_factory):
+    """A function that gives the source for a GPU as C++, for so many factors of real or complex numbers."""
     folder = tmp_path_factory.mktemp("block")
-    for complex_numbers in (0, 1):
+
+    @lru_cache
+    def build(factors, complex_numbers):
+        built = folder / f"{factors}-{complex_numbers}.so"
         options = ["-std=c++17", "-O1", "-shared", "-fPIC", "-fopenmp", "-Wno-unknown-pragmas"]
-        options += [f"-DCOMPLEX={complex_numbers}", f'-DEM_CU="{block.SOURCE.resolve()}"']
-        subprocess.run(["g++", *options, HOST, "-o", folder / f"{complex_numbers}.so"], check=True)
-    return [ctypes.CDLL(str(folder / f"{complex_numbers}.so")) for complex_numbers in (0, 1)]
+        options += [
+            f"-DFACTORS={factors}",
+            f"-DCOMPLEX={complex_numbers}",
+            f'-DEM_CU="{block.SOURCE.resolve()}"',
+        ]
+        subprocess.run(["g++", *options, HOST, "-o", built], check=True)
+        return ctypes.CDLL(str(built))
+
+    return build
 
 
 @pytest.fixture
-def on_host(libraries, monkeypatch):
+def on_host(library, monkeypatch):
     """A function that lets compiled solves go through the source for a GPU, by so many threads."""
 
     def patch(threads):
@@ -44,7 +54,8 @@ def on_host(libraries, monkeypatch):
                 call = reference._obj
                 sizes = tuple(call.rows[: call.factors]), tuple(call.columns[: call.factors])
                 places, _ = block.layout(*sizes, bool(call.complex_numbers))
-                libraries[call.complex_numbers].em_solve_on_host(reference, ctypes.byref(places), threads)
+                solve = library(call.factors, call.complex_numbers).em_solve_on_host
+                solve(reference, ctypes.byref(places), threads)
                 return 0
 
         monkeypatch.setattr(compiled.compiler, "load", lambda source: Library())

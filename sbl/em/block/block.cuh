@@ -6,10 +6,19 @@
 #define WARP 32
 #endif
 #define EACH(i, count) for (int i = threadIdx.x; i < (count); i += blockDim.x)
+#define EACH_FROM(first, i, count) \
+  for (int i = of_thread(first); i < (count); i += blockDim.x) /* thread `first` takes the first */
 #define EACH_BY_WARP(i, count) for (int i = threadIdx.x / WARP; i < (count); i += blockDim.x / WARP)
 #define EACH_IN_WARP(i, count) for (int i = threadIdx.x % WARP; i < (count); i += WARP)
 
-enum { MOST_WARPS = 32, MOST_SUMS = 9 };
+/* FACTORS is known when this is compiled, so that loops over factors are unrolled. */
+enum { I = FACTORS, MOST_WARPS = 32, MOST_SUMS = 9 };
+
+static inline int of_thread(int first) {
+  int i = threadIdx.x - first;
+  while (i < 0) i += blockDim.x;
+  return i;
+}
 
 #if COMPLEX
 struct __align__(16) number {
@@ -18,6 +27,7 @@ struct __align__(16) number {
 static inline number times(number a, number b) { return {a.re * b.re - a.im * b.im, a.re * b.im + a.im * b.re}; }
 static inline number times(real a, number b) { return {a * b.re, a * b.im}; }
 static inline number conjugate(number a) { return {a.re, -a.im}; }
+static inline real real_part(number a) { return a.re; }
 static inline real power(number a) { return a.re * a.re + a.im * a.im; }
 static inline void add(number &sum, number a) { sum.re += a.re, sum.im += a.im; }
 static inline void add_product(number &sum, number a, number b) {
@@ -28,6 +38,7 @@ static inline void add_product(number &sum, number a, number b) {
 typedef real number;
 static inline real times(real a, real b) { return a * b; }
 static inline real conjugate(real a) { return a; }
+static inline real real_part(real a) { return a; }
 static inline real power(real a) { return a * a; }
 #endif
 static inline void add(real &sum, real a) { sum += a; }
@@ -154,7 +165,7 @@ static void product_of(int before, int inner, int after, int outer, int matrix, 
 /* (matrix_1 kron ... kron matrix_I) of the tensor at x, the axes that grow least first, the last one into `result`.
    Returns where the result is, which for PLACE is x or spare. */
 template <int KIND, int INTO, typename T>
-static int apply(int I, const Layout &at, int x, int spare, int result) {
+static int apply(const Layout &at, int x, int spare, int result) {
   unsigned done = 0;
   for (int step = 0; step < I; step++) {
     int axis = -1;

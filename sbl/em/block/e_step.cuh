@@ -1,10 +1,25 @@
 /* The E-step of em.cu; the equations are those of kronecker_posterior.py. Include jacobi.cuh and fit.h first. */
 
+/* B = Q R. */
+static void turn_rows(const Layout &at) {
+  for (int i = 0; i < I; i++) {
+    const Factor &f = factor[i];
+    EACH(item, f.k * f.length) {
+      number sum = {};
+      const int j = item / f.length, c = item - j * f.length;
+      for (int r = 0; r < f.k; r++)
+        add_product(sum, number_at(at.Q[i], j * f.k + r), number_at(at.R[i], r * f.length + c));
+      number_at(at.B[i], item) = sum;
+    }
+  }
+  __syncthreads();
+}
+
 /* Of each factor, with S = A diag(g)^1/2: R = S or, where no more columns than rows are kept, `full`, S^H; Q, which
    turns R into B = Q R with orthogonal rows; eigenvalues p = |B|^2, 0 where negligible; U^H = Q, or B where full;
    W^T; and the shares E of the eigenvectors, which for a bound's gain are divided by g^2. 0 where not finite. */
 static int decompose(const Call &call, const Layout &at, int64_t b) {
-  const int I = call.factors, bound = call.step == BOUND;
+  const int bound = call.step == BOUND;
   if (threadIdx.x == 0)
     for (int i = 0; i < I; i++) {
       Factor &f = factor[i];
@@ -24,29 +39,27 @@ static int decompose(const Call &call, const Layout &at, int64_t b) {
     EACH(item, f.turned ? 0 : f.k * f.k) number_at(at.Q[i], item) = number{real(item % (f.k + 1) == 0)};
   }
   __syncthreads();
+  turn_rows(at);
   for (int i = 0; i < I; i++) {
     const Factor &f = factor[i];
-    EACH(item, f.k * f.length) {
-      number sum = number_at(at.R[i], item);
-      if (f.turned) {
-        const int j = item / f.length, c = item - j * f.length;
-        sum = number{};
-        for (int r = 0; r < f.k; r++)
-          add_product(sum, number_at(at.Q[i], j * f.k + r), number_at(at.R[i], r * f.length + c));
-      }
-      number_at(at.B[i], item) = sum;
+    EACH(item, f.k * f.k) {
+      const int r = item / f.k, c = item - r * f.k;
+      number sum = {};
+      for (int l = 0; l < f.length; l++)
+        add_product(sum, number_at(at.B[i], r * f.length + l), conjugate(number_at(at.B[i], c * f.length + l)));
+      number_at(at.W[i], item) = sum;
     }
   }
   __syncthreads();
   EACH_BY_WARP(i, I) {
-    const Factor &f = factor[i];
-    real sum = 0;
-    EACH_IN_WARP(item, f.k * f.length) sum += power(number_at(at.B[i], item));
-    sum = warp_sum(sum);
-    if (threadIdx.x % WARP == 0) factor[i].scale = reciprocal(sum), factor[i].turned = 1;
+    real trace = 0;
+    EACH_IN_WARP(j, factor[i].k) trace += real_part(number_at(at.W[i], j * (factor[i].k + 1)));
+    trace = warp_sum(trace);
+    if (threadIdx.x % WARP == 0) factor[i].scale = reciprocal(trace), factor[i].turned = 1;
   }
   __syncthreads();
-  if (!orthogonalise(I, at)) return 0;
+  if (!diagonalise(at)) return 0;
+  turn_rows(at);
 
   real nothing[1] = {0};
   for (int i = 0; i < I; i++) {
@@ -95,7 +108,7 @@ static Fit fit_of(const Call &call, const Layout &at, int z, int size, real tota
   EACH(item, size) {
     real P = 1, inverse = 1;
     int index = item;
-    for (int i = call.factors - 1; i >= 0; i--) {
+    for (int i = I - 1; i >= 0; i--) {
       const int rest = index / factor[i].k;
       const real p = real_at(at.p[i] + index - rest * factor[i].k);
       P *= p, inverse *= factor[i].full ? reciprocal(p) : 1;
@@ -126,7 +139,7 @@ static Fit fit_of(const Call &call, const Layout &at, int z, int size, real tota
 /* The second moment L = variance + |mean|^2 at L, or |mean|^2 there and P D at P for a bound, the next noise variance
    into s2 if it is unknown, and the cost; 0 where not finite. */
 static int e_step(const Call &call, const Layout &at, int64_t b, real *s2, real *cost) {
-  const int I = call.factors, bound = call.step == BOUND;
+  const int bound = call.step == BOUND;
   if (!decompose(call, at, b)) return 0;
   int M = 1, size = 1, L_size = 1, core = 1;
   for (int i = 0; i < I; i++) M *= factor[i].M, size *= factor[i].k, L_size *= factor[i].n, core *= factor[i].shares;
@@ -134,13 +147,13 @@ static int e_step(const Call &call, const Layout &at, int64_t b, real *s2, real 
   real total[1] = {0};
   EACH(m, M) number_at(at.one, m) = y[m], total[0] += power(y[m]);
   block_sums(total);
-  const int z = apply<PROJECT, PLACE, number>(I, at, at.one, at.two, 0), spare = at.one + at.two - z;
+  const int z = apply<PROJECT, PLACE, number>(at, at.one, at.two, 0), spare = at.one + at.two - z;
   const real noise = *s2;
   const Fit fit = fit_of(call, at, z, size, total[0], noise);
   *cost = cost_of(fit, M, noise);
   if (call.noise_unknown) *s2 = next_noise(&call, fit, M, noise);
   __syncthreads();
-  apply<EXPAND, POWER, number>(I, at, z, spare, at.L);
+  apply<EXPAND, POWER, number>(at, z, spare, at.L);
   if (!bound) {
     EACH(item, core) {
       int index = item, place = 0, step = 1, inside = 1;
@@ -152,7 +165,7 @@ static int e_step(const Call &call, const Layout &at, int64_t b, real *s2, real 
       real_at(at.one + item) = inside && real_at(at.P + place) != 0 ? noise * real_at(at.D + place) : 1;
     }
     __syncthreads();
-    apply<SPREAD, ADD, real>(I, at, at.one, at.two, at.L);
+    apply<SPREAD, ADD, real>(at, at.one, at.two, at.L);
   }
   real nothing[1] = {0};
   EACH(item, L_size) nothing[0] += 0 * real_at(at.L + item);

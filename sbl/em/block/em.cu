@@ -23,13 +23,22 @@ typedef double real;
 
 #define RISE 1e-6 /* as in loop.py */
 
-/* Keep the entries of g that are positive, at least `floor` and `ratio` of the largest; one, zero, if there is none. */
-static void prune(const Call &call, const Layout &at) {
-  EACH_BY_WARP(i, (int)call.factors) {
+/* Keep the entries of g that are positive, at least `floor` and `ratio` of the largest, or of what is lost in the
+   noise if that is less; one, zero, if there is none. See state.prune. */
+static void prune(const Call &call, const Layout &at, real noise) {
+  real product = 1;
+  for (int i = 0; i < I && !isinf(call.negligible); i++) {
+    real largest = 0;
+    EACH_IN_WARP(n, factor[i].n) largest = fmax(largest, memory[at.g[i] + n]);
+    product *= warp_max(largest);
+  }
+  const real lost = isinf(call.negligible) ? INFINITY : call.negligible * noise * reciprocal(product);
+  __syncthreads();
+  EACH_BY_WARP(i, I) {
     Factor &f = factor[i];
     real largest = 0, dropped = 0;
     EACH_IN_WARP(n, f.n) largest = fmax(largest, memory[at.g[i] + n]);
-    const real limit = fmax(call.ratios[i] * warp_max(largest), call.floor);
+    const real limit = fmax(fmin(call.ratios[i], lost) * warp_max(largest), call.floor);
     EACH_IN_WARP(n, f.n) dropped += !(memory[at.g[i] + n] > 0 && memory[at.g[i] + n] >= limit);
     dropped = warp_sum(dropped);
     if (dropped == 0 || threadIdx.x % WARP != 0) continue;
@@ -53,7 +62,7 @@ static void spread(const Layout &at, int i, double *g) {
 }
 
 static void begin(const Call &call, const Layout &at, int64_t b) {
-  for (int i = 0; i < call.factors; i++) {
+  for (int i = 0; i < I; i++) {
     const int N = call.columns[i];
     if (threadIdx.x == 0) factor[i].M = call.rows[i], factor[i].N = factor[i].n = N, factor[i].turned = 0;
     EACH(n, N) {
@@ -68,7 +77,6 @@ static void begin(const Call &call, const Layout &at, int64_t b) {
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 em_solve(const __grid_constant__ Call call, const __grid_constant__ Layout at) {
   const int64_t b = blockIdx.x;
-  const int I = call.factors;
   begin(call, at, b);
   int M = 1;
   for (int i = 0; i < I; i++) M *= factor[i].M;
@@ -76,7 +84,7 @@ em_solve(const __grid_constant__ Call call, const __grid_constant__ Layout at) {
   int outcome = UNFINISHED;
   real lowest = INFINITY, noise = call.noise_variance[b];
   while (iteration < call.max_iterations && outcome == UNFINISHED) {
-    prune(call, at);
+    prune(call, at, noise);
     for (int i = 0; i < I; i++)
       if (call.step == BOUND && call.coupled[i])
         EACH(n, factor[i].n) memory[at.g[i] + n] = with_neighbours(at, i, call.beta, at.s[i], n);
@@ -101,9 +109,9 @@ em_solve(const __grid_constant__ Call call, const __grid_constant__ Layout at) {
       for (int i = 0; i < I; i++)
         if (!(memory[at.g[i]] > 0)) memory[at.fresh[i]] = memory[at.s_fresh[i]] = 0;
     __syncthreads();
-    const real change = distance(I, at, 0, 1);
+    const real change = distance(at, 0, 1);
     if (change <= call.tolerance) outcome = cost - lowest > RISE * M ? COST_ROSE : SETTLED;
-    take(I, at.fresh, at.s_fresh, at.g, at.s);
+    take(at.fresh, at.s_fresh, at.g, at.s);
     for (int i = 0; i < I && outcome != UNFINISHED; i++) {
       real largest = 0;
       for (int n = 0; n < factor[i].n; n++) largest = fmax(largest, memory[at.g[i] + n]);

@@ -1,80 +1,99 @@
-/* Eigenvectors of all factors' Gram matrices at once, by one-sided Jacobi rotations. Include block.cuh first.
+/* Eigenvectors of all factors' Gram matrices at once, by Jacobi rotations. Include block.cuh first.
 
-   Source: Hestenes, "Inversion of matrices by biorthogonalization and related results", 1958; pairs meet as in a
-   round robin: Brent and Luk 1985. */
+   Source: Golub and Van Loan, Matrix Computations, section 8.5; pairs meet as in a round robin: Brent and Luk 1985. */
 
 enum { SWEEPS = 40 };
-#define ROTATED 1e-30   /* |cosine|^2 of two rows that are orthogonal to rounding */
-#define SETTLES 1e-16   /* that of rows which one more rotation leaves so: convergence is quadratic */
-#define NEGLIGIBLE 1e-30 /* |row|^2 to the largest of rows that turn no other */
+#define ROTATED 1e-32 /* |entry|^2, to the square of the trace, of what is zero to rounding */
+#define SETTLES 1e-16 /* |cosine|^2 of two rows that one more rotation leaves orthogonal: convergence is quadratic */
 
-/* Rotate rows p and q (of `length`) of B, and those (of k) of Q, so that B's are orthogonal; one warp. Returns how
-   far they were from it, |cosine|^2. */
-static inline real rotate(const Factor &f, int B, int Q, int p, int q) {
-  number *const u = (number *)(memory + B) + p * f.length, *const v = (number *)(memory + B) + q * f.length;
-  real uu = 0, vv = 0, re = 0, im = 0;
-  EACH_IN_WARP(c, f.length) {
-    const number a = u[c], b = v[c];
-    const number mixed = times(a, conjugate(b));
-    uu += power(a), vv += power(b);
-#if COMPLEX
-    re += mixed.re, im += mixed.im;
-#else
-    re += mixed;
-#endif
-  }
-  uu = warp_sum(uu) * f.scale, vv = warp_sum(vv) * f.scale, re = warp_sum(re) * f.scale;
-#if COMPLEX
-  im = warp_sum(im) * f.scale;
-#endif
-  const real square = re * re + im * im, both = uu * vv;
-  if (!(square > ROTATED * both) || fmin(uu, vv) < NEGLIGIBLE) return 0;
+/* Rows p and q become cosine p - sine q and sine' p + cosine' q, with sine' = |sine| and cosine' = cosine phase. */
+struct Turn {
+  number sine, phase;
+  real cosine, tangent;
+  int p, q; /* q is the order where p meets none */
+};
+
+static inline Turn &turn_at(const Layout &at, int t) { return ((Turn *)(memory + at.two))[t]; }
+
+/* The rotation of pair t in a round that makes the entry (p, q) of the Hermitian H (k x k) zero; returns whether its
+   rows are still apart. The angle need not be accurate, the rotation must be unitary. */
+static inline int find_turn(int k, real scale, int H, int round, int t, Turn &turn) {
+  const int circle = (k + 1) / 2 * 2 - 1, r = round % circle;
+  const int one = t == 0 ? circle : (r + t) % circle, two = t == 0 ? r : (r - t + circle) % circle;
+  const int p = turn.p = min(one, two), q = turn.q = max(one, two);
+  turn.tangent = 0, turn.cosine = 1, turn.sine = number{}, turn.phase = number{1};
+  if (q >= k) return 0;
+  const real uu = scale * real_part(number_at(H, p * k + p)), vv = scale * real_part(number_at(H, q * k + q));
+  const number mixed = times(scale, number_at(H, p * k + q));
+  const real square = power(mixed);
+  if (!(square > ROTATED)) return 0;
   const real over = rsqrt(square), apart = 0.5 * (vv - uu) * over;
-  /* The angle need not be accurate, the rotation must be unitary. */
   const float far = fabsf((float)apart);
-  const float angle = copysignf(far > 1e6f ? 0.5f / far : 1 / (far + sqrtf(1 + far * far)), (float)apart);
-  const real tangent = angle, cosine = rsqrt(1 + tangent * tangent), sine = cosine * tangent;
-#if COMPLEX
-  const number phase = {re * over, im * over};
-#else
-  const number phase = re * over;
-#endif
-  number *const x = (number *)(memory + Q) + p * f.k, *const y = (number *)(memory + Q) + q * f.k;
-  EACH_IN_WARP(c, f.length + f.k) {
-    number &first = c < f.length ? u[c] : x[c - f.length], &second = c < f.length ? v[c] : y[c - f.length];
-    const number a = first, b = times(phase, second);
-    number turned = times(cosine, a);
-    add(turned, times(-sine, b));
-    first = turned;
-    turned = times(sine, a);
-    add(turned, times(cosine, b));
-    second = turned;
-  }
-  return square / both;
+  turn.tangent = copysignf(far > 1e6f ? 0.5f / far : 1 / (far + sqrtf(1 + far * far)), (float)apart);
+  turn.cosine = rsqrt(1 + turn.tangent * turn.tangent);
+  turn.phase = times(over, mixed), turn.sine = times(turn.cosine * turn.tangent, turn.phase);
+  return square > SETTLES * uu * vv;
 }
 
-/* Make the rows of every factor's B orthogonal by rotations that Q gathers; 0 where they do not settle. */
-static int orthogonalise(int I, const Layout &at) {
-  int total = 0, most = 2;
+/* Two numbers by the rotation of their rows. */
+static inline void rotate(const Turn &turn, number &u, number &v) {
+  number first = times(turn.cosine, u), second = times(turn.cosine * turn.tangent, u);
+  add_product(first, times(-1, turn.sine), v);
+  add_product(second, times(turn.cosine, turn.phase), v);
+  u = first, v = second;
+}
+
+/* Rotate the rows and columns of every factor's H by its pairs' turns, and the rows of Q. */
+static void take_turns(const Layout &at) {
+  int begin = 0, from = 0;
   for (int i = 0; i < I; i++) {
-    const int pairs = (factor[i].k + 1) / 2;
-    total += pairs, most = most > 2 * pairs ? most : 2 * pairs;
+    const int k = factor[i].k, pairs = (k + 1) / 2, H = at.W[i], Q = at.Q[i];
+    EACH_FROM(from, item, pairs * (pairs + k)) {
+      const int one = item / (pairs + k), other = item - one * (pairs + k);
+      const Turn &a = turn_at(at, begin + one);
+      if (other >= pairs) {
+        const int c = other - pairs;
+        if (a.tangent != 0) rotate(a, number_at(Q, a.p * k + c), number_at(Q, a.q * k + c));
+        continue;
+      }
+      const Turn &b = turn_at(at, begin + other);
+      if (a.tangent == 0 && b.tangent == 0) continue;
+      const int first = a.q < k, second = b.q < k;
+      number none = {}, pp = number_at(H, a.p * k + b.p), pq = second ? number_at(H, a.p * k + b.q) : none;
+      number qp = first ? number_at(H, a.q * k + b.p) : none;
+      number qq = first && second ? number_at(H, a.q * k + b.q) : none;
+      rotate(a, pp, qp), rotate(a, pq, qq);
+      pp = conjugate(pp), pq = conjugate(pq), qp = conjugate(qp), qq = conjugate(qq);
+      rotate(b, pp, pq), rotate(b, qp, qq);
+      number_at(H, a.p * k + b.p) = conjugate(pp);
+      if (second) number_at(H, a.p * k + b.q) = conjugate(pq);
+      if (first) number_at(H, a.q * k + b.p) = conjugate(qp);
+      if (first && second) number_at(H, a.q * k + b.q) = conjugate(qq);
+    }
+    begin += pairs, from += pairs * (pairs + k);
   }
+}
+
+/* Diagonalise every factor's H, Hermitian (k x k) and in W's place, by rotations that Q gathers; 0 where they do not
+   settle. */
+static int diagonalise(const Layout &at) {
+  int most = 2;
+  for (int i = 0; i < I; i++) most = max(most, (factor[i].k + 1) / 2 * 2);
   for (int sweep = 0; sweep < SWEEPS; sweep++) {
-    real worst = 0;
+    real moving = 0;
     for (int round = 0; round < most - 1; round++) {
-      EACH_BY_WARP(item, total) {
-        int i = 0, t = item;
-        while (t >= (factor[i].k + 1) / 2) t -= (factor[i++].k + 1) / 2;
-        const int k = factor[i].k, circle = (k + 1) / 2 * 2 - 1, r = round % circle;
-        const int one = t == 0 ? circle : (r + t) % circle, two = t == 0 ? r : (r - t + circle) % circle;
-        const int p = one < two ? one : two, q = one < two ? two : one;
-        if (q < k) worst = fmax(worst, rotate(factor[i], at.B[i], at.Q[i], p, q));
+      int begin = 0;
+      for (int i = 0; i < I; i++) {
+        const int pairs = (factor[i].k + 1) / 2;
+        EACH_FROM(begin, t, pairs)
+          moving += find_turn(factor[i].k, factor[i].scale, at.W[i], round, t, turn_at(at, begin + t));
+        begin += pairs;
       }
       __syncthreads();
+      take_turns(at);
+      __syncthreads();
     }
-    worst = block_max(worst);
-    if (worst <= SETTLES) return 1;
+    if (!(block_max(moving) > 0)) return 1;
   }
   return 0;
 }

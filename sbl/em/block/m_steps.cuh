@@ -107,15 +107,21 @@ static void rank_one(const Layout &at, int n, int columns, int x, int u, int ima
   __syncthreads();
 }
 
-static void nested_svd(int I, const Layout &at) {
+/* By the best rank-one approximation of L or, for roots, of its square root, whose factors are squared. */
+static void nested_svd(const Layout &at, int roots) {
   int columns = 1, x = at.L, image = at.two;
   for (int i = 1; i < I; i++) columns *= factor[i].n;
+  EACH(item, roots ? factor[0].n * columns : 0) memory[x + item] = sqrt(memory[x + item]);
+  __syncthreads();
   for (int i = 0; i < I - 1; i++) {
     rank_one(at, factor[i].n, columns, x, at.fresh[i], image);
     x = image, image += columns;
     columns /= factor[i + 1].n;
   }
   EACH(n, factor[I - 1].n) memory[at.fresh[I - 1] + n] = memory[x + n];
+  __syncthreads();
+  for (int i = 0; i < I && roots; i++)
+    EACH(n, factor[i].n) memory[at.fresh[i] + n] *= memory[at.fresh[i] + n];
   __syncthreads();
 }
 
@@ -136,7 +142,7 @@ struct Room {
 };
 
 template <int CORE>
-static Room room(int I, int begin) {
+static Room room(int begin) {
   int tail = 1, all = 0;
   for (int i = I - 1; i >= 0; i--) all += tail, tail *= size_of<CORE>(i);
   return Room{begin, begin + all, begin + all + tail / size_of<CORE>(0)};
@@ -144,7 +150,7 @@ static Room room(int I, int begin) {
 
 /* v_{i+1} kron ... kron v_I for every i, one after the other. */
 template <int CORE>
-static void weigh(int I, const Layout &at, Room room) {
+static void weigh(const Layout &at, Room room) {
   int begin = room.behind;
   for (int i = 0; i < I; i++) {
     int size = 1;
@@ -165,7 +171,7 @@ static void weigh(int I, const Layout &at, Room room) {
 
 /* Sums of T (n_i x ... x n_I) over all axes but the first, each along its vector. */
 template <int CORE>
-static void contract_behind(int I, const Layout &at, Room room, int i, int T, int out) {
+static void contract_behind(const Layout &at, Room room, int i, int T, int out) {
   int begin = room.behind, size = 1;
   for (int j = 1; j < I; j++) size *= size_of<CORE>(j);
   for (int j = 0; j < i; j++) begin += size, size /= size_of<CORE>(j + 1);
@@ -179,7 +185,7 @@ static void contract_behind(int I, const Layout &at, Room room, int i, int T, in
 
 /* The sum of T (n_i x ... x n_I) over its first axis along that one's vector. */
 template <int CORE>
-static void contract_first(int I, const Layout &at, int i, int T, int out) {
+static void contract_first(const Layout &at, int i, int T, int out) {
   int size = 1;
   for (int j = i + 1; j < I; j++) size *= size_of<CORE>(j);
   EACH(c, size) {
@@ -242,25 +248,24 @@ static void lower(const Call &call, const Layout &at, int i, int a, int core) {
 
 /* One pass over the factors that lowers the bound, from fresh and s_fresh to best and s_best; see sweep.py. */
 static void bound_pass(const Call &call, const Layout &at) {
-  const int I = call.factors;
   EACH_BY_WARP(i, I) {
     EACH_IN_WARP(n, factor[i].n) memory[at.inverse[i] + n] = reciprocal(memory[at.fresh[i] + n]);
     map(at, i, at.fresh[i]);
   }
   __syncthreads();
-  const Room power = room<0>(I, at.one), gain = room<1>(I, power.next);
-  weigh<0>(I, at, power), weigh<1>(I, at, gain);
+  const Room power = room<0>(at.one), gain = room<1>(power.next);
+  weigh<0>(at, power), weigh<1>(at, gain);
   __syncthreads();
   int down = at.L, up = at.P;
   for (int i = 0; i < I; i++) {
     const int a = at.two, core = a + factor[i].n;
-    contract_behind<0>(I, at, power, i, down, a), contract_behind<1>(I, at, gain, i, up, core);
+    contract_behind<0>(at, power, i, down, a), contract_behind<1>(at, gain, i, up, core);
     __syncthreads();
     if (threadIdx.x < WARP) lower(call, at, i, a, core);
     __syncthreads();
     if (i == I - 1) break;
-    contract_first<0>(I, at, i, down, power.rest);
-    contract_first<1>(I, at, i, up, gain.rest);
+    contract_first<0>(at, i, down, power.rest);
+    contract_first<1>(at, i, up, gain.rest);
     __syncthreads();
     down = power.rest, up = gain.rest;
   }
@@ -268,21 +273,20 @@ static void bound_pass(const Call &call, const Layout &at) {
 
 /* One pass over the factors from fresh to best, each with the newest others; see sweep.py. */
 static void pass(const Call &call, const Layout &at) {
-  const int I = call.factors;
   real counts = 1;
   for (int i = 0; i < I; i++) {
     counts *= memory[at.g[i]] > 0 ? factor[i].n : 0;
     EACH(n, factor[i].n) memory[at.inverse[i] + n] = reciprocal(memory[at.fresh[i] + n]);
   }
   __syncthreads();
-  const Room space = room<0>(I, at.one);
-  weigh<0>(I, at, space);
+  const Room space = room<0>(at.one);
+  weigh<0>(at, space);
   __syncthreads();
   int rest = at.L;
   for (int i = 0; i < I; i++) {
     const int n = factor[i].n, empty = !(memory[at.g[i]] > 0);
     const real weight = empty ? 0 : n / fmax(counts, (real)1);
-    contract_behind<0>(I, at, space, i, rest, at.best[i]);
+    contract_behind<0>(at, space, i, rest, at.best[i]);
     __syncthreads();
     EACH(c, n) memory[at.best[i] + c] *= weight;
     __syncthreads();
@@ -293,14 +297,14 @@ static void pass(const Call &call, const Layout &at) {
     EACH(c, n) memory[at.inverse[i] + c] = reciprocal(memory[at.best[i] + c]);
     __syncthreads();
     if (i == I - 1) break;
-    contract_first<0>(I, at, i, rest, space.rest);
+    contract_first<0>(at, i, rest, space.rest);
     __syncthreads();
     rest = space.rest;
   }
 }
 
 /* Unit norm for the sources, which are g where nothing is coupled, of all factors but the last, which carries it. */
-static void normalise(int I, const Layout &at, int of_sources) {
+static void normalise(const Layout &at, int of_sources) {
   real scale = 1;
   for (int i = 0; i < I; i++) {
     const int x = of_sources ? at.s_best[i] : at.best[i];
@@ -318,7 +322,7 @@ static void normalise(int I, const Layout &at, int of_sources) {
 }
 
 /* ||kron(new) - kron(old)||, divided by ||kron(old)|| if relative, from g or fresh to fresh or best. */
-static real distance(int I, const Layout &at, int of_sweep, int relative) {
+static real distance(const Layout &at, int of_sweep, int relative) {
   real moved = 1, mixed = 1, scale = 1;
   for (int i = 0; i < I; i++) {
     const int u = of_sweep ? at.best[i] : at.fresh[i], v = of_sweep ? at.fresh[i] : at.g[i];
@@ -334,7 +338,7 @@ static real distance(int I, const Layout &at, int of_sweep, int relative) {
 }
 
 /* x and what lies behind it from one place to another, of every factor. */
-static void take(int I, const int *from, const int *s_from, const int *to, const int *s_to) {
+static void take(const int *from, const int *s_from, const int *to, const int *s_to) {
   __syncthreads();
   for (int i = 0; i < I; i++)
     EACH(n, factor[i].n) memory[to[i] + n] = memory[from[i] + n], memory[s_to[i] + n] = memory[s_from[i] + n];
@@ -342,23 +346,22 @@ static void take(int I, const int *from, const int *s_from, const int *to, const
 }
 
 static void m_step(const Call &call, const Layout &at) {
-  const int I = call.factors;
-  if (call.step == NESTED_SVD) {
-    nested_svd(I, at);
+  if (call.step == NESTED_SVD || call.step == ROOT_SVD) {
+    nested_svd(at, call.step == ROOT_SVD);
     return;
   }
-  take(I, at.g, at.s, at.fresh, at.s_fresh);
+  take(at.g, at.s, at.fresh, at.s_fresh);
   for (int sweep = 0; sweep < call.sweeps; sweep++) {
     if (call.step == BOUND) bound_pass(call, at);
     else pass(call, at);
     if (call.step != ONE_SWEEP) {
-      normalise(I, at, call.step == BOUND);
-      const real moved = distance(I, at, 1, call.relative);
+      normalise(at, call.step == BOUND);
+      const real moved = distance(at, 1, call.relative);
       if (!(moved <= call.divergence)) return;
-      take(I, at.best, at.s_best, at.fresh, at.s_fresh);
+      take(at.best, at.s_best, at.fresh, at.s_fresh);
       if (moved < call.inner_tolerance) return;
     } else {
-      take(I, at.best, at.s_best, at.fresh, at.s_fresh);
+      take(at.best, at.s_best, at.fresh, at.s_fresh);
       return;
     }
   }

@@ -1,7 +1,7 @@
 """The EM loop on a GPU: a block of threads a problem, all iterations in one launch.
 
-`em.cu` has the loop of `em.c`, for tensors on a GPU whose problems fit into a multiprocessor's shared memory. Where
-it cannot be compiled, and for what it does not serve, the loop in PyTorch gives the same.
+`em.cu` has the loop of `em.c`, for tensors on a GPU whose problems fit into a multiprocessor's shared memory.
+Where it cannot be compiled, and for what it does not serve, the loop in PyTorch gives the same.
 """
 
 import ctypes
@@ -45,7 +45,7 @@ def layout(rows: tuple[int, ...], columns: tuple[int, ...], complex_numbers: boo
     order = [min(M, N) for M, N in zip(rows, columns, strict=True)]
     shares = [k + 1 if k < N else k for k, N in zip(order, columns, strict=True)]
     work = [k * max(M, N) for k, M, N in zip(order, rows, columns, strict=True)]
-    most = max(columns)
+    most, pairs = max(columns), sum((k + 1) // 2 for k in order)
     tensors = width * max(math.prod(rows), _before_last(columns, order))
     sweep = sum(_behind(columns)) + math.prod(columns[1:])
     sweep += sum(_behind(order)) + math.prod(order[1:])
@@ -53,7 +53,14 @@ def layout(rows: tuple[int, ...], columns: tuple[int, ...], complex_numbers: boo
     sizes = {
         "L": math.prod(columns),
         "one": max(tensors, width * sum(work), sweep, 2 * most**2, spread),
-        "two": max(tensors, 16 * most + 16, 4 * most + max(order), sum(_behind(columns)), spread),
+        "two": max(tensors, 8 * pairs, 16 * most + 16, 4 * most + max(order), sum(_behind(columns)), spread),
+            tensors,
+            8 * sum((k + 1) // 2 for k in order),
+            16 * most + 16,
+            4 * most + max(order),
+            sum(_behind(columns)),
+            spread,
+        ),
         "P": math.prod(order),
         "D": math.prod(order),
     }
@@ -66,7 +73,7 @@ def layout(rows: tuple[int, ...], columns: tuple[int, ...], complex_numbers: boo
         places.R[i] = begin
         begin += width * size
     for i, (k, N) in enumerate(zip(order, columns, strict=True)):
-        vector = {name: N for name in _OF_FACTORS[:11]}
+        vector = dict.fromkeys(_OF_FACTORS[:11], N)
         matrix = {"Q": width * k * k, "B": width * work[i], "W": width * k * N, "E": shares[i] * N}
         for name, size in (vector | {"mapped": k, "p": k} | matrix).items():
             getattr(places, name)[i] = used
@@ -95,12 +102,12 @@ def serves(problem: Problem) -> bool:
     rows = tuple(factor.shape[-2] for factor in problem.factors)
     room = torch.cuda.get_device_properties(device).shared_memory_per_block_optin - RESERVED
     size = layout(rows, problem.lengths, problem.y.is_complex())[1]
-    return size <= room and _kernel(device, problem.y.is_complex()) is not None
+    return size <= room and _kernel(device, len(rows), problem.y.is_complex()) is not None
 
 
 def run(call: Call, device: torch.device) -> None:
     """Solve every problem of the call, whose pointers are the device's, on PyTorch's current stream."""
-    kernel = _kernel(device, bool(call.complex_numbers))
+    kernel = _kernel(device, call.factors, bool(call.complex_numbers))
     assert kernel is not None
     sizes = tuple(call.rows[: call.factors]), tuple(call.columns[: call.factors])
     places, size = layout(*sizes, bool(call.complex_numbers))
@@ -108,5 +115,6 @@ def run(call: Call, device: torch.device) -> None:
         kernel(call.problems, THREADS, size, call, places)
 
 
-def _kernel(device: torch.device, complex_numbers: bool) -> compile.Kernel | None:
-    return compile.kernel(SOURCE, "em_solve", device, COMPLEX=int(complex_numbers), THREADS=THREADS, BLOCKS=2)
+def _kernel(device: torch.device, factors: int, complex_numbers: bool) -> compile.Kernel | None:
+    definitions = {"FACTORS": factors, "COMPLEX": int(complex_numbers), "THREADS": THREADS, "BLOCKS": 2}
+    return compile.kernel(SOURCE, "em_solve", device, **definitions)
