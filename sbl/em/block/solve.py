@@ -54,13 +54,6 @@ def layout(rows: tuple[int, ...], columns: tuple[int, ...], complex_numbers: boo
         "L": math.prod(columns),
         "one": max(tensors, width * sum(work), sweep, 2 * most**2, spread),
         "two": max(tensors, 8 * pairs, 16 * most + 16, 4 * most + max(order), sum(_behind(columns)), spread),
-            tensors,
-            8 * sum((k + 1) // 2 for k in order),
-            16 * most + 16,
-            4 * most + max(order),
-            sum(_behind(columns)),
-            spread,
-        ),
         "P": math.prod(order),
         "D": math.prod(order),
     }
