@@ -59,10 +59,10 @@ class Stop(NamedTuple):
     tolerance: float
 
 
-def serves(problem: Problem) -> bool:
+def serves(problem: Problem, step: Kind) -> bool:
     """Whether the problems are small and there is a compiler for where they are."""
     if problem.y.device.type == "cuda":
-        return block.serves(problem)
+        return block.serves(problem, step)
     rows = [factor.shape[-2] for factor in problem.factors]
     order = max(min(M, N) for M, N in zip(rows, problem.lengths, strict=True))
     small = max(problem.y.shape[-1], math.prod(problem.lengths)) <= SMALL and order <= LARGEST_ORDER

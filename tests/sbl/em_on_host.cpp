@@ -12,10 +12,12 @@ static Index blockIdx, blockDim;
 static thread_local Index threadIdx;
 
 #define WARP 1
+#define STEP call.step
 #define THREADS 1
 #define BLOCKS 1
 #define __global__
 #define __shared__
+#define __noinline__
 #define __align__ alignas
 #define __grid_constant__
 #define __launch_bounds__(threads, blocks)

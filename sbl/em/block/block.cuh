@@ -5,11 +5,16 @@
 #ifndef WARP
 #define WARP 32
 #endif
-#define EACH(i, count) for (int i = threadIdx.x; i < (count); i += blockDim.x)
+/* One after the other: the code of an iteration is to fit into the cache of instructions. */
+#define EVERY_FACTOR(i) _Pragma("unroll 1") for (int i = 0; i < I; i++)
+#define EACH(i, count) \
+  _Pragma("unroll 1") for (int i = threadIdx.x; i < (count); i += blockDim.x)
 #define EACH_FROM(first, i, count) \
-  for (int i = of_thread(first); i < (count); i += blockDim.x) /* thread `first` takes the first */
-#define EACH_BY_WARP(i, count) for (int i = threadIdx.x / WARP; i < (count); i += blockDim.x / WARP)
-#define EACH_IN_WARP(i, count) for (int i = threadIdx.x % WARP; i < (count); i += WARP)
+  _Pragma("unroll 1") for (int i = of_thread(first); i < (count); i += blockDim.x) /* thread `first` takes the first */
+#define EACH_BY_WARP(i, count) \
+  _Pragma("unroll 1") for (int i = threadIdx.x / WARP; i < (count); i += blockDim.x / WARP)
+#define EACH_IN_WARP(i, count) \
+  _Pragma("unroll 1") for (int i = threadIdx.x % WARP; i < (count); i += WARP)
 
 /* FACTORS is known when this is compiled, so that loops over factors are unrolled. */
 enum { I = FACTORS, MOST_WARPS = 32, MOST_SUMS = 9 };
@@ -82,25 +87,28 @@ static inline real warp_max(real x) {
 
 /* Sums over all threads, the same in each. */
 template <int COUNT>
-static void block_sums(real (&values)[COUNT]) {
+static inline void block_sums(real (&values)[COUNT]) {
 #pragma unroll
   for (int v = 0; v < COUNT; v++) values[v] = warp_sum(values[v]);
   __syncthreads();
-  if (threadIdx.x % WARP == 0)
-    for (int v = 0; v < COUNT; v++) partial[threadIdx.x / WARP * COUNT + v] = values[v];
+#pragma unroll
+  for (int v = 0; v < COUNT; v++)
+    if (threadIdx.x % WARP == 0) partial[threadIdx.x / WARP * COUNT + v] = values[v];
   __syncthreads();
 #pragma unroll
-  for (int v = 0; v < COUNT; v++) {
-    values[v] = 0;
-    for (int warp = 0; warp < (int)blockDim.x / WARP; warp++) values[v] += partial[warp * COUNT + v];
-  }
+  for (int v = 0; v < COUNT; v++) values[v] = 0;
+#pragma unroll 1
+  for (int warp = 0; warp < (int)blockDim.x / WARP; warp++)
+#pragma unroll
+    for (int v = 0; v < COUNT; v++) values[v] += partial[warp * COUNT + v];
 }
 
-static real block_max(real x) {
+static __noinline__ real block_max(real x) {
   x = warp_max(x);
   __syncthreads();
   if (threadIdx.x % WARP == 0) partial[threadIdx.x / WARP] = x;
   __syncthreads();
+#pragma unroll 1
   for (int warp = 0; warp < (int)blockDim.x / WARP; warp++) x = fmax(x, partial[warp]);
   return x;
 }
@@ -127,7 +135,7 @@ enum into { PLACE, POWER, ADD };
 
 /* Along one axis, TILE entries a thread: into what has its own place, as |.|^2, or added. */
 template <int TILE, int INTO, typename T>
-static void product_along(int before, int inner, int after, int outer, int matrix, int step_out, int step_in, int x,
+static __noinline__ void product_along(int before, int inner, int after, int outer, int matrix, int step_out, int step_in, int x,
                           int out) {
   const T *const a = (const T *)(memory + matrix), *const from = (const T *)(memory + x);
   const int columns = before * after, groups = (outer + TILE - 1) / TILE;
@@ -154,7 +162,7 @@ static void product_along(int before, int inner, int after, int outer, int matri
 }
 
 template <int INTO, typename T>
-static void product_of(int before, int inner, int after, int outer, int matrix, int step_out, int step_in, int x,
+static __noinline__ void product_of(int before, int inner, int after, int outer, int matrix, int step_out, int step_in, int x,
                        int out) {
   if (before * after * outer >= 6 * (int)blockDim.x)
     product_along<6, INTO, T>(before, inner, after, outer, matrix, step_out, step_in, x, out);
@@ -167,14 +175,15 @@ static void product_of(int before, int inner, int after, int outer, int matrix, 
 template <int KIND, int INTO, typename T>
 static int apply(const Layout &at, int x, int spare, int result) {
   unsigned done = 0;
+#pragma unroll 1
   for (int step = 0; step < I; step++) {
     int axis = -1;
-    for (int i = 0; i < I; i++)
+    EVERY_FACTOR(i)
       if (!(done >> i & 1) &&
           (axis < 0 || size_out<KIND>(i) * size_in<KIND>(axis) < size_out<KIND>(axis) * size_in<KIND>(i)))
         axis = i;
     int before = 1, after = 1;
-    for (int i = 0; i < I; i++) {
+    EVERY_FACTOR(i) {
       const int size = done >> i & 1 ? size_out<KIND>(i) : size_in<KIND>(i);
       if (i < axis) before *= size;
       if (i > axis) after *= size;

@@ -1,8 +1,8 @@
 /* The E-step of em.cu; the equations are those of kronecker_posterior.py. Include jacobi.cuh and fit.h first. */
 
 /* B = Q R. */
-static void turn_rows(const Layout &at) {
-  for (int i = 0; i < I; i++) {
+static __noinline__ void turn_rows(const Layout &at) {
+  EVERY_FACTOR(i) {
     const Factor &f = factor[i];
     EACH(item, f.k * f.length) {
       number sum = {};
@@ -19,16 +19,16 @@ static void turn_rows(const Layout &at) {
    turns R into B = Q R with orthogonal rows; eigenvalues p = |B|^2, 0 where negligible; U^H = Q, or B where full;
    W^T; and the shares E of the eigenvectors, which for a bound's gain are divided by g^2. 0 where not finite. */
 static int decompose(const Call &call, const Layout &at, int64_t b) {
-  const int bound = call.step == BOUND;
+  const int bound = STEP == BOUND;
   if (threadIdx.x == 0)
-    for (int i = 0; i < I; i++) {
+    EVERY_FACTOR(i) {
       Factor &f = factor[i];
       const int full = f.n <= f.M, k = full ? f.n : f.M;
       f.turned = f.turned && f.full == full && f.k == k;
       f.full = full, f.k = k, f.length = full ? f.M : f.n, f.shares = full || bound ? k : k + 1;
     }
   __syncthreads();
-  for (int i = 0; i < I; i++) {
+  EVERY_FACTOR(i) {
     const Factor &f = factor[i];
     const number *const A = (const number *)call.matrices[i] + (call.shared[i] ? 0 : b * f.M * f.N);
     EACH(item, f.M * f.n) {
@@ -40,7 +40,7 @@ static int decompose(const Call &call, const Layout &at, int64_t b) {
   }
   __syncthreads();
   turn_rows(at);
-  for (int i = 0; i < I; i++) {
+  EVERY_FACTOR(i) {
     const Factor &f = factor[i];
     EACH(item, f.k * f.k) {
       const int r = item / f.k, c = item - r * f.k;
@@ -62,7 +62,7 @@ static int decompose(const Call &call, const Layout &at, int64_t b) {
   turn_rows(at);
 
   real nothing[1] = {0};
-  for (int i = 0; i < I; i++) {
+  EVERY_FACTOR(i) {
     const Factor &f = factor[i];
     EACH_BY_WARP(j, f.k) {
       real sum = 0;
@@ -81,7 +81,7 @@ static int decompose(const Call &call, const Layout &at, int64_t b) {
     EACH_IN_WARP(j, f.k) if (real_at(at.p[i] + j) <= largest) real_at(at.p[i] + j) = 0;
   }
   __syncthreads();
-  for (int i = 0; i < I; i++) {
+  EVERY_FACTOR(i) {
     const Factor &f = factor[i];
     EACH(n, f.n) {
       const real g = real_at(at.g[i] + n), amplitude = sqrt(g), over = reciprocal(g);
@@ -108,6 +108,7 @@ static Fit fit_of(const Call &call, const Layout &at, int z, int size, real tota
   EACH(item, size) {
     real P = 1, inverse = 1;
     int index = item;
+#pragma unroll 1
     for (int i = I - 1; i >= 0; i--) {
       const int rest = index / factor[i].k;
       const real p = real_at(at.p[i] + index - rest * factor[i].k);
@@ -139,10 +140,10 @@ static Fit fit_of(const Call &call, const Layout &at, int z, int size, real tota
 /* The second moment L = variance + |mean|^2 at L, or |mean|^2 there and P D at P for a bound, the next noise variance
    into s2 if it is unknown, and the cost; 0 where not finite. */
 static int e_step(const Call &call, const Layout &at, int64_t b, real *s2, real *cost) {
-  const int bound = call.step == BOUND;
+  const int bound = STEP == BOUND;
   if (!decompose(call, at, b)) return 0;
   int M = 1, size = 1, L_size = 1, core = 1;
-  for (int i = 0; i < I; i++) M *= factor[i].M, size *= factor[i].k, L_size *= factor[i].n, core *= factor[i].shares;
+  EVERY_FACTOR(i) M *= factor[i].M, size *= factor[i].k, L_size *= factor[i].n, core *= factor[i].shares;
   const number *const y = (const number *)call.y + b * M;
   real total[1] = {0};
   EACH(m, M) number_at(at.one, m) = y[m], total[0] += power(y[m]);
@@ -157,6 +158,7 @@ static int e_step(const Call &call, const Layout &at, int64_t b, real *s2, real 
   if (!bound) {
     EACH(item, core) {
       int index = item, place = 0, step = 1, inside = 1;
+#pragma unroll 1
       for (int i = I - 1; i >= 0; i--) {
         const int rest = index / factor[i].shares, j = index - rest * factor[i].shares;
         inside = inside && j < factor[i].k;

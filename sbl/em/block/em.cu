@@ -25,8 +25,9 @@ typedef double real;
 
 /* Keep the entries of g that are positive, at least `floor` and `ratio` of the largest, or of what is lost in the
    noise if that is less; one, zero, if there is none. See state.prune. */
-static void prune(const Call &call, const Layout &at, real noise) {
+static __noinline__ void prune(const Call &call, const Layout &at, real noise) {
   real product = 1;
+#pragma unroll 1
   for (int i = 0; i < I && !isinf(call.negligible); i++) {
     real largest = 0;
     EACH_IN_WARP(n, factor[i].n) largest = fmax(largest, memory[at.g[i] + n]);
@@ -55,14 +56,14 @@ static void prune(const Call &call, const Layout &at, real noise) {
 }
 
 /* g at its full length, zero where pruned. */
-static void spread(const Layout &at, int i, double *g) {
+static __noinline__ void spread(const Layout &at, int i, double *g) {
   EACH(n, factor[i].N) g[n] = 0;
   __syncthreads();
   EACH(n, factor[i].n) g[integer_at(at.position[i], n)] = memory[at.g[i] + n];
 }
 
-static void begin(const Call &call, const Layout &at, int64_t b) {
-  for (int i = 0; i < I; i++) {
+static __noinline__ void begin(const Call &call, const Layout &at, int64_t b) {
+  EVERY_FACTOR(i) {
     const int N = call.columns[i];
     if (threadIdx.x == 0) factor[i].M = call.rows[i], factor[i].N = factor[i].n = N, factor[i].turned = 0;
     EACH(n, N) {
@@ -79,14 +80,14 @@ em_solve(const __grid_constant__ Call call, const __grid_constant__ Layout at) {
   const int64_t b = blockIdx.x;
   begin(call, at, b);
   int M = 1;
-  for (int i = 0; i < I; i++) M *= factor[i].M;
+  EVERY_FACTOR(i) M *= factor[i].M;
   int64_t iteration = 0;
   int outcome = UNFINISHED;
   real lowest = INFINITY, noise = call.noise_variance[b];
   while (iteration < call.max_iterations && outcome == UNFINISHED) {
     prune(call, at, noise);
-    for (int i = 0; i < I; i++)
-      if (call.step == BOUND && call.coupled[i])
+    EVERY_FACTOR(i)
+      if (STEP == BOUND && call.coupled[i])
         EACH(n, factor[i].n) memory[at.g[i] + n] = with_neighbours(at, i, call.beta, at.s[i], n);
     __syncthreads();
     real cost = 0, next = noise;
@@ -94,24 +95,25 @@ em_solve(const __grid_constant__ Call call, const __grid_constant__ Layout at) {
     if (finite) {
       m_step(call, at);
       real nothing[1] = {0};
-      for (int i = 0; i < I; i++) EACH(n, factor[i].n) nothing[0] += 0 * memory[at.fresh[i] + n];
+      EVERY_FACTOR(i) EACH(n, factor[i].n) nothing[0] += 0 * memory[at.fresh[i] + n];
       block_sums(nothing);
       finite = nothing[0] == 0;
     }
     if (!finite) {
       outcome = NOT_FINITE;
-      for (int i = 0; i < I; i++) EACH(n, factor[i].n) memory[at.g[i] + n] = 0;
+      EVERY_FACTOR(i) EACH(n, factor[i].n) memory[at.g[i] + n] = 0;
       break;
     }
     noise = next, lowest = fmin(lowest, cost);
     __syncthreads();
     if (threadIdx.x == 0)
-      for (int i = 0; i < I; i++)
+      EVERY_FACTOR(i)
         if (!(memory[at.g[i]] > 0)) memory[at.fresh[i]] = memory[at.s_fresh[i]] = 0;
     __syncthreads();
     const real change = distance(at, 0, 1);
     if (change <= call.tolerance) outcome = cost - lowest > RISE * M ? COST_ROSE : SETTLED;
     take(at.fresh, at.s_fresh, at.g, at.s);
+#pragma unroll 1
     for (int i = 0; i < I && outcome != UNFINISHED; i++) {
       real largest = 0;
       for (int n = 0; n < factor[i].n; n++) largest = fmax(largest, memory[at.g[i] + n]);
@@ -120,7 +122,7 @@ em_solve(const __grid_constant__ Call call, const __grid_constant__ Layout at) {
     if (call.cost) {
       const int64_t row = b * call.max_iterations + iteration;
       if (threadIdx.x == 0) call.cost[row] = cost, call.change[row] = change, call.noise_path[row] = noise;
-      for (int i = 0; i < I; i++) spread(at, i, call.g_path[i] + row * factor[i].N);
+      EVERY_FACTOR(i) spread(at, i, call.g_path[i] + row * factor[i].N);
     }
     iteration++;
   }
@@ -129,5 +131,5 @@ em_solve(const __grid_constant__ Call call, const __grid_constant__ Layout at) {
     call.noise_variance[b] = noise;
     call.iterations[b] = iteration, call.outcome[b] = outcome;
   }
-  for (int i = 0; i < I; i++) spread(at, i, call.g[i] + b * factor[i].N);
+  EVERY_FACTOR(i) spread(at, i, call.g[i] + b * factor[i].N);
 }

@@ -44,9 +44,9 @@ static inline void rotate(const Turn &turn, number &u, number &v) {
 }
 
 /* Rotate the rows and columns of every factor's H by its pairs' turns, and the rows of Q. */
-static void take_turns(const Layout &at) {
+static __noinline__ void take_turns(const Layout &at) {
   int begin = 0, from = 0;
-  for (int i = 0; i < I; i++) {
+  EVERY_FACTOR(i) {
     const int k = factor[i].k, pairs = (k + 1) / 2, H = at.W[i], Q = at.Q[i];
     EACH_FROM(from, item, pairs * (pairs + k)) {
       const int one = item / (pairs + k), other = item - one * (pairs + k);
@@ -78,12 +78,12 @@ static void take_turns(const Layout &at) {
    settle. */
 static int diagonalise(const Layout &at) {
   int most = 2;
-  for (int i = 0; i < I; i++) most = max(most, (factor[i].k + 1) / 2 * 2);
+  EVERY_FACTOR(i) most = max(most, (factor[i].k + 1) / 2 * 2);
   for (int sweep = 0; sweep < SWEEPS; sweep++) {
     real moving = 0;
     for (int round = 0; round < most - 1; round++) {
       int begin = 0;
-      for (int i = 0; i < I; i++) {
+      EVERY_FACTOR(i) {
         const int pairs = (factor[i].k + 1) / 2;
         EACH_FROM(begin, t, pairs)
           moving += find_turn(factor[i].k, factor[i].scale, at.W[i], round, t, turn_at(at, begin + t));

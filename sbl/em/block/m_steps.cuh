@@ -2,7 +2,7 @@
    nonnegative.h first. */
 
 /* The Gram matrix of the rows of x (count x inner, its entries step_row and step apart), times scale^2, at G. */
-static void gram(int count, int inner, int x, int step_row, int step, real scale, int G) {
+static __noinline__ void gram(int count, int inner, int x, int step_row, int step, real scale, int G) {
   const int SIDE = 3, sides = (count + SIDE - 1) / SIDE;
   EACH_BY_WARP(tile, sides * (sides + 1) / 2) {
     int row = 0, column = tile;
@@ -35,7 +35,7 @@ static void gram(int count, int inner, int x, int step_row, int step, real scale
 
 /* The leading eigenvector u of a semidefinite matrix at G (n x n, overwritten, as is `square`): G <- G^2 / tr(G^2)
    tends to u u^T. See kernels/leading_triplet.py. */
-static void leading_vector(int n, int G, int square, int u) {
+static __noinline__ void leading_vector(int n, int G, int square, int u) {
   for (int s = 0;; s += 4) {
     real sums[2] = {0, 0};
     EACH(i, n) sums[0] += memory[G + i * n + i];
@@ -66,7 +66,7 @@ static void leading_vector(int n, int G, int square, int u) {
 }
 
 /* |u| and |sigma v| of the best rank-one approximation of x (n x columns, non-negative). */
-static void rank_one(const Layout &at, int n, int columns, int x, int u, int image) {
+static __noinline__ void rank_one(const Layout &at, int n, int columns, int x, int u, int image) {
   real largest = 0;
   EACH(item, n * columns) largest = fmax(largest, memory[x + item]);
   largest = block_max(largest);
@@ -108,11 +108,13 @@ static void rank_one(const Layout &at, int n, int columns, int x, int u, int ima
 }
 
 /* By the best rank-one approximation of L or, for roots, of its square root, whose factors are squared. */
-static void nested_svd(const Layout &at, int roots) {
+static __noinline__ void nested_svd(const Layout &at, int roots) {
   int columns = 1, x = at.L, image = at.two;
+#pragma unroll 1
   for (int i = 1; i < I; i++) columns *= factor[i].n;
   EACH(item, roots ? factor[0].n * columns : 0) memory[x + item] = sqrt(memory[x + item]);
   __syncthreads();
+#pragma unroll 1
   for (int i = 0; i < I - 1; i++) {
     rank_one(at, factor[i].n, columns, x, at.fresh[i], image);
     x = image, image += columns;
@@ -120,6 +122,7 @@ static void nested_svd(const Layout &at, int roots) {
   }
   EACH(n, factor[I - 1].n) memory[at.fresh[I - 1] + n] = memory[x + n];
   __syncthreads();
+#pragma unroll 1
   for (int i = 0; i < I && roots; i++)
     EACH(n, factor[i].n) memory[at.fresh[i] + n] *= memory[at.fresh[i] + n];
   __syncthreads();
@@ -144,20 +147,23 @@ struct Room {
 template <int CORE>
 static Room room(int begin) {
   int tail = 1, all = 0;
+#pragma unroll 1
   for (int i = I - 1; i >= 0; i--) all += tail, tail *= size_of<CORE>(i);
   return Room{begin, begin + all, begin + all + tail / size_of<CORE>(0)};
 }
 
 /* v_{i+1} kron ... kron v_I for every i, one after the other. */
 template <int CORE>
-static void weigh(const Layout &at, Room room) {
+static __noinline__ void weigh(const Layout &at, Room room) {
   int begin = room.behind;
-  for (int i = 0; i < I; i++) {
+  EVERY_FACTOR(i) {
     int size = 1;
+#pragma unroll 1
     for (int j = i + 1; j < I; j++) size *= size_of<CORE>(j);
     EACH(c, size) {
       real weight = 1;
       int index = c;
+#pragma unroll 1
       for (int j = I - 1; j > i; j--) {
         const int rest = index / size_of<CORE>(j);
         weight *= memory[vector_of<CORE>(at, j) + index - rest * size_of<CORE>(j)];
@@ -171,9 +177,11 @@ static void weigh(const Layout &at, Room room) {
 
 /* Sums of T (n_i x ... x n_I) over all axes but the first, each along its vector. */
 template <int CORE>
-static void contract_behind(const Layout &at, Room room, int i, int T, int out) {
+static __noinline__ void contract_behind(const Layout &at, Room room, int i, int T, int out) {
   int begin = room.behind, size = 1;
+#pragma unroll 1
   for (int j = 1; j < I; j++) size *= size_of<CORE>(j);
+#pragma unroll 1
   for (int j = 0; j < i; j++) begin += size, size /= size_of<CORE>(j + 1);
   EACH_BY_WARP(n, size_of<CORE>(i)) {
     real sum = 0;
@@ -185,8 +193,9 @@ static void contract_behind(const Layout &at, Room room, int i, int T, int out) 
 
 /* The sum of T (n_i x ... x n_I) over its first axis along that one's vector. */
 template <int CORE>
-static void contract_first(const Layout &at, int i, int T, int out) {
+static __noinline__ void contract_first(const Layout &at, int i, int T, int out) {
   int size = 1;
+#pragma unroll 1
   for (int j = i + 1; j < I; j++) size *= size_of<CORE>(j);
   EACH(c, size) {
     real sum = 0;
@@ -215,7 +224,7 @@ static inline void map(const Layout &at, int i, int x) {
 }
 
 /* The update of one factor that lowers the bound, from its contractions, by one warp. */
-static void lower(const Call &call, const Layout &at, int i, int a, int core) {
+static __noinline__ void lower(const Call &call, const Layout &at, int i, int a, int core) {
   const Factor &f = factor[i];
   const int coupled = call.coupled[i], b = core + f.k, pulled = b + f.n;
   real most = 0;
@@ -247,7 +256,7 @@ static void lower(const Call &call, const Layout &at, int i, int a, int core) {
 }
 
 /* One pass over the factors that lowers the bound, from fresh and s_fresh to best and s_best; see sweep.py. */
-static void bound_pass(const Call &call, const Layout &at) {
+static __noinline__ void bound_pass(const Call &call, const Layout &at) {
   EACH_BY_WARP(i, I) {
     EACH_IN_WARP(n, factor[i].n) memory[at.inverse[i] + n] = reciprocal(memory[at.fresh[i] + n]);
     map(at, i, at.fresh[i]);
@@ -257,7 +266,7 @@ static void bound_pass(const Call &call, const Layout &at) {
   weigh<0>(at, power), weigh<1>(at, gain);
   __syncthreads();
   int down = at.L, up = at.P;
-  for (int i = 0; i < I; i++) {
+  EVERY_FACTOR(i) {
     const int a = at.two, core = a + factor[i].n;
     contract_behind<0>(at, power, i, down, a), contract_behind<1>(at, gain, i, up, core);
     __syncthreads();
@@ -272,9 +281,9 @@ static void bound_pass(const Call &call, const Layout &at) {
 }
 
 /* One pass over the factors from fresh to best, each with the newest others; see sweep.py. */
-static void pass(const Call &call, const Layout &at) {
+static __noinline__ void pass(const Call &call, const Layout &at) {
   real counts = 1;
-  for (int i = 0; i < I; i++) {
+  EVERY_FACTOR(i) {
     counts *= memory[at.g[i]] > 0 ? factor[i].n : 0;
     EACH(n, factor[i].n) memory[at.inverse[i] + n] = reciprocal(memory[at.fresh[i] + n]);
   }
@@ -283,14 +292,14 @@ static void pass(const Call &call, const Layout &at) {
   weigh<0>(at, space);
   __syncthreads();
   int rest = at.L;
-  for (int i = 0; i < I; i++) {
+  EVERY_FACTOR(i) {
     const int n = factor[i].n, empty = !(memory[at.g[i]] > 0);
     const real weight = empty ? 0 : n / fmax(counts, (real)1);
     contract_behind<0>(at, space, i, rest, at.best[i]);
     __syncthreads();
     EACH(c, n) memory[at.best[i] + c] *= weight;
     __syncthreads();
-    if (call.step == ALTERNATING && call.coupled[i] && threadIdx.x == 0)
+    if (STEP == ALTERNATING && call.coupled[i] && threadIdx.x == 0)
       couple(&call, n, &integer_at(at.position[i], 0), (char *)(memory + at.positive[i]), empty,
              memory + at.best[i], memory + at.two);
     __syncthreads();
@@ -304,9 +313,9 @@ static void pass(const Call &call, const Layout &at) {
 }
 
 /* Unit norm for the sources, which are g where nothing is coupled, of all factors but the last, which carries it. */
-static void normalise(const Layout &at, int of_sources) {
+static __noinline__ void normalise(const Layout &at, int of_sources) {
   real scale = 1;
-  for (int i = 0; i < I; i++) {
+  EVERY_FACTOR(i) {
     const int x = of_sources ? at.s_best[i] : at.best[i];
     real square = 0;
     if (i < I - 1) {
@@ -322,9 +331,9 @@ static void normalise(const Layout &at, int of_sources) {
 }
 
 /* ||kron(new) - kron(old)||, divided by ||kron(old)|| if relative, from g or fresh to fresh or best. */
-static real distance(const Layout &at, int of_sweep, int relative) {
+static __noinline__ real distance(const Layout &at, int of_sweep, int relative) {
   real moved = 1, mixed = 1, scale = 1;
-  for (int i = 0; i < I; i++) {
+  EVERY_FACTOR(i) {
     const int u = of_sweep ? at.best[i] : at.fresh[i], v = of_sweep ? at.fresh[i] : at.g[i];
     real uu = 0, uv = 0, vv = 0;
     EACH_IN_WARP(n, factor[i].n) {
@@ -338,24 +347,24 @@ static real distance(const Layout &at, int of_sweep, int relative) {
 }
 
 /* x and what lies behind it from one place to another, of every factor. */
-static void take(const int *from, const int *s_from, const int *to, const int *s_to) {
+static __noinline__ void take(const int *from, const int *s_from, const int *to, const int *s_to) {
   __syncthreads();
-  for (int i = 0; i < I; i++)
+  EVERY_FACTOR(i)
     EACH(n, factor[i].n) memory[to[i] + n] = memory[from[i] + n], memory[s_to[i] + n] = memory[s_from[i] + n];
   __syncthreads();
 }
 
-static void m_step(const Call &call, const Layout &at) {
-  if (call.step == NESTED_SVD || call.step == ROOT_SVD) {
-    nested_svd(at, call.step == ROOT_SVD);
+static __noinline__ void m_step(const Call &call, const Layout &at) {
+  if (STEP == NESTED_SVD || STEP == ROOT_SVD) {
+    nested_svd(at, STEP == ROOT_SVD);
     return;
   }
   take(at.g, at.s, at.fresh, at.s_fresh);
   for (int sweep = 0; sweep < call.sweeps; sweep++) {
-    if (call.step == BOUND) bound_pass(call, at);
+    if (STEP == BOUND) bound_pass(call, at);
     else pass(call, at);
-    if (call.step != ONE_SWEEP) {
-      normalise(at, call.step == BOUND);
+    if (STEP != ONE_SWEEP) {
+      normalise(at, STEP == BOUND);
       const real moved = distance(at, 1, call.relative);
       if (!(moved <= call.divergence)) return;
       take(at.best, at.s_best, at.fresh, at.s_fresh);

@@ -87,7 +87,7 @@ def _behind(sizes: Sequence[int]) -> list[int]:
     return [math.prod(sizes[i + 1 :]) for i in range(len(sizes))]
 
 
-def serves(problem: Problem) -> bool:
+def serves(problem: Problem, step: int) -> bool:
     """Whether the problems are on a GPU, fit into shared memory, and there is a compiler."""
     device = problem.y.device
     if device.type != "cuda" or len(problem.factors) > MOST_FACTORS or torch.version.hip:
@@ -95,12 +95,12 @@ def serves(problem: Problem) -> bool:
     rows = tuple(factor.shape[-2] for factor in problem.factors)
     room = torch.cuda.get_device_properties(device).shared_memory_per_block_optin - RESERVED
     size = layout(rows, problem.lengths, problem.y.is_complex())[1]
-    return size <= room and _kernel(device, len(rows), problem.y.is_complex()) is not None
+    return size <= room and _kernel(device, len(rows), problem.y.is_complex(), step) is not None
 
 
 def run(call: Call, device: torch.device) -> None:
     """Solve every problem of the call, whose pointers are the device's, on PyTorch's current stream."""
-    kernel = _kernel(device, call.factors, bool(call.complex_numbers))
+    kernel = _kernel(device, call.factors, bool(call.complex_numbers), call.step)
     assert kernel is not None
     sizes = tuple(call.rows[: call.factors]), tuple(call.columns[: call.factors])
     places, size = layout(*sizes, bool(call.complex_numbers))
@@ -108,6 +108,7 @@ def run(call: Call, device: torch.device) -> None:
         kernel(call.problems, THREADS, size, call, places)
 
 
-def _kernel(device: torch.device, factors: int, complex_numbers: bool) -> compile.Kernel | None:
-    definitions = {"FACTORS": factors, "COMPLEX": int(complex_numbers), "THREADS": THREADS, "BLOCKS": 2}
+def _kernel(device: torch.device, factors: int, complex_numbers: bool, step: int) -> compile.Kernel | None:
+    sizes = {"FACTORS": factors, "THREADS": THREADS, "BLOCKS": 2}
+    definitions = {"STEP": step, "COMPLEX": int(complex_numbers), **sizes}
     return compile.kernel(SOURCE, "em_solve", device, **definitions)
