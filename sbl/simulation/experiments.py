@@ -6,6 +6,7 @@ Source: He and Joseph, IEEE Trans. Signal Processing 2024, section V.
 """
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -134,6 +135,10 @@ class SyntheticExperiment:
     device: str = "cpu"
     as_published: bool = False
 
+    @property
+    def unknowns(self) -> int:
+        return math.prod(self.columns)
+
     def run(self, estimator: str, snrs_db: Sequence[float], seed: int, trials: range) -> list[Scores]:
         """Scores of each trial at each SNR, solved in one batch, whose seconds are divided evenly."""
         problem = _draw_synthetic_trials(self, seed, trials)
@@ -169,6 +174,10 @@ class IRSExperiment:
     fresh_training: bool = False
     device: str = "cpu"
     as_published: bool = False
+
+    @property
+    def unknowns(self) -> int:
+        return math.prod(self.system.unknowns)
 
     def run(self, estimator: str, snrs_db: Sequence[float], seed: int, trials: range) -> list[Scores]:
         """Scores of each trial at each SNR, solved in one batch, whose seconds are divided evenly."""

@@ -11,17 +11,32 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils._pytree import tree_map_only
 
 from unfoldkit.kernels.native import compiler
+from unfoldkit.sbl import SVDKroSBL
 from unfoldkit.sbl.em import compiled
 from unfoldkit.sbl.em.block import solve as block
+from unfoldkit.sbl.problem import pose
 
 from .test_compiled import METHODS, SETTINGS, SIZES, TOLERANCE, assert_equal
 
 HOST = Path(__file__).with_name("em_on_host.cpp")
+GPU = "cuda"
+IRS = {"rows": (6, 3, 16), "columns": (18, 18, 18)}
+on_a_gpu = (pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))
 pytestmark = pytest.mark.skipif(
     compiler._compiler() is None or shutil.which("g++") is None, reason="needs C and C++ compilers"
 )
+
+
+def marked(*marks):
+    def apply(test):
+        for mark in marks:
+            test = mark(test)
+        return test
+
+    return apply
 
 
 @pytest.fixture(scope="module")
@@ -83,3 +98,71 @@ def test_threads_share_the_work(draw, on_host, name):
     expected = METHODS[name](factors, y, s2)
     on_host(3)
     assert_equal(METHODS[name](factors, y, s2), expected, TOLERANCE[name])
+
+
+@marked(*on_a_gpu)
+@pytest.mark.parametrize("settings", SETTINGS)
+@pytest.mark.parametrize("known_noise", [True, False])
+@pytest.mark.parametrize("sizes", [*SIZES, "irs"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+@pytest.mark.parametrize("name", METHODS)
+def test_a_gpu_gives_the_estimate_of_the_loop_in_c(draw, on_gpu, name, dtype, sizes, known_noise, settings):
+    sizes = IRS if sizes == "irs" else SIZES[sizes]
+    factors, _, y, s2 = draw(dtype=dtype, batch=(5,), **sizes)
+    method = dataclasses.replace(METHODS[name], **SETTINGS[settings])
+    s2 = s2 if known_noise else None
+    expected = method(factors, y, s2, history=True)
+    found = method([A.to(GPU) for A in factors], y.to(GPU), s2 if s2 is None else s2.to(GPU), history=True)
+    assert on_gpu
+    assert_equal(tree_map_only(torch.Tensor, torch.Tensor.cpu, found), expected, TOLERANCE[name])
+
+
+@marked(*on_a_gpu)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex64])
+@pytest.mark.parametrize("name", METHODS)
+def test_single_precision_on_a_gpu(draw, on_gpu, name, dtype):
+    factors, _, y, s2 = draw(dtype=dtype, batch=(5,))
+    expected = METHODS[name](factors, y, s2)
+    found = METHODS[name]([A.to(GPU) for A in factors], y.to(GPU), s2.to(GPU))
+    assert on_gpu
+    assert found.mean.dtype == dtype
+    error = torch.linalg.vector_norm(found.mean.cpu() - expected.mean) / torch.linalg.vector_norm(
+        expected.mean
+    )
+    assert error < 1e-3
+
+
+@marked(*on_a_gpu)
+@pytest.mark.parametrize("name", METHODS)
+def test_a_member_is_the_same_to_the_last_bit_in_any_batch_on_a_gpu(draw, on_gpu, name):
+    factors, _, y, s2 = draw(dtype=torch.complex128, batch=(300,), **IRS)
+    factors, y, s2 = [A.to(GPU) for A in factors], y.to(GPU), s2.to(GPU)
+    problem = pose(factors, y, s2)
+    method = METHODS[name]
+    together = method._run_compiled(problem, method._pruning(problem), False)
+    for i in range(0, 300, 60):
+        part = problem.pick(slice(i, i + 7))
+        alone = method._run_compiled(part, method._pruning(part), False)
+        assert all(torch.equal(u, v[i : i + 7]) for u, v in zip(alone.g, together.g, strict=True))
+    assert len(on_gpu) == 6
+
+
+@marked(*on_a_gpu)
+def test_what_does_not_fit_goes_through_pytorch_on_a_gpu(draw, on_gpu):
+    factors, _, y, s2 = draw(rows=(12, 12, 12), columns=(40, 40, 40))
+    SVDKroSBL(max_iterations=2)([A.to(GPU) for A in factors], y.to(GPU), s2.to(GPU))
+    assert not on_gpu
+
+
+@pytest.fixture
+def on_gpu(monkeypatch):
+    """How many batches have gone through the kernel."""
+    count = []
+    run = block.run
+
+    def counted(*args):
+        count.append(1)
+        run(*args)
+
+    monkeypatch.setattr(block, "run", counted)
+    return count

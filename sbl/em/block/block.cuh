@@ -9,8 +9,6 @@
 #define EVERY_FACTOR(i) _Pragma("unroll 1") for (int i = 0; i < I; i++)
 #define EACH(i, count) \
   _Pragma("unroll 1") for (int i = threadIdx.x; i < (count); i += blockDim.x)
-#define EACH_FROM(first, i, count) \
-  _Pragma("unroll 1") for (int i = of_thread(first); i < (count); i += blockDim.x) /* thread `first` takes the first */
 #define EACH_BY_WARP(i, count) \
   _Pragma("unroll 1") for (int i = threadIdx.x / WARP; i < (count); i += blockDim.x / WARP)
 #define EACH_IN_WARP(i, count) \
@@ -18,12 +16,6 @@
 
 /* FACTORS is known when this is compiled, so that loops over factors are unrolled. */
 enum { I = FACTORS, MOST_WARPS = 32, MOST_SUMS = 9 };
-
-static inline int of_thread(int first) {
-  int i = threadIdx.x - first;
-  while (i < 0) i += blockDim.x;
-  return i;
-}
 
 #if COMPLEX
 struct __align__(16) number {

@@ -39,7 +39,7 @@ def layout(rows: tuple[int, ...], columns: tuple[int, ...], complex_numbers: boo
     """Where the state of a problem of these factors lies, and its size in bytes.
 
     >>> layout((6, 3, 16), (18, 18, 18), True)[1] // 1000
-    110
+    109
     """
     width = 2 if complex_numbers else 1
     order = [min(M, N) for M, N in zip(rows, columns, strict=True)]
