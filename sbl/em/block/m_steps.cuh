@@ -128,81 +128,81 @@ static __noinline__ void nested_svd(const Layout &at, int roots) {
   __syncthreads();
 }
 
-/* Tensors that a sweep contracts: L along 1 / g, or the gain by its core P D along the g that its shares E map. */
-template <int CORE>
-static inline int size_of(int i) {
-  return CORE ? factor[i].k : factor[i].n;
-}
-
-template <int CORE>
-static inline int vector_of(const Layout &at, int i) {
-  return CORE ? at.mapped[i] : at.inverse[i];
-}
-
-/* Where a sweep keeps, in the space `one`, the products of the vectors behind each factor, and the tensor's rest. */
-struct Room {
-  int behind, rest, next;
+/* What a sweep contracts: 0, L along 1 / g; 1, the gain by its core P D along the g that its shares E map. */
+struct Contraction {
+  int sizes[MOST_FACTORS], weights[MOST_FACTORS]; /* entries behind each factor, and where their weights lie */
+  int rest;                                       /* where what earlier factors leave lies */
 };
+static __shared__ Contraction contraction[2];
 
-template <int CORE>
-static Room room(int begin) {
-  int tail = 1, all = 0;
-#pragma unroll 1
-  for (int i = I - 1; i >= 0; i--) all += tail, tail *= size_of<CORE>(i);
-  return Room{begin, begin + all, begin + all + tail / size_of<CORE>(0)};
-}
+static inline int vector_of(const Layout &at, int tensor, int i) { return tensor ? at.mapped[i] : at.inverse[i]; }
 
-/* v_{i+1} kron ... kron v_I for every i, one after the other. */
-template <int CORE>
-static __noinline__ void weigh(const Layout &at, Room room) {
-  int begin = room.behind;
-  EVERY_FACTOR(i) {
-    int size = 1;
+/* Lay out the contractions of the sweeps of one M-step in the space `one`. */
+static void plan(const Layout &at) {
+  if (threadIdx.x == 0)
+    for (int tensor = 0, begin = at.one; tensor < 2; tensor++) {
+      Contraction &c = contraction[tensor];
+      int size = 1;
 #pragma unroll 1
-    for (int j = i + 1; j < I; j++) size *= size_of<CORE>(j);
-    EACH(c, size) {
-      real weight = 1;
-      int index = c;
-#pragma unroll 1
-      for (int j = I - 1; j > i; j--) {
-        const int rest = index / size_of<CORE>(j);
-        weight *= memory[vector_of<CORE>(at, j) + index - rest * size_of<CORE>(j)];
-        index = rest;
+      for (int i = I - 1; i >= 0; i--) {
+        c.sizes[i] = size, c.weights[i] = begin;
+        begin += size, size *= tensor ? factor[i].k : factor[i].n;
       }
-      memory[begin + c] = weight;
+      c.rest = begin, begin += c.sizes[0];
     }
-    begin += size;
-  }
+  __syncthreads();
 }
 
-/* Sums of T (n_i x ... x n_I) over all axes but the first, each along its vector. */
-template <int CORE>
-static __noinline__ void contract_behind(const Layout &at, Room room, int i, int T, int out) {
-  int begin = room.behind, size = 1;
+/* v_{i+1} kron ... kron v_I for every i. */
+template <int TENSORS>
+static __noinline__ void weigh(const Layout &at) {
 #pragma unroll 1
-  for (int j = 1; j < I; j++) size *= size_of<CORE>(j);
+  for (int tensor = 0; tensor < TENSORS; tensor++)
+    EVERY_FACTOR(i)
+  EACH(c, contraction[tensor].sizes[i]) {
+    real weight = 1;
+    int index = c;
 #pragma unroll 1
-  for (int j = 0; j < i; j++) begin += size, size /= size_of<CORE>(j + 1);
-  EACH_BY_WARP(n, size_of<CORE>(i)) {
+    for (int j = i + 1; j < I; j++) {
+      const int size = contraction[tensor].sizes[j], here = index / size;
+      weight *= memory[vector_of(at, tensor, j) + here];
+      index -= here * size;
+    }
+    memory[contraction[tensor].weights[i] + c] = weight;
+  }
+  __syncthreads();
+}
+
+/* Sums of T (n_i x ... x n_I) over all axes but the first, each along its vector, at `out`, those of the core, at
+   `core`, behind them. */
+template <int TENSORS>
+static __noinline__ void contract_behind(int i, int T, int core, int out) {
+  const int n = factor[i].n;
+  EACH_BY_WARP(row, n + (TENSORS > 1 ? factor[i].k : 0)) {
+    const int tensor = row >= n, size = contraction[tensor].sizes[i];
+    const int x = tensor ? core + (row - n) * size : T + row * size, weights = contraction[tensor].weights[i];
     real sum = 0;
-    EACH_IN_WARP(c, size) sum += memory[T + n * size + c] * memory[begin + c];
+#pragma unroll 4
+    for (int c = threadIdx.x % WARP; c < size; c += WARP) sum += memory[x + c] * memory[weights + c];
     sum = warp_sum(sum);
-    if (threadIdx.x % WARP == 0) memory[out + n] = sum;
+    if (threadIdx.x % WARP == 0) memory[out + row] = sum;
   }
+  __syncthreads();
 }
 
-/* The sum of T (n_i x ... x n_I) over its first axis along that one's vector. */
-template <int CORE>
-static __noinline__ void contract_first(const Layout &at, int i, int T, int out) {
-  int size = 1;
-#pragma unroll 1
-  for (int j = i + 1; j < I; j++) size *= size_of<CORE>(j);
-  EACH(c, size) {
+/* The sums of T, and of the core, over their first axis along that one's vector, each as the contraction's rest. */
+template <int TENSORS>
+static __noinline__ void contract_first(const Layout &at, int i, int T, int core) {
+  const int size = contraction[0].sizes[i];
+  EACH(item, size + (TENSORS > 1 ? contraction[1].sizes[i] : 0)) {
+    const int tensor = item >= size, step = contraction[tensor].sizes[i], c = tensor ? item - size : item;
+    const int x = (tensor ? core : T) + c, v = vector_of(at, tensor, i), n = tensor ? factor[i].k : factor[i].n;
     real sum = 0;
-    for (int n = 0; n < size_of<CORE>(i); n++)
-      sum += memory[T + n * size + c] * memory[vector_of<CORE>(at, i) + n];
-    memory[out + c] = sum;
+#pragma unroll 4
+    for (int r = 0; r < n; r++) sum += memory[x + r * step] * memory[v + r];
+    memory[contraction[tensor].rest + c] = sum;
   }
+  __syncthreads();
 }
 
 /* Entry n of C x with C tridiagonal on the kept entries of factor i: 1, and beta beside it. */
@@ -256,47 +256,38 @@ static __noinline__ void lower(const Call &call, const Layout &at, int i, int a,
 }
 
 /* One pass over the factors that lowers the bound, from fresh and s_fresh to best and s_best; see sweep.py. */
-static __noinline__ void bound_pass(const Call &call, const Layout &at) {
+static void bound_pass(const Call &call, const Layout &at) {
   EACH_BY_WARP(i, I) {
     EACH_IN_WARP(n, factor[i].n) memory[at.inverse[i] + n] = reciprocal(memory[at.fresh[i] + n]);
     map(at, i, at.fresh[i]);
   }
   __syncthreads();
-  const Room power = room<0>(at.one), gain = room<1>(power.next);
-  weigh<0>(at, power), weigh<1>(at, gain);
-  __syncthreads();
+  weigh<2>(at);
   int down = at.L, up = at.P;
   EVERY_FACTOR(i) {
-    const int a = at.two, core = a + factor[i].n;
-    contract_behind<0>(at, power, i, down, a), contract_behind<1>(at, gain, i, up, core);
-    __syncthreads();
-    if (threadIdx.x < WARP) lower(call, at, i, a, core);
+    contract_behind<2>(i, down, up, at.two);
+    if (threadIdx.x < WARP) lower(call, at, i, at.two, at.two + factor[i].n);
     __syncthreads();
     if (i == I - 1) break;
-    contract_first<0>(at, i, down, power.rest);
-    contract_first<1>(at, i, up, gain.rest);
-    __syncthreads();
-    down = power.rest, up = gain.rest;
+    contract_first<2>(at, i, down, up);
+    down = contraction[0].rest, up = contraction[1].rest;
   }
 }
 
 /* One pass over the factors from fresh to best, each with the newest others; see sweep.py. */
-static __noinline__ void pass(const Call &call, const Layout &at) {
+static void pass(const Call &call, const Layout &at) {
   real counts = 1;
   EVERY_FACTOR(i) {
     counts *= memory[at.g[i]] > 0 ? factor[i].n : 0;
     EACH(n, factor[i].n) memory[at.inverse[i] + n] = reciprocal(memory[at.fresh[i] + n]);
   }
   __syncthreads();
-  const Room space = room<0>(at.one);
-  weigh<0>(at, space);
-  __syncthreads();
+  weigh<1>(at);
   int rest = at.L;
   EVERY_FACTOR(i) {
     const int n = factor[i].n, empty = !(memory[at.g[i]] > 0);
     const real weight = empty ? 0 : n / fmax(counts, (real)1);
-    contract_behind<0>(at, space, i, rest, at.best[i]);
-    __syncthreads();
+    contract_behind<1>(i, rest, 0, at.best[i]);
     EACH(c, n) memory[at.best[i] + c] *= weight;
     __syncthreads();
     if (STEP == ALTERNATING && call.coupled[i] && threadIdx.x == 0)
@@ -306,9 +297,8 @@ static __noinline__ void pass(const Call &call, const Layout &at) {
     EACH(c, n) memory[at.inverse[i] + c] = reciprocal(memory[at.best[i] + c]);
     __syncthreads();
     if (i == I - 1) break;
-    contract_first<0>(at, i, rest, space.rest);
-    __syncthreads();
-    rest = space.rest;
+    contract_first<1>(at, i, rest, 0);
+    rest = contraction[0].rest;
   }
 }
 
@@ -360,6 +350,7 @@ static __noinline__ void m_step(const Call &call, const Layout &at) {
     return;
   }
   take(at.g, at.s, at.fresh, at.s_fresh);
+  plan(at);
   for (int sweep = 0; sweep < call.sweeps; sweep++) {
     if (STEP == BOUND) bound_pass(call, at);
     else pass(call, at);
