@@ -4,6 +4,9 @@
 # make test-lowest the test suite with the oldest packages that pyproject.toml admits; torch too with TORCH=2.11.0
 # make test-newest the test suite with the newest packages, torch too: TORCH=2.14.1
 # make lint        formatting, lint and types
+# make docs        set up, build the site in build/site and check its links
+# make release-check  build wheel and sdist, check them, install the wheel into an empty environment, and run the
+#                  demo and the fast tests against it; TESTS=tests/kernels runs fewer of them
 
 PYTHON ?= python3
 VENV := .venv
@@ -12,9 +15,13 @@ LOWEST := .venv-lowest
 NEWEST := .venv-newest
 TORCH := 2.13.0
 READY := $(VENV)/.ready
+DOCS_READY := $(VENV)/.ready-docs
+RELEASE := .venv-release
+SITE := build/site
+TESTS := tests
 PACKAGES := unfoldkit
 
-.PHONY: demo test test-slow test-lowest test-newest lint setup clean
+.PHONY: demo test test-slow test-lowest test-newest lint docs release-check setup clean
 
 setup: $(READY)
 
@@ -52,5 +59,28 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(PACKAGES)
 
+$(DOCS_READY): $(READY)
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	touch $@
+
+docs: $(DOCS_READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs $(SITE)
+	$(BIN)/python docs/check_site.py $(SITE)
+
+# The tests run in a folder without the sources, so that what they import is the wheel.
+release-check:
+	rm -rf dist $(RELEASE) build/release
+	$(PYTHON) -m venv $(RELEASE)
+	$(RELEASE)/bin/python -m pip install --quiet 'build==1.6.0' 'twine==7.0.0' 'cffconvert==2.0.0'
+	$(RELEASE)/bin/cffconvert --validate
+	$(RELEASE)/bin/python -m build
+	$(RELEASE)/bin/python -m twine check --strict dist/*
+	$(PYTHON) -m venv --clear $(RELEASE)
+	$(RELEASE)/bin/python -m pip install --quiet torch==$(TORCH)
+	$(RELEASE)/bin/python -m pip install --quiet "$$(ls dist/*.whl)[dev]"
+	mkdir -p build/release
+	cd build/release && ../../$(RELEASE)/bin/unfoldkit demo
+	$(RELEASE)/bin/python -m pytest $(TESTS)
+
 clean:
-	rm -rf $(VENV) $(LOWEST) $(NEWEST) runs
+	rm -rf $(VENV) $(LOWEST) $(NEWEST) $(RELEASE) build dist runs

@@ -3,6 +3,8 @@
 from .batch_norm import batch_norm
 from .conv import conv_spectrum, large_kernel_conv2d
 from .eigh import Eigh, eigh
+from .features import ContrastWindow, ConvChain, LSTMStep
+from .gpu.graphs import Graph, Graphs
 from .kronecker import kron_matvec, mode_product
 from .leading_triplet import LeadingTriplet, leading_singular_triplet
 from .low_rank import LowRankSparse, lowrank_sparse_step, singular_value_threshold
@@ -13,7 +15,12 @@ from .svd import SVD, svd, svdvals
 
 __all__ = [
     "SVD",
+    "ContrastWindow",
+    "ConvChain",
     "Eigh",
+    "Graph",
+    "Graphs",
+    "LSTMStep",
     "LeadingTriplet",
     "LowRankSparse",
     "batch_norm",

@@ -1,3 +1,12 @@
+from .baselines.bounds import bilinear_bound as bilinear_bound
+from .baselines.bounds import genie_bound as genie_bound
+from .baselines.em_vamp import EMVAMP as EMVAMP
+from .baselines.genie_mmse import GenieMMSE as GenieMMSE
+from .baselines.lasso import LASSO as LASSO
+from .baselines.least_squares import LeastSquares as LeastSquares
+from .baselines.lmmse import LMMSE as LMMSE
+from .baselines.lmmse import covariance_root as covariance_root
+from .baselines.lmmse import sample_root as sample_root
 from .em.tracing import trace as trace
 from .estimate import Estimate as Estimate
 from .estimators.am_krosbl import AMKroSBL as AMKroSBL
@@ -11,6 +20,11 @@ from .estimators.pc_krosbl import PCKroSBL as PCKroSBL
 from .estimators.pc_sbl import PCSBL as PCSBL
 from .estimators.svd_krosbl import SVDKroSBL as SVDKroSBL
 from .estimators.unfolded import UnfoldedKroSBL as UnfoldedKroSBL
+from .ofdm.estimator import KroSBLChannelEstimator as KroSBLChannelEstimator
+from .ofdm.grids import DelayGrid as DelayGrid
+from .ofdm.umi import Cell as Cell
+from .ofdm.umi import covariances as covariances
+from .ofdm.umi import umi_channels as umi_channels
 from .simulation.options import IRSOptions as IRSOptions
 from .simulation.options import SyntheticOptions as SyntheticOptions
 from .simulation.options import SystemOptions as SystemOptions

@@ -1,10 +1,15 @@
 """What every estimator returns."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from .em.functional import Functional, Functionals
 
 
 class Ended(IntEnum):
@@ -41,6 +46,7 @@ class Estimate:
         and the relative change of the prior variances that it made; NaN after the last iteration.
     noise_variance_path, hyperparameter_path: (..., max_iterations) and (..., max_iterations, N_i) each, if asked
         for: the noise variance and the prior variances that each iteration ended with; NaN after the last.
+    functionals: what `functional` needs, where the prior has Kronecker structure.
     support: if asked for, the kept indices of each factor, (..., n_i); then mean and variance have the
         shape (..., n_1, ..., n_I). Where a batch member keeps fewer entries the surplus is zero.
     """
@@ -57,6 +63,35 @@ class Estimate:
     noise_variance_path: Tensor | None = None
     hyperparameter_path: tuple[Tensor, ...] | None = None
     support: tuple[Tensor, ...] | None = None
+    functionals: "Functionals | None" = field(default=None, repr=False, compare=False)
+
+    def functional(self, B: Sequence[Tensor]) -> "Functional":
+        """Posterior mean and variance of (B_1 kron ... kron B_I) x, with the covariances that `variance` omits.
+
+            mean     = (kron B_i W_i) (z / (s2 + P))
+            variance = kron (|B_i|^2 g_i) - (kron |B_i W_i|^2) (1 / (s2 + P))
+
+        with W_i, z and P of `sbl.em.kronecker_posterior`; squares and |.|^2 are elementwise, and nothing of size
+        prod R_i x prod N_i or N x N is formed.
+
+        B: (..., R_i, N_i) for each factor; their batch shapes expand to that of the problems, and columns of
+            pruned entries have no effect.
+
+        Raises:
+            ValueError: B has a wrong shape or dtype, or the estimator's prior is not of Kronecker structure.
+
+        Source: the Gaussian posterior of He and Joseph, IEEE Trans. Signal Processing 2024, section III.
+
+        >>> import torch
+        >>> from unfoldkit.sbl import SVDKroSBL
+        >>> A, y = [torch.eye(2, dtype=torch.float64)] * 2, torch.tensor([3.0, 0, 0, 0], dtype=torch.float64)
+        >>> total = SVDKroSBL()(A, y, 1e-4).functional([torch.ones(1, 2), torch.ones(1, 2)])
+        >>> total.mean.round(decimals=2), total.variance.shape
+        (tensor([[3.]], dtype=torch.float64), torch.Size([1, 1]))
+        """
+        if self.functionals is None:
+            raise ValueError("linear functionals need an estimator whose prior has Kronecker structure")
+        return self.functionals(B)
 
     @property
     def converged(self) -> Tensor:

@@ -12,13 +12,15 @@ class Problem(NamedTuple):
     """y = (A_1 kron ... kron A_I) x + noise for a flat batch of B problems.
 
     factors: (B, M_i, N_i), or (1, M_i, N_i) where all share one; y: (B, M);
-    noise_variance: (B,) real, None if unknown; batch: the shape that B stands for.
+    noise_variance: (B,) real, None if unknown; batch: the shape that B stands for; prior: prior variances to start
+    at, (B, N_i) each or one (B, N) for an unstructured prior, None if none were given.
     """
 
     factors: tuple[Tensor, ...]
     y: Tensor
     noise_variance: Tensor | None
     batch: torch.Size
+    prior: tuple[Tensor, ...] | None = None
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -30,7 +32,8 @@ class Problem(NamedTuple):
         factors = tuple(f if f.shape[0] == 1 else f[members] for f in self.factors)
         noise = None if self.noise_variance is None else self.noise_variance[members]
         y = self.y[members]
-        return Problem(factors, y, noise, y.shape[:1])
+        prior = None if self.prior is None else tuple(g[members] for g in self.prior)
+        return Problem(factors, y, noise, y.shape[:1], prior)
 
 
 def pose(factors: Sequence[Tensor], y: Tensor, noise_variance: Tensor | float | None) -> Problem:
@@ -65,6 +68,40 @@ def pose(factors: Sequence[Tensor], y: Tensor, noise_variance: Tensor | float | 
         None if noise is None else noise.expand(batch).reshape(size),
         batch,
     )
+
+
+def with_prior(problem: Problem, prior: Sequence[Tensor], lengths: Sequence[int]) -> Problem:
+    """The problem with prior variances to start at.
+
+    prior: (..., length) for each of `lengths`, real, finite and not negative; their batch shapes expand to that of
+        the problem.
+
+    Raises:
+        ValueError: says which one is wrong, and how.
+
+    >>> problem = pose([torch.eye(2)], torch.zeros(3, 2), 0.1)
+    >>> with_prior(problem, [torch.tensor([1.0, 0.0])], [2]).prior[0].shape
+    torch.Size([3, 2])
+    """
+    if len(prior) != len(lengths):
+        raise ValueError(f"prior must hold {len(lengths)} vectors, got {len(prior)}")
+    flat = []
+    for i, (g, length) in enumerate(zip(prior, lengths, strict=True)):
+        if g.ndim < 1 or g.shape[-1] != length or g.is_complex():
+            raise ValueError(
+                f"prior[{i}] must be real of shape (..., {length}), got {tuple(g.shape)}, {g.dtype}"
+            )
+        _check_finite(f"prior[{i}]", g)
+        if not values_hidden() and bool((g < 0).any()):
+            raise ValueError(f"prior[{i}] must not be negative")
+        try:
+            g = g.to(problem.y.real.dtype).expand(*problem.batch, length)
+        except RuntimeError:
+            raise ValueError(
+                f"the batch shape {tuple(g.shape[:-1])} of prior[{i}] does not expand to {tuple(problem.batch)}"
+            ) from None
+        flat.append(g.reshape(problem.y.shape[0], length))
+    return problem._replace(prior=tuple(flat))
 
 
 def _check_tensors(factors: Sequence[Tensor], y: Tensor) -> None:

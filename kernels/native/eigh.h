@@ -19,10 +19,10 @@ static inline planes at(planes x, ptrdiff_t offset) {
   return (planes){x.re + offset, x.im ? x.im + offset : NULL};
 }
 
-enum { QL_ITERATIONS = 60 };
+enum { QL_ITERATIONS = 60, TURNED = 2 * LANES }; /* TURNED: rows that `turn_back` works on at once */
 
 /* Numbers of scratch that `hermitian_eigen` needs. */
-static inline size_t eigen_scratch(int n) { return (size_t)padded(n) * (3 * n + 8); }
+static inline size_t eigen_scratch(int n) { return (size_t)padded(n) * (3 * n + 8) + (size_t)2 * n * TURNED; }
 
 static inline real sum_of(vec x) {
   real sum = 0;
@@ -137,44 +137,48 @@ static int implicit_ql(int n, real *d, real *e, real *z) {
   return 1;
 }
 
-/* Turn the rows of x (vectors of the tridiagonal form) by the reflections v_k, tau_k, over a transposed copy y. */
+/* y (n x TURNED), side by side TURNED rows of vectors, by the reflection of v and tau that begins at row `first`. */
+static void reflect_back(int n, int first, planes v, real tau, planes y) {
+  vec re[2] = {0}, im[2] = {0};
+  for (int i = first; i < n; i++)
+    for (int h = 0; h < 2; h++) {
+      const vec y_re = *(vec *)(y.re + i * TURNED + h * LANES);
+      re[h] += v.re[i] * y_re;
+      if (!y.im) continue;
+      const vec y_im = *(vec *)(y.im + i * TURNED + h * LANES);
+      re[h] += v.im[i] * y_im;
+      im[h] += v.re[i] * y_im - v.im[i] * y_re;
+    }
+  for (int h = 0; h < 2; h++) re[h] *= tau, im[h] *= tau;
+  for (int i = first; i < n; i++)
+    for (int h = 0; h < 2; h++) {
+      vec *y_re = (vec *)(y.re + i * TURNED + h * LANES);
+      *y_re -= v.re[i] * re[h];
+      if (!y.im) continue;
+      *y_re += v.im[i] * im[h];
+      *(vec *)(y.im + i * TURNED + h * LANES) -= v.re[i] * im[h] + v.im[i] * re[h];
+    }
+}
+
+/* Turn the rows of x (vectors of the tridiagonal form) by the reflections v_k, tau_k, over a copy y of some of them
+   that stays in a core's cache. */
 static void turn_back(int n, planes v, const real *tau, planes x, planes y) {
   const int ld = padded(n);
-  for (int i = 0; i < n; i++)
-    for (int j = 0; j < n; j++) {
-      y.re[i * ld + j] = x.re[j * ld + i];
-      if (x.im) y.im[i * ld + j] = x.im[j * ld + i];
-    }
-  for (int k = n - 3; k >= 0; k--) {
-    if (tau[k] == 0) continue;
-    const planes row = at(v, k * ld);
-    for (int c = 0; c < ld; c += LANES) {
-      vec re = {0}, im = {0};
-      for (int i = k + 1; i < n; i++) {
-        const vec y_re = *(vec *)(y.re + i * ld + c);
-        re += row.re[i] * y_re;
-        if (x.im) {
-          const vec y_im = *(vec *)(y.im + i * ld + c);
-          re += row.im[i] * y_im;
-          im += row.re[i] * y_im - row.im[i] * y_re;
-        }
+  for (int start = 0; start < n; start += TURNED) {
+    const int count = n - start < TURNED ? n - start : TURNED;
+    for (int j = 0; j < count; j++)
+      for (int i = 0; i < n; i++) {
+        y.re[i * TURNED + j] = x.re[(start + j) * ld + i];
+        if (x.im) y.im[i * TURNED + j] = x.im[(start + j) * ld + i];
       }
-      re *= tau[k], im *= tau[k];
-      for (int i = k + 1; i < n; i++) {
-        vec *y_re = (vec *)(y.re + i * ld + c);
-        *y_re -= row.re[i] * re;
-        if (x.im) {
-          *y_re += row.im[i] * im;
-          *(vec *)(y.im + i * ld + c) -= row.re[i] * im + row.im[i] * re;
-        }
+    for (int k = n - 3; k >= 0; k--)
+      if (tau[k] != 0) reflect_back(n, k + 1, at(v, k * ld), tau[k], y);
+    for (int j = 0; j < count; j++)
+      for (int i = 0; i < n; i++) {
+        x.re[(start + j) * ld + i] = y.re[i * TURNED + j];
+        if (x.im) x.im[(start + j) * ld + i] = y.im[i * TURNED + j];
       }
-    }
   }
-  for (int i = 0; i < n; i++)
-    for (int j = 0; j < n; j++) {
-      x.re[j * ld + i] = y.re[i * ld + j];
-      if (x.im) x.im[j * ld + i] = y.im[i * ld + j];
-    }
 }
 
 /* a (n x n, overwritten) = sum_j values[j] x_j x_j^H, x_j the rows of `vectors` (n x n), in no order. Returns whether
@@ -183,8 +187,8 @@ static int hermitian_eigen(int n, planes a, real *values, planes vectors, real *
   const int ld = padded(n);
   const size_t plane = (size_t)n * ld;
   memset(scratch, 0, eigen_scratch(n) * sizeof(real));
-  const planes v = {scratch, a.im ? scratch + plane : NULL}, y = {a.re, a.im};
-  real *z = scratch + 2 * plane, *row = z + plane;
+  const planes v = {scratch, a.im ? scratch + plane : NULL};
+  real *z = scratch + 2 * plane, *row = z + plane, *turned = row + 8 * ld;
   const planes p = {row, a.im ? row + ld : NULL};
   real *tau = row + 2 * ld, *edge = row + 3 * ld, *turn_re = row + 4 * ld, *turn_im = row + 5 * ld;
 
@@ -220,6 +224,6 @@ static int hermitian_eigen(int n, planes a, real *values, planes vectors, real *
       if (a.im) vectors.im[j * ld + c] = z[j * ld + c] * turn_im[c];
     }
   }
-  turn_back(n, v, tau, vectors, y);
+  turn_back(n, v, tau, vectors, (planes){turned, a.im ? turned + (size_t)n * TURNED : NULL});
   return 1;
 }

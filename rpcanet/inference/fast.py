@@ -1,19 +1,22 @@
 """The inference form of a network: the same function of a picture, several times faster."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from copy import deepcopy
+from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ...kernels import same_conv2d
+from ...kernels import Graphs, same_conv2d
 from ..modules import DCPM, ChannelAttention, DynamicGate, DynamicSpatialAttention, ResidualGroup
 from ..modules.dcpm import FoldedContrast
 from ..modules.mam import ResidualBlock
 from ..modules.residual_group import AttentiveBlock, FusedAttention
-from ..networks.unfolding import Unfolding
+from ..networks.unfolding import Decomposition, Unfolding
+from .on_chip import StageOnChip, on_chip
 
 DTYPES = (torch.float32, torch.bfloat16)
 
@@ -32,6 +35,9 @@ def optimize(net: Unfolding, dtype: torch.dtype = torch.float32, compile: bool =
     compile: fuse the elementwise steps with `torch.compile`, one compilation for the first stage and one for
     all others; the first call at a new size takes minutes.
 
+    On a GPU the second call at a size records a CUDA graph of the whole network, which later ones replay without
+    waiting for Python; `kernels.Graphs` says when. The eight sizes used last keep theirs.
+
     Raises ValueError for another dtype.
 
     >>> from unfoldkit.rpcanet import RPCANetPlusPlus
@@ -41,11 +47,13 @@ def optimize(net: Unfolding, dtype: torch.dtype = torch.float32, compile: bool =
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be torch.float32 or torch.bfloat16, got {dtype}")
-    features = feature_dtype(dtype, next(net.parameters()).device)
-    stages = [_inference_form(deepcopy(stage).eval(), features) for stage in net.stages]
+    device = next(net.parameters()).device
+    features = feature_dtype(dtype, device)
+    form = _form_on_chip if features == torch.bfloat16 and device.type == "cuda" else _inference_form
+    stages = [form(deepcopy(stage).eval(), features) for stage in net.stages]
     fast = InferenceForm(stages, net.mean, net.std).eval().requires_grad_(False)
     fast = fast.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's types
-    if compile:
+    if compile and not any(isinstance(stage, StageOnChip) for stage in fast.stages):
         fast.compile_stages()
     return fast
 
@@ -62,7 +70,22 @@ def feature_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
 
 
 class InferenceForm(Unfolding):
-    """What `optimize` makes: its planes are float32, whatever its features are."""
+    """What `optimize` makes: its planes are float32, whatever its features are.
+
+    On a GPU a size that has come before is answered by replaying a CUDA graph (`kernels.Graphs`).
+    """
+
+    def __init__(self, stages: list[nn.Module], mean: float, std: float) -> None:
+        super().__init__(stages, mean, std)
+        self.graphs = Graphs()
+
+    def forward(self, image: Tensor, return_stages: bool = False) -> Decomposition:
+        run = partial(super().forward, return_stages=return_stages)
+        return run(image) if _watched(self) else self.graphs(return_stages, run, image)
+
+    def _apply(self, function: Callable[..., Any], recurse: bool = True) -> Any:
+        self.graphs.clear()  # they hold the weights where these were
+        return super()._apply(function, recurse)
 
     @property
     def input_dtype(self) -> torch.dtype:
@@ -108,6 +131,16 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x).add_(x)
+
+
+def _watched(net: nn.Module) -> bool:
+    """Whether hooks want to see the modules run."""
+    return any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
+
+
+def _form_on_chip(stage: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """In kernels that keep features on chip, of the networks that have such a form."""
+    return on_chip(stage) or _inference_form(stage, dtype)
 
 
 def _inference_form(module: nn.Module, dtype: torch.dtype) -> nn.Module:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..classical import Separation
+from ..inference.fast import InferenceForm
 from ..modules import Memory
 from ..networks.unfolding import StageOutput, Unfolding
 from .measures import stage_measures
@@ -38,9 +39,13 @@ def look_inside(net: Unfolding, image: Tensor) -> Interior:
     >>> len(interior.stages), len(interior.responses), len(interior.memory_changes)
     (3, 3, 2)
     """
-    with torch.compiler.set_stance("force_eager"), _recording(net) as (responses, changes):
-        decomposition = net(image, return_stages=True)
-    return Interior(decomposition.stages, tuple(responses), tuple(changes), decomposition.noises)
+
+    def look(image: Tensor) -> Interior:
+        with torch.compiler.set_stance("force_eager"), _recording(net) as (responses, changes):
+            decomposition = net(image, return_stages=True)
+        return Interior(decomposition.stages, tuple(responses), tuple(changes), decomposition.noises)
+
+    return net.graphs("interior", look, image) if isinstance(net, InferenceForm) else look(image)
 
 
 def look_at_solver(method: Callable[..., Separation], image: Tensor) -> Interior:

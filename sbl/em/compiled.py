@@ -25,7 +25,7 @@ from .state import Pruning, State
 from .units import SMALL
 
 SOURCE = pathlib.Path(__file__).with_name("em.c")
-LARGEST_ORDER = 96  # of an eigendecomposition, up to which LAPACK's blocking gains nothing
+LARGEST_ORDER = 512  # of an eigendecomposition, up to which LAPACK's blocking gains nothing
 
 
 class Kind(IntEnum):

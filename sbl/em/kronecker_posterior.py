@@ -6,6 +6,10 @@ W_i = diag(g_i) A_i^H U_i (He and Joseph, IEEE Trans. Signal Processing 2024, se
     mean     = (kron W_i) (z / (s2 + P)),                z = (kron U_i^H) y,
     variance = kron g_i - (kron |W_i|^2) (1 / (s2 + P)).
 
+A linear functional (kron B_i) x has the mean (kron B_i W_i) (z / (s2 + P)) and, with all covariances,
+
+    variance = kron (|B_i|^2 g_i) - (kron |B_i W_i|^2) (1 / (s2 + P)).
+
 The variance is summed as (kron [E_i, e_i]) (s2 / (s2 + P)), E_i = |W_i|^2 / p_i, where e_i = g_i - E_i 1 is what
 no eigenvector has of g_i and P is zero.
 A factor with no more kept columns than rows goes through its smaller Gram matrix
@@ -15,6 +19,7 @@ Where P vanishes 1 / (s2 + P) counts as zero: at s2 = 0 these are the pseudo-inv
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -22,7 +27,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ...kernels.eigh import eigh_operator
-from ...kernels.kronecker import apply_kron
+from ...kernels.kronecker import apply_kron, product
 from ..algebra import kron_vectors, reciprocal, root, squared_modulus
 from .state import State
 
@@ -48,27 +53,40 @@ class KroneckerPosterior(NamedTuple):
 
     def variance(self) -> Tensor:
         """(B, n_1 ... n_I), real, without cancellation."""
+        return self._left_over(self.state.g, self._shares(self.W))
+
+    def functional(self, B: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Mean and variance of (kron B_i) x: (B, R_1 ... R_I) each, of B_i (B or 1, R_i, n_i)."""
+        images = [product(b, W) for b, W in zip(B, self.W, strict=True)]
+        priors = [
+            product(squared_modulus(b), g.unsqueeze(-1)).squeeze(-1)
+            for b, g in zip(B, self.state.g, strict=True)
+        ]
+        return apply_kron(images, self.z * self.D), self._left_over(priors, self._shares(images))
+
+    def _left_over(self, priors: Sequence[Tensor], shares: list[Tensor]) -> Tensor:
+        """kron priors - (kron shares) (P / (s2 + P)), summed without cancellation."""
         s2 = self.state.noise_variance.unsqueeze(-1)
-        shares, kept = self._shares(), (s2 * self.D).masked_fill(self.null, 1)
+        kept = (s2 * self.D).masked_fill(self.null, 1)
         if all(self.full):
             return apply_kron(shares, kept)
         kept = kept.unflatten(-1, [p.shape[-1] for p in self.p])
         margins = [margin for full in reversed(self.full) for margin in (0, int(not full))]
         shares = [
             share if full else torch.cat((share, (g - share.sum(-1)).clamp(min=0).unsqueeze(-1)), -1)
-            for g, share, full in zip(self.state.g, shares, self.full, strict=True)
+            for g, share, full in zip(priors, shares, self.full, strict=True)
         ]
         return apply_kron(shares, pad(kept, margins, value=1.0).flatten(1))
 
     def explained(self) -> Tensor:
         """(B, n_1 ... n_I): kron g - variance, the part of the prior variances that y takes away."""
-        return apply_kron(self._shares(), self.P * self.D)
+        return apply_kron(self._shares(self.W), self.P * self.D)
 
     def gain(self) -> Tensor:
         """(B, n_1 ... n_I): diag(A^H K^-1 A), K = s2 I + A G A^H; zero where an entry is pruned."""
         shares = [
             share * reciprocal(g).square().unsqueeze(-1)
-            for g, share in zip(self.state.g, self._shares(), strict=True)
+            for g, share in zip(self.state.g, self._shares(self.W), strict=True)
         ]
         return apply_kron(shares, self.P * self.D)
 
@@ -89,11 +107,12 @@ class KroneckerPosterior(NamedTuple):
         """The sum of 1 - variance / g over the kept entries: (B,)."""
         return (self.P * self.D).sum(-1)
 
-    def _shares(self) -> list[Tensor]:
-        """E_i = |W_i|^2 / p_i in the scale of the larger Gram matrix: how g_i is shared among the eigenvectors."""
+    def _shares(self, images: Sequence[Tensor]) -> list[Tensor]:
+        """|B_i W_i|^2 / p_i, in the scale of the larger Gram matrix, of B_i W_i: how |B_i|^2 g_i is shared among
+        the eigenvectors."""
         return [
             squared_modulus(W) if full else squared_modulus(W) * reciprocal(p).unsqueeze(-2)
-            for W, p, full in zip(self.W, self.p, self.full, strict=True)
+            for W, p, full in zip(images, self.p, self.full, strict=True)
         ]
 
     def _energy(self) -> Tensor:

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from ..algebra import kron_distance, reciprocal, squared_modulus
 from ..estimate import Ended, Estimate, spread
-from ..problem import Problem, pose, values_hidden
+from ..problem import Problem, pose, values_hidden, with_prior
 from . import compiled
-from .kronecker_posterior import kronecker_posterior
+from .functional import Functionals
+from .kronecker_posterior import KroneckerPosterior, kronecker_posterior
 from .run import History, Run, at_full_length, join
 from .state import Pruning, State, initial_state, keep, prune, shrink
 from .units import Units, equalise
@@ -75,6 +76,7 @@ class ExpectationMaximisation(ABC):
         y: Tensor,
         noise_variance: Tensor | float | None = None,
         *,
+        prior: Sequence[Tensor] | None = None,
         history: bool = False,
         compact: bool = False,
     ) -> Estimate:
@@ -84,6 +86,8 @@ class ExpectationMaximisation(ABC):
             factors: (..., M_i, N_i) matrices, real or complex, single or double precision.
             y: (..., M_1 ... M_I), the first factor slowest, of the factors' dtype.
             noise_variance: broadcasts to the batch; None estimates it.
+            prior: prior variances to start at, as `Estimate.hyperparameters` has them: (..., N_i) for each factor,
+                or one (..., N) for an unstructured prior; entries of zero stay zero. None starts at `initial`.
             history: record the cost, change, noise variance and prior variances of every iteration.
             compact: return only the kept entries, with their indices in `support`.
 
@@ -91,6 +95,9 @@ class ExpectationMaximisation(ABC):
             ValueError: an argument has a wrong shape, a NaN, or a negative variance; the message names it.
         """
         problem = pose(factors, y, noise_variance)
+        if prior is not None:
+            lengths = problem.lengths if self.structured else (math.prod(problem.lengths),)
+            problem = with_prior(problem, prior, lengths)
         pruning = self._pruning(problem)
         units = None
         if not self.as_published:
@@ -115,7 +122,9 @@ class ExpectationMaximisation(ABC):
         return normalise(g)
 
     def start(self, problem: Problem) -> tuple[Tensor, ...]:
-        """The first g: `initial`, at the data's scale but for the published start at ones."""
+        """The first g: the prior given, else `initial`, at the data's scale but for the published ones."""
+        if problem.prior is not None:
+            return problem.prior
         return self.scaled(problem, self.initial(problem))
 
     def begin(self, problem: Problem) -> State:
@@ -257,6 +266,11 @@ class ExpectationMaximisation(ABC):
         elif state is not full:
             mean, variance = (spread(part, state.positions, lengths) for part in (mean, variance))
         batch = problem.batch
+        functionals = None
+        if isinstance(posterior, KroneckerPosterior):
+            weights = None if units is None else tuple(units.weights(state.positions))
+            dtype = problem.y.dtype if units is None else units.dtype
+            functionals = Functionals(posterior, weights, batch, problem.lengths, dtype)
 
         def shaped(flat: Tensor | None) -> Tensor | None:
             return None if flat is None else flat.reshape(*batch, *flat.shape[1:])
@@ -278,6 +292,7 @@ class ExpectationMaximisation(ABC):
             if g is None
             else tuple(g_i.reshape(*batch, *g_i.shape[1:]) for g_i in g),
             support=tuple(i.reshape(*batch, *i.shape[1:]) for i in state.positions) if compact else None,
+            functionals=functionals,
         )
 
 
@@ -285,7 +300,7 @@ def untracked(problem: Problem) -> bool:
     """Whether no gradient can be asked for, so that the loop may run in inference mode."""
     if torch.compiler.is_compiling() or values_hidden():
         return False
-    tensors = (*problem.factors, problem.y, problem.noise_variance)
+    tensors = (*problem.factors, problem.y, problem.noise_variance, *(problem.prior or ()))
     return not (torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors))
 
 

@@ -26,26 +26,30 @@ class Units(NamedTuple):
 
     def moments(self, mean: Tensor, variance: Tensor, positions: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """Mean and variance of x from those of x', (B, n_1 ... n_I) at `positions` (B, n_i)."""
-        weights = self._weights(positions)
+        weights = self.weights(positions)
         squares = [w.square() for w in weights]
         return self._cast(_weighed(mean, weights)), self._cast(_weighed(variance, squares))
 
     def whole(self, mean: Tensor) -> Tensor:
         """x of x', (B, N_1 ... N_I)."""
         every = tuple(_every(norm.expand(len(mean), -1)) for norm in self.norms)
-        return self._cast(_weighed(mean, self._weights(every)))
+        return self._cast(_weighed(mean, self.weights(every)))
 
     def noise(self, noise_variance: Tensor) -> Tensor:
         """That of y from that of y', (B,)."""
         return self._cast(noise_variance * self.amplitude.square())
 
+    def prior_variances(self, g: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Those of x from those of x', (B, N_i) each."""
+        weights = self.weights(tuple(map(_every, g)))
+        return tuple(self._cast(v * w.square()) for v, w in zip(g, weights, strict=True))
+
     def run(self, run: Run, measurements: int) -> Run:
         """`run` with the noise variance, cost and prior variances of y and x for those of y' and x'."""
         power = self.amplitude.square()
-        squares = [w.square() for w in self._weights(tuple(map(_every, run.g)))]
-        g = tuple(self._cast(v * w) for v, w in zip(run.g, squares, strict=True))
-        path = run.path
+        g, path = self.prior_variances(run.g), run.path
         if path is not None:
+            squares = [w.square() for w in self.weights(tuple(map(_every, run.g)))]
             cost = path.cost + 2 * measurements * self.amplitude.log().unsqueeze(-1)
             noise = self._cast(path.noise_variance * power.unsqueeze(-1))
             g_path = tuple(self._cast(v * w.unsqueeze(1)) for v, w in zip(path.g, squares, strict=True))
@@ -54,7 +58,12 @@ class Units(NamedTuple):
             )
         return run._replace(g=g, noise_variance=self.noise(run.noise_variance), path=path)
 
-    def _weights(self, positions: tuple[Tensor, ...]) -> list[Tensor]:
+    def prior(self, g: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Prior variances of x' from those of x."""
+        weights = self.weights(tuple(map(_every, g)))
+        return tuple(v.to(w.dtype) / w.square() for v, w in zip(g, weights, strict=True))
+
+    def weights(self, positions: tuple[Tensor, ...]) -> list[Tensor]:
         """What x is of x' at `positions`, the amplitude with the last."""
         size = self.amplitude.shape[0]
         weights = [norm.reciprocal().expand(size, -1) for norm in self.norms]
@@ -82,14 +91,16 @@ def equalise(problem: Problem, in_double: bool) -> tuple[Problem, Units]:
     rounding = torch.finfo(dtype).eps
     if in_double or (problem.y.device.type == "cpu" and max(N, problem.y.shape[-1]) <= SMALL):
         problem = double(problem)
-    scaled, norms = zip(*map(_unit_columns, problem.factors), strict=True)
+    scaled, norms = zip(*map(unit_columns, problem.factors), strict=True)
     amplitude = _norm(problem.y.unsqueeze(-1)).squeeze(-1) / math.sqrt(N)
     amplitude = torch.where(amplitude > 0, amplitude, torch.ones_like(amplitude))
     y, noise = problem.y / amplitude.unsqueeze(-1), problem.noise_variance
     if noise is not None:
         least = rounding * squared_modulus(y.detach()).mean(-1)
         noise = torch.maximum(noise / amplitude / amplitude, least)
-    return Problem(scaled, y, noise, problem.batch), Units(norms, amplitude, dtype)
+    units = Units(norms, amplitude, dtype)
+    prior = None if problem.prior is None else units.prior(problem.prior)
+    return Problem(scaled, y, noise, problem.batch, prior), units
 
 
 def unit_power(problem: Problem) -> tuple[Problem, Tensor]:
@@ -125,10 +136,11 @@ def double(problem: Problem) -> Problem:
         problem.y.to(wide),
         None if noise is None else noise.double(),
         problem.batch,
+        None if problem.prior is None else tuple(g.double() for g in problem.prior),
     )
 
 
-def _unit_columns(A: Tensor) -> tuple[Tensor, Tensor]:
+def unit_columns(A: Tensor) -> tuple[Tensor, Tensor]:
     """A with columns of norm one, and their norms (B, n); negligible columns count as long as the longest."""
     norms = _norm(A)
     longest = norms.amax(-1, keepdim=True)

@@ -32,7 +32,7 @@ class PCKroSBL(BoundMinimisation):
     Source: He and Joseph, IEEE Trans. Signal Processing 2024, the block-sparse extension.
 
     Takes, returns and raises what `ExpectationMaximisation.__call__` says; `hyperparameters` holds the coupled
-    variances. A negative `beta` raises ValueError.
+    variances, a `prior` the s_i that lie behind them. A negative `beta` raises ValueError.
 
     >>> A = [torch.eye(4, dtype=torch.float64), torch.eye(2, dtype=torch.float64)]
     >>> y = torch.tensor([0.0, 0, 3, 0, 3, 0, 0, 0], dtype=torch.float64)
@@ -68,7 +68,8 @@ class PCKroSBL(BoundMinimisation):
         state = super().begin(problem)
         if self.as_published:
             return state
-        return state._replace(sources=self.scaled(problem, tuple(map(torch.ones_like, state.g))))
+        ones = tuple(map(torch.ones_like, state.g))
+        return state._replace(sources=problem.prior or self.scaled(problem, ones))
 
     def pruned(self, state: State, pruning: Pruning) -> State:
         """Without what dropped entries lent to their neighbours."""

@@ -9,10 +9,11 @@ from torch.nn.functional import logsigmoid
 
 from ...kernels import kron_matvec
 from ..algebra import kron_vectors, reciprocal, squared_modulus
+from ..em.functional import Functionals
 from ..em.kronecker_posterior import KroneckerPosterior, kronecker_posterior
 from ..em.loop import ExpectationMaximisation
 from ..em.state import State, initial_state
-from ..em.units import unit_power
+from ..em.units import Units, unit_columns, unit_power
 from ..estimate import Ended, Estimate
 from ..problem import Problem, pose
 from .am_krosbl import AMKroSBL
@@ -44,7 +45,8 @@ class UnfoldedKroSBL(nn.Module):
     PC-KroSBL's beta does. Untrained it is the base estimator: omega, sigma, epsilon = 1, all others but theta 0.
 
     iterations: K. factors: I. m_step: "svd" or "am", of which the latter makes `sweeps` sweeps.
-    neighbours: entries of kappa_i, on each side.
+    neighbours: entries of kappa_i, on each side. as_published: on columns as they are, with the M-step of the
+        papers; else on columns of norm one, with SVD-KroSBL's default M-step, AM-KroSBL's published one.
     Source: the iterations are those of He and Joseph, IEEE Trans. Signal Processing 2024; the fixed point is that
     of MacKay, "Bayesian interpolation", 1992; unfolding follows Gregor and LeCun, "Learning fast approximations
     of sparse coding", 2010.
@@ -63,6 +65,7 @@ class UnfoldedKroSBL(nn.Module):
         m_step: str = "svd",
         sweeps: int = 3,
         neighbours: int = 2,
+        as_published: bool = False,
     ) -> None:
         super().__init__()
         for name, value in {"iterations": iterations, "factors": factors, "sweeps": sweeps}.items():
@@ -78,8 +81,9 @@ class UnfoldedKroSBL(nn.Module):
             "m_step": m_step,
             "sweeps": sweeps,
             "neighbours": neighbours,
+            "as_published": as_published,
         }
-        self.base = base_estimator(m_step, iterations, sweeps)
+        self.base = base_estimator(m_step, iterations, sweeps, as_published)
         self.start = nn.Parameter(torch.zeros(()))
         self.noise_gain = nn.Parameter(torch.zeros(iterations + 1))
         self.noise_exponent = nn.Parameter(torch.zeros(iterations + 1))
@@ -110,7 +114,7 @@ class UnfoldedKroSBL(nn.Module):
         count = self.architecture["factors"]
         if len(problem.factors) != count:
             raise ValueError(f"factors must hold {count} matrices, got {len(problem.factors)}")
-        problem, amplitude = unit_power(problem)
+        problem, units = self._in_units(problem)
         g = self.base.start(problem)
         state = initial_state(problem, (*g[:-1], g[-1] * self.start.exp()))
         s2 = state.noise_variance
@@ -118,7 +122,16 @@ class UnfoldedKroSBL(nn.Module):
             posterior = kronecker_posterior(state._replace(noise_variance=noise))
             if k < len(self.sharpness):
                 state = state._replace(g=self._m_step(k, posterior, state))
-        return _estimate(problem, posterior, state.g, s2, len(self.sharpness), amplitude)
+        return _estimate(problem, posterior, state.g, s2, len(self.sharpness), units)
+
+    def _in_units(self, problem: Problem) -> tuple[Problem, Units]:
+        """The problem with mean |y|^2 = 1 and, but as published, columns of norm one."""
+        norms = tuple(torch.ones_like(A[..., 0, :].real) for A in problem.factors)
+        if not self.architecture["as_published"]:
+            factors, norms = zip(*map(unit_columns, problem.factors), strict=True)
+            problem = problem._replace(factors=factors)
+        problem, amplitude = unit_power(problem)
+        return problem, Units(norms, amplitude, problem.y.dtype)
 
     def _noise_levels(self, y: Tensor, s2: Tensor) -> list[Tensor]:
         """s2_1, ..., s2_K and that of the last E-step."""
@@ -165,15 +178,23 @@ class UnfoldedKroSBL(nn.Module):
         return C.unsqueeze(0)
 
 
-def base_estimator(m_step: str, iterations: int, sweeps: int) -> ExpectationMaximisation:
+def base_estimator(
+    m_step: str, iterations: int, sweeps: int, as_published: bool = False
+) -> ExpectationMaximisation:
     """The estimator that an untrained `UnfoldedKroSBL` equals: nothing pruned, started at the data's scale.
+
+    AM-KroSBL is always the published one: on columns of norm one it is what the unfolded one equals.
 
     >>> base_estimator("svd", 10, 3).max_iterations
     10
     """
     if m_step == "svd":
         return SVDKroSBL(
-            pruning=0.0, max_iterations=iterations, tolerance=None, as_published=True, scaled_start=True
+            pruning=0.0,
+            max_iterations=iterations,
+            tolerance=None,
+            as_published=as_published,
+            scaled_start=as_published,
         )
     return AMKroSBL(
         pruning=0.0,
@@ -192,18 +213,20 @@ def _estimate(
     g: tuple[Tensor, ...],
     s2: Tensor,
     iterations: int,
-    amplitude: Tensor,
+    units: Units,
 ) -> Estimate:
-    batch, lengths, power = problem.batch, problem.lengths, amplitude.square()
-    *others, last = g
-    scaled = (*others, last * power.unsqueeze(-1))
+    batch, lengths = problem.batch, problem.lengths
+    mean, variance = units.moments(posterior.mean(), posterior.variance(), posterior.state.positions)
     return Estimate(
-        mean=(posterior.mean() * amplitude.unsqueeze(-1)).reshape(*batch, *lengths),
-        variance=(posterior.variance() * power.unsqueeze(-1)).reshape(*batch, *lengths),
-        hyperparameters=tuple(v.reshape(*batch, v.shape[-1]) for v in scaled),
-        noise_variance=(s2 * power).reshape(batch),
+        mean=mean.reshape(*batch, *lengths),
+        variance=variance.reshape(*batch, *lengths),
+        hyperparameters=tuple(v.reshape(*batch, v.shape[-1]) for v in units.prior_variances(g)),
+        noise_variance=units.noise(s2).reshape(batch),
         iterations=torch.full(batch, iterations, device=s2.device),
         ended=torch.full(batch, Ended.ITERATIONS, device=s2.device),
+        functionals=Functionals(
+            posterior, tuple(units.weights(posterior.state.positions)), batch, lengths, problem.y.dtype
+        ),
         residual_to_noise=(posterior.residual() * reciprocal(s2) / problem.y.shape[-1]).reshape(batch),
     )
 

@@ -5,7 +5,6 @@ trials are batched or shared between processes.
 Source: He and Joseph, IEEE Trans. Signal Processing 2024, section V.
 """
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +16,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ..algebra import squared_modulus
+from ..baselines.em_vamp import EMVAMP
+from ..baselines.lasso import LASSO
+from ..baselines.least_squares import LeastSquares
 from ..em.loop import ExpectationMaximisation
 from ..estimate import Estimate
 from ..estimators.am_krosbl import AMKroSBL
@@ -25,19 +28,29 @@ from ..estimators.decomposed_sbl import DecomposedSBL
 from ..estimators.kronecker_omp import KroneckerOMP
 from ..estimators.ksbl import KSBL
 from ..estimators.omp import OMP
-from ..estimators.oracle_ls import OracleLS
 from ..estimators.pc_krosbl import PCKroSBL
 from ..estimators.pc_sbl import PCSBL
 from ..estimators.svd_krosbl import SVDKroSBL
-from ..systems.irs_mimo import IRSMIMO, Training
+from ..systems.irs_mimo import IRSMIMO, Rays, Training
 from ..systems.observation import observe
 from ..systems.synthetic import SyntheticProblem, draw_synthetic
 from ..training.weights import load_estimator
 from .metrics import channel_nmse, nmse, squared_error, support_recovery_rate, symbol_error_rate
+from .references import (
+    BOUND,
+    IRS_REFERENCES,
+    SYNTHETIC_REFERENCES,
+    irs_bound,
+    irs_reference,
+    synthetic_bound,
+    synthetic_reference,
+)
+from .seeds import trial_generator
 
 Estimator = Callable[..., Estimate]
 Scores = dict[str, list[float]]
 
+_BASELINES: dict[str, Estimator] = {"LS": LeastSquares(), "VAMP": EMVAMP(), "LASSO": LASSO()}
 SYNTHETIC_ESTIMATORS: dict[str, Estimator] = {
     "SVD": SVDKroSBL(),
     "AM": AMKroSBL(),
@@ -48,6 +61,7 @@ SYNTHETIC_ESTIMATORS: dict[str, Estimator] = {
     "PCSBL": PCSBL(),
     "OMP": OMP(),
     "KOMP": KroneckerOMP(),
+    **_BASELINES,
 }
 # Entries below these shares are dropped in the factors of the IRS, the mobile and the base station.
 _IRS_PRUNING: dict[str, Any] = {"pruning": (1e-2, 1e-1, 1e-2)}
@@ -63,6 +77,7 @@ IRS_ESTIMATORS: dict[str, Estimator] = {
     "OMP": OMP(),
     "KOMP": KroneckerOMP(),
     "Decomposed": DecomposedSBL(),
+    **_BASELINES,
 }
 # The settings of the paper, for the published form.
 _IRS_PUBLISHED: dict[str, ExpectationMaximisation] = {
@@ -89,7 +104,8 @@ def irs_estimator(name: str, as_published: bool = False) -> Estimator:
     if name.startswith(UNFOLDED):
         return load_estimator(name.removeprefix(UNFOLDED))
     if name not in IRS_ESTIMATORS:
-        raise ValueError(f"no estimator {name}; there are {', '.join(IRS_ESTIMATORS)} and {UNFOLDED}FILE")
+        known = ", ".join([*IRS_ESTIMATORS, *IRS_REFERENCES])
+        raise ValueError(f"no estimator {name}; there are {known} and {UNFOLDED}FILE")
     return published(_IRS_PUBLISHED.get(name, IRS_ESTIMATORS[name])) if as_published else IRS_ESTIMATORS[name]
 
 
@@ -102,17 +118,6 @@ def published(estimator: Estimator) -> Estimator:
     if isinstance(estimator, ExpectationMaximisation):
         return replace(estimator, as_published=True)
     return estimator
-
-
-def trial_generator(seed: int, *stream: int | str) -> torch.Generator:
-    """A generator for one purpose of one trial, independent of all others.
-
-    >>> int(torch.randint(1000, (), generator=trial_generator(1, 0))) == int(
-    ...     torch.randint(1000, (), generator=trial_generator(1, 0)))
-    True
-    """
-    digest = hashlib.sha256("/".join(map(str, (seed, *stream))).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
 @dataclass(frozen=True)
@@ -143,7 +148,14 @@ class SyntheticExperiment:
         """Scores of each trial at each SNR, solved in one batch, whose seconds are divided evenly."""
         problem = _draw_synthetic_trials(self, seed, trials)
         y, s2 = observe(problem.clean, problem.noise, _column(snrs_db))
-        method = OracleLS(problem.support) if estimator == "OLS" else SYNTHETIC_ESTIMATORS[estimator]
+        if estimator == BOUND:
+            bound = synthetic_bound(problem, s2)
+            energy = squared_modulus(problem.x).flatten(1).sum(-1).expand_as(bound)
+            return _bound_scores(bound / energy, bound, energy)
+        if estimator in SYNTHETIC_REFERENCES:
+            method = synthetic_reference(estimator, self, problem, seed)
+        else:
+            method = SYNTHETIC_ESTIMATORS[estimator]
         method = published(method) if self.as_published else method
         estimate, seconds = _timed(method, problem.factors, y, s2 if self.known_noise else None)
         dims = len(self.rows)
@@ -182,9 +194,14 @@ class IRSExperiment:
     def run(self, estimator: str, snrs_db: Sequence[float], seed: int, trials: range) -> list[Scores]:
         """Scores of each trial at each SNR, solved in one batch, whose seconds are divided evenly."""
         drawn = _draw_channels(self, seed, trials)
+        if estimator == BOUND:
+            return self._bound(drawn, _column(snrs_db))
         scores = []
         for pruned, group in groupby(snrs_db, SVD_PRUNES_FROM_DB.__le__):
-            method = irs_estimator(estimator, self.as_published)
+            if estimator in IRS_REFERENCES:
+                method = irs_reference(estimator, self.system, drawn.rays, seed)
+            else:
+                method = irs_estimator(estimator, self.as_published)
             if pruned and estimator == "SVD" and self.as_published:
                 method = SVDKroSBL(floor=1e-4, as_published=True)
             snr_db = _column(list(group))
@@ -201,6 +218,23 @@ class IRSExperiment:
                 seconds=torch.full_like(s2, seconds / s2.numel()),
             )
         return scores
+
+    def _bound(self, drawn: "_Drawn", snr_db: Tensor) -> list[Scores]:
+        _, s2 = observe(drawn.clean, drawn.noise, snr_db)
+        bound = irs_bound(self.system, drawn.rays, drawn.training, s2)
+        energy = squared_modulus(drawn.cascade).sum((-2, -1)).expand_as(bound)
+        return _bound_scores((bound / energy).mean(-1), bound.sum(-1), energy.sum(-1))
+
+
+def _bound_scores(nmse: Tensor, error: Tensor, energy: Tensor) -> list[Scores]:
+    """Those of a bound on the error's energy: it bounds the pooled NMSE, and the mean where both go together."""
+    return _scores(
+        nmse=nmse,
+        error_energy=error,
+        reference_energy=energy,
+        iterations=torch.zeros_like(error),
+        seconds=torch.zeros_like(error),
+    )
 
 
 def _column(snrs_db: Sequence[float]) -> Tensor:
@@ -233,6 +267,7 @@ def _draw_synthetic_trials(experiment: SyntheticExperiment, seed: int, trials: r
 
 class _Drawn(NamedTuple):
     training: Training
+    rays: tuple[Rays, Rays]
     cascade: Tensor  # (trials, K_I, bs, ms)
     clean: Tensor  # (trials, M)
     noise: Tensor  # (trials, M)
@@ -248,9 +283,11 @@ def _draw_channels(experiment: IRSExperiment, seed: int, trials: range) -> _Draw
         shared = system.draw_training(trial_generator(seed, "training"))
         training = Training(*(part.to(experiment.device) for part in shared))
     generators = [trial_generator(seed, trial) for trial in trials]
-    channel = system.draw_channels(generators, experiment.device)
+    rays = system.draw_rays(generators, experiment.device)
+    channel = system.channel_of_rays(rays)
     noise = stack([system.draw_noise(generator) for generator in generators])
-    return _Drawn(training, system.cascade(channel, training), system.received(channel, training), noise)
+    cascade, clean = system.cascade(channel, training), system.received(channel, training)
+    return _Drawn(training, rays, cascade, clean, noise)
 
 
 def _stack(device: str, parts: Sequence[Tensor]) -> Tensor:

@@ -17,7 +17,7 @@ from unfoldkit.common.files import write_whole
 from unfoldkit.common.report import fresh_writer
 
 from .options import Point
-from .shards import Scores
+from .shards import BOUND, Scores
 from .statistics import OUTAGES, summary
 
 Row = dict[str, Any]
@@ -30,11 +30,12 @@ AXES = {
 }
 METRICS = {
     "nmse": "NMSE",
+    "pooled_nmse": "pooled NMSE",
     "ser": "symbol error rate",
     "srr": "support recovery rate",
     "seconds": "seconds a solve",
 }
-OTHER_NMSES = ("pooled_nmse", "median_nmse", *(f"outage_above_{limit:g}" for limit in OUTAGES))
+OTHER_NMSES = ("median_nmse", *(f"outage_above_{limit:g}" for limit in OUTAGES))
 LINEAR = ("srr",)
 LOWEST = {"ser": 1e-5}
 SMALLEST = 1e-20  # NMSE that is drawn
@@ -48,7 +49,7 @@ def write_results(out: Path, settings: dict[str, Any], kept: Kept) -> list[Row]:
         for (estimator, point), scores in _gathered(kept).items()
     ]
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, table[0])
+    writer = csv.DictWriter(text, dict.fromkeys(key for row in table for key in row))
     writer.writeheader()
     writer.writerows(table)
     write_whole(out / "results.csv", text.getvalue())
@@ -73,12 +74,13 @@ def write_curves(out: Path, table: list[Row], kept: Kept) -> None:
     for row in sorted(table, key=lambda row: row[axis]):
         curves[row["estimator"]].append(row)
     with fresh_writer(out / "tensorboard") as writer:
-        for metric in (metric for metric in (*METRICS, *OTHER_NMSES) if metric in table[0]):
-            for estimator, rows in curves.items():
+        for metric in (*METRICS, *OTHER_NMSES):
+            having = {name: rows for name, rows in curves.items() if metric in rows[0]}
+            for estimator, rows in having.items():
                 for row in rows:
                     writer.add_scalar(f"{metric}/{estimator}", row[metric], round(row[axis]))
-        for metric in (metric for metric in METRICS if metric in table[0]):
-            save_figure(_curves_figure(curves, axis, metric), out / f"{metric}.png")
+            if having and metric in METRICS:
+                save_figure(_curves_figure(having, axis, metric), out / f"{metric}.png")
         pixels = rendered(distribution_figure(_distributions(kept, axis), AXES[axis]))
         save_pixels(pixels, out / "nmse_distribution.png")
         writer.add_image("figures/nmse_distribution", pixels, dataformats="HWC")
@@ -96,10 +98,13 @@ def _curves_figure(curves: Mapping[str, Sequence[Row]], axis: str, metric: str) 
     figure = Figure(figsize=(5, 3.8), layout="constrained")
     axes = figure.subplots()
     for (estimator, rows), marker in zip(curves.items(), cycle(MARKERS), strict=False):
+        style: dict[str, Any] = (
+            {"linestyle": "--", "color": "0.2"} if estimator == BOUND else {"marker": marker}
+        )
         errors = [row[f"{metric}_standard_error"] for row in rows]
         values = [row[metric] for row in rows]
         axes.errorbar(
-            [row[axis] for row in rows], values, errors, marker=marker, capsize=2, label=Path(estimator).name
+            [row[axis] for row in rows], values, errors, capsize=2, label=Path(estimator).name, **style
         )
     if metric not in LINEAR and any(row[metric] > 0 for rows in curves.values() for row in rows):
         axes.set_yscale("log", nonpositive="mask")
@@ -114,6 +119,8 @@ def _distributions(kept: Kept, axis: str) -> dict[float, dict[str, list[float]]]
     """The NMSEs of all trials by the quantity that varies, then by estimator."""
     found: dict[float, dict[str, list[float]]] = defaultdict(dict)
     for (estimator, point), scores in _gathered(kept).items():
+        if estimator == BOUND:
+            continue
         found[dict(point)[axis]][Path(estimator).name] = scores["nmse"]
     return dict(sorted(found.items()))
 

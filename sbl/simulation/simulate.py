@@ -50,9 +50,12 @@ def simulate(
     Args:
         options: The experiment; options.simulated holds the paper's estimators, trials and snr for it.
         out: Folder for the results.
-        estimators: Comma-separated, of SVD, AM, KSBL, PC0.8, PC0.5, classic, PCSBL, OMP, KOMP; OLS too in the
-            synthetic experiment; Decomposed and Unfolded:FILE, with weights of tools/train_estimator.py, in the
-            other.
+        estimators: Comma-separated, of SVD, AM, KSBL, PC0.8, PC0.5, classic, PCSBL, OMP, KOMP; LS (least squares
+            of the least norm), LMMSE (with the true covariance of x), sLMMSE (with that of 600 draws), VAMP
+            (with a Bernoulli-Gaussian prior learned by EM), LASSO (extra unfoldkit[baselines]), genie (told the
+            support and the variances) and bound (Bayesian Cramer-Rao, of the pooled NMSE; drawn dashed); OLS too
+            in the synthetic experiment; Decomposed and Unfolded:FILE, with weights of tools/train_estimator.py,
+            in the other.
         trials: Random problems at each point.
         snr: Signal-to-noise ratios in dB, comma-separated.
         seed: Every trial is drawn from a generator seeded by this and its number.
@@ -106,13 +109,21 @@ def simulate(
 
 def _require_estimators(options: Options, names: Sequence[str]) -> None:
     """ValueError unless the experiment has an estimator of each name."""
+    from ..baselines.lasso import require_celer
     from .experiments import SYNTHETIC_ESTIMATORS, irs_estimator
+    from .references import IRS_REFERENCES, SYNTHETIC_REFERENCES, require_reference
 
+    if "LASSO" in names:
+        require_celer()
     if isinstance(options, IRSOptions):
+        system = options.system()
         for name in names:
-            irs_estimator(name)
+            if name in IRS_REFERENCES:
+                require_reference(name, system)
+            else:
+                irs_estimator(name)
         return
-    known = [*SYNTHETIC_ESTIMATORS, "OLS"]
+    known = [*SYNTHETIC_ESTIMATORS, *SYNTHETIC_REFERENCES]
     unknown = [name for name in names if name not in known]
     if unknown:
         raise ValueError(f"no estimator {', '.join(unknown)}; there are {', '.join(known)}")

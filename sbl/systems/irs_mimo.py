@@ -27,6 +27,18 @@ class Channel(NamedTuple):
     to_bs: Tensor
 
 
+class Rays(NamedTuple):
+    """The rays of one hop of B draws, what its channel is made of.
+
+    gains: (B, paths, spread), CN(0, 1). arrivals: cosines, (B, paths, spread). departures: (B, paths, 1). The
+    cosines of a planar array have one more axis of size 2.
+    """
+
+    gains: Tensor
+    arrivals: Tensor
+    departures: Tensor
+
+
 @dataclass(frozen=True)
 class IRSMIMO:
     """An IRS-aided MIMO uplink with arrays at half a wavelength's spacing.
@@ -81,7 +93,7 @@ class IRSMIMO:
 
     def draw_training(self, generator: torch.Generator) -> Training:
         """QPSK pilots of modulus 1 / sqrt(ms) and patterns of +-1 / sqrt(irs)."""
-        ms, irs = _size(self.ms), _size(self.irs)
+        ms, irs = array_size(self.ms), array_size(self.irs)
         signs = (
             torch.randint(0, 2, (2, ms, self.pilots), generator=generator).to(self.dtype.to_real()) * 2 - 1
         )
@@ -97,20 +109,31 @@ class IRSMIMO:
         self, generators: Sequence[torch.Generator], device: torch.device | str = "cpu"
     ) -> Channel:
         """One channel from each generator: (len(generators), irs, ms) and (len(generators), bs, irs)."""
+        return self.channel_of_rays(self.draw_rays(generators, device))
+
+    def draw_rays(
+        self, generators: Sequence[torch.Generator], device: torch.device | str = "cpu"
+    ) -> tuple[Rays, Rays]:
+        """The rays of both hops of `draw_channels`, one draw from each generator."""
         hops = ((self.ms, self.irs), (self.irs, self.bs))
         drawn = [[self._rays(source, sink, generator) for source, sink in hops] for generator in generators]
-        channels = []
+        drawn_hops = []
         for (source, sink), rays in zip(hops, zip(*drawn, strict=True), strict=True):
             gains, arrivals, departures = zip(*rays, strict=True)
             cosines = self._cosines(sink, arrivals, self.spread), self._cosines(source, departures, 1)
-            parts = (part.to(device) for part in (torch.stack(gains), *cosines))
-            channels.append(self._hop(source, sink, *parts))
-        return Channel(*channels)
+            drawn_hops.append(Rays(*(part.to(device) for part in (torch.stack(gains), *cosines))))
+        first, second = drawn_hops
+        return first, second
+
+    def channel_of_rays(self, rays: tuple[Rays, Rays]) -> Channel:
+        """Each hop is the sum over paths of (sum over its rays of gain times a(arrival)) a(departure)^H."""
+        first, second = rays
+        return Channel(self._hop(self.ms, self.irs, *first), self._hop(self.irs, self.bs, *second))
 
     def draw_noise(self, generator: torch.Generator) -> Tensor:
         """CN(0, 1) for every received sample: (bs K_P K_I,)."""
         return torch.randn(
-            _size(self.bs) * self.pilots * self.patterns, generator=generator, dtype=self.dtype
+            array_size(self.bs) * self.pilots * self.patterns, generator=generator, dtype=self.dtype
         )
 
     def factors(self, training: Training) -> tuple[Tensor, Tensor, Tensor]:
@@ -150,8 +173,8 @@ class IRSMIMO:
         return torch.stack(gains), arrivals, departures
 
     def _hop(self, source: Array, sink: Array, gains: Tensor, arrivals: Tensor, departures: Tensor) -> Tensor:
-        """The sum over paths of (sum over rays of gain times a(arrival)) a(departure)^H: (..., sink, source)."""
-        scale = math.sqrt(_size(source) * _size(sink) / (self.paths * self.spread))
+        """(..., sink, source)."""
+        scale = math.sqrt(array_size(source) * array_size(sink) / (self.paths * self.spread))
         arriving = (gains.unsqueeze(-1) * steering_vectors(arrivals, sink)).sum(-2)
         departing = steering_vectors(departures, source).squeeze(-2)
         return scale * (arriving.mT @ departing.conj())
@@ -177,5 +200,10 @@ class IRSMIMO:
         return cosines if isinstance(array, int) else cosines.mT
 
 
-def _size(array: Array) -> int:
+def array_size(array: Array) -> int:
+    """Antennas or elements.
+
+    >>> array_size(16), array_size((4, 4))
+    (16, 16)
+    """
     return array if isinstance(array, int) else math.prod(array)

@@ -15,12 +15,14 @@ class EstimatorOptions:
         m_step: what the untrained estimator equals, SVD-KroSBL (svd) or AM-KroSBL (am).
         sweeps: sweeps of each of AM-KroSBL's M-steps.
         neighbours: entries on each side that a factor's entries may be coupled with; 0 learns no coupling.
+        as_published: whether it works on columns as they are, with the M-step of the paper.
     """
 
     iterations: int = 10
     m_step: Literal["svd", "am"] = "svd"
     sweeps: int = 3
     neighbours: int = 2
+    as_published: bool = False
 
 
 @dataclass

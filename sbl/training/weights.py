@@ -13,6 +13,8 @@ from unfoldkit.common.files import write_whole
 from ..estimators.unfolded import UnfoldedKroSBL
 
 FORMAT = "unfoldkit-estimator"
+# What files say nothing of whose estimator had one form.
+FIRST_FORM = {"as_published": True}
 
 
 def save_estimator(net: UnfoldedKroSBL, path: str | Path, training: dict[str, Any] | None = None) -> None:
@@ -53,7 +55,7 @@ def load_estimator(path: str | Path) -> UnfoldedKroSBL:
         raise ValueError(f"{path}: expected weights of tools/train_estimator.py, found {metadata}")
     try:
         with torch.device("meta"):  # nothing is allocated before the tensors are known to fit
-            net = UnfoldedKroSBL(**json.loads(metadata.get("architecture", "")))
+            net = UnfoldedKroSBL(**FIRST_FORM | json.loads(metadata.get("architecture", "")))
     except (TypeError, ValueError, RuntimeError, RecursionError) as error:
         raise ValueError(f"{path}: describes no UnfoldedKroSBL ({error})") from error
     try:

@@ -7,6 +7,7 @@ import torch
 
 from unfoldkit import rpcanet
 from unfoldkit.rpcanet import Decomposition, decomposition_loss
+from unfoldkit.rpcanet.inside.interpretation import look_inside
 from unfoldkit.tools.benchmarks.plain_networks import plain
 
 NETWORKS = ["rpcanet", "rpcanet++", "drpca_net", "l_rpcanet"]
@@ -174,3 +175,25 @@ def test_compiled_form_equals_the_network(name, dtype):
     with torch.no_grad():
         exact, fast = net(image), rpcanet.optimize(net, dtype, compile=True)(image)
     assert relative(fast.object, exact.object) < (1e-5 if dtype == torch.float32 else 0.05)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_graphs_answer_as_the_modules_do(name, dtype):
+    fast = rpcanet.optimize(settled_pair(name)[1].float().cuda().eval(), dtype)
+    image = torch.rand(2, 1, 40, 30, device="cuda")
+    expected = fast(image, return_stages=True)
+    for _ in range(3):
+        fast(torch.rand_like(image), return_stages=True)
+    found = fast(image, return_stages=True)
+    assert len(fast.graphs) == 1
+    for ours, theirs in zip(
+        (*found[:3], *found.stages[0]), (*expected[:3], *expected.stages[0]), strict=True
+    ):
+        assert relative(ours, theirs) < (1e-6 if dtype == torch.float32 else 1e-3)
+    hidden = look_inside(fast, image), look_inside(fast, image), look_inside(fast, image)
+    for planes in zip(*(interior.stages[-1] for interior in hidden), strict=True):
+        assert all(relative(plane, planes[0]) < 1e-3 for plane in planes)
+    assert len(hidden[2].responses) == len(hidden[0].responses)

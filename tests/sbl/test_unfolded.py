@@ -25,13 +25,36 @@ def perturbed(seed=0, amount=0.3, **options):
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
 @pytest.mark.parametrize("m_step", ["svd", "am"])
-def test_untrained_it_equals_its_base(draw, m_step, dtype):
+@pytest.mark.parametrize("as_published", [False, True])
+def test_untrained_it_equals_its_base(draw, as_published, m_step, dtype):
     factors, _, y, s2 = draw((5, 6, 4), (7, 8, 3), batch=(3,), dtype=dtype)
-    found = UnfoldedKroSBL(iterations=6, m_step=m_step, sweeps=2)(factors, y, s2)
-    expected = base_estimator(m_step, 6, 2)(factors, y, s2)
+    if m_step == "am" and not as_published:
+        factors = [A / A.norm(dim=-2, keepdim=True) for A in factors]
+    net = UnfoldedKroSBL(iterations=6, m_step=m_step, sweeps=2, as_published=as_published)
+    found = net(factors, y, s2)
+    expected = base_estimator(m_step, 6, 2, as_published)(factors, y, s2)
     torch.testing.assert_close(found.mean, expected.mean, rtol=1e-6, atol=1e-7)
     torch.testing.assert_close(found.variance, expected.variance, rtol=1e-6, atol=1e-7)
     assert found.iterations.tolist() == [6, 6, 6]
+
+
+def test_the_norms_of_the_columns_matter_as_published_alone(draw):
+    factors, _, y, s2 = draw((5, 6), (7, 8))
+    gains = [torch.logspace(-1, 1, A.shape[-1], dtype=torch.float64) for A in factors]
+    scaled = [A * gain for A, gain in zip(factors, gains, strict=True)]
+    for as_published in (False, True):
+        net = perturbed(iterations=4, factors=2, as_published=as_published)
+        plain, mean = net(factors, y, s2), net(scaled, y, s2).mean * torch.outer(*gains)
+        same = (mean - plain.mean).abs().max() < 1e-8 * plain.mean.abs().max()
+        assert same != as_published
+
+
+def test_weights_of_the_first_form_stay_what_they_were():
+    net = load_estimator("tools/results/2026-11-23-unfolded-irs.safetensors")
+    assert net.architecture["as_published"]
+    batch = draw_batch(IRSMIMO(dtype=torch.complex64), (12.0, 12.0), 2, torch.Generator().manual_seed(0))
+    found = net(batch.factors, batch.y, batch.noise_variance).mean
+    torch.testing.assert_close(found.abs().amax((1, 2, 3)), torch.tensor([1201.75, 802.087]), rtol=1e-4, atol=0.0)
 
 
 def test_explained_and_remaining_variance_make_the_prior_variance(draw):

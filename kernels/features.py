@@ -1,0 +1,240 @@
+"""Blocks of unfolded networks in inference, in bfloat16: features stay on chip, planes stay float32.
+
+Each is a module that holds its weights as its kernel takes them. Without a GPU of compute capability 8, or with
+other than 16 or 32 channels, the same layers run one by one.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .conv import large_kernel_conv2d
+from .dispatch.operator import library_only
+from .gpu.features import packing
+from .same_conv import same_conv2d
+
+Planes = tuple[tuple[float, Tensor], ...]
+DTYPE = torch.bfloat16
+
+
+def total(planes: Planes) -> Tensor:
+    """The sum of planes, each times its factor."""
+    return torch.stack([factor * plane for factor, plane in planes]).sum(0)
+
+
+class ConvChain(nn.Module):
+    """A run of 3x3 convolutions C -> C, of a plane or of features, to a plane or to features.
+
+        z = relu(conv(plane)) where the first weight has one input channel, else the features given;
+        z <- relu(conv(z)) for each weight C -> C, the last one without its rectifier where `residual` is set:
+        z <- start + conv(z);  at the end conv(z) + added, a plane, where the last weight has one output channel.
+
+    A plane given, and what is added, is a sum of up to four float32 planes (batch, 1, height, width), each with a
+    factor: ((1.0, D), (-1.0, O)). Features are bfloat16, (batch, C, height, width), channels-last. Products take
+    bfloat16 numbers and sum in float32; between layers features are rounded to bfloat16.
+
+    On a GPU one kernel computes at most two layers C -> C at once, with what leads to them and from them.
+
+    Raises ValueError for weights that make no such run.
+
+    Source: Alwani et al., "Fused-layer CNN accelerators", MICRO 2016.
+
+    >>> chain = ConvChain([nn.Conv2d(1, 16, 3), nn.Conv2d(16, 16, 3), nn.Conv2d(16, 1, 3)])
+    >>> image = torch.rand(2, 1, 20, 30)
+    >>> chain(((1.0, image),), added=((0.5, image),)).shape
+    torch.Size([2, 1, 20, 30])
+    """
+
+    def __init__(self, convs: Sequence[nn.Conv2d], *, residual: bool = False) -> None:
+        super().__init__()
+        weights = [conv.weight.detach() for conv in convs]
+        self.from_plane, self.to_plane = weights[0].shape[1] == 1, weights[-1].shape[0] == 1
+        between = weights[self.from_plane : len(weights) - self.to_plane]
+        self.channels, self.layers = int(max(weights[0].shape[:2])), len(between)
+        square = (self.channels, self.channels, 3, 3)
+        if (
+            any(weight.shape != square for weight in between)
+            or (residual and not between)
+            or len(between) > 2
+        ):
+            shapes = ", ".join(str(tuple(weight.shape)) for weight in weights)
+            raise ValueError(
+                f"convs must lead from 1 or C channels to C or 1 by at most two C -> C, got {shapes}"
+            )
+        self.residual = residual
+        zeros = [weight.new_zeros(len(weight)) for weight in weights]
+        biases = [
+            zero if conv.bias is None else conv.bias.detach() for conv, zero in zip(convs, zeros, strict=True)
+        ]
+        self.packed = _constant(self._packed(weights) if self.channels in (16, 32) else weights[0][:0])
+        self.biases = _constant(torch.cat(biases).float())
+        for i, weight in enumerate(weights):
+            setattr(self, f"weight{i}", _constant(weight.to(DTYPE)))
+
+    def forward(self, source: Tensor | Planes, added: Planes = ()) -> Tensor:
+        like = source if isinstance(source, Tensor) else source[0][1]
+        if library_only(like) or not _on_chip(like, self.channels):
+            return self._layer_by_layer(source, added)
+        from .gpu.features import launches
+
+        keeps = self.layers - self.residual
+        spec = launches.Chain(
+            self.channels, self.layers, self.from_plane, self.to_plane, (1 << keeps) - 1, self.residual
+        )
+        given = _dense(source) if isinstance(source, Tensor) else _contiguous(source)
+        return launches.run_chain(spec, given, self.packed, self.biases, _contiguous(added))[0]
+
+    def _packed(self, weights: list[Tensor]) -> Tensor:
+        between = weights[self.from_plane : len(weights) - self.to_plane]
+        first = [packing.embedding(weights[0])] if self.from_plane else []
+        last = [packing.projection(weights[-1])] if self.to_plane else []
+        return torch.cat([*first, *(packing.packed(packing.taps_of(weight)) for weight in between), *last])
+
+    def _layer_by_layer(self, source: Tensor | Planes, added: Planes) -> Tensor:
+        count = self.from_plane + self.layers + self.to_plane
+        weights = [getattr(self, f"weight{i}") for i in range(count)]
+        biases = [bias.to(DTYPE) for bias in self.biases.split([len(weight) for weight in weights])]
+        x = source if isinstance(source, Tensor) else total(source).to(DTYPE)
+        start = x
+        for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+            last = i == self.from_plane + self.layers - 1
+            plain = (last and self.residual) or len(weight) == 1
+            x = same_conv2d(x, weight, bias, relu=not plain)
+            start = x if self.from_plane and i == 0 else start
+            x = x + start if last and self.residual else x
+        if not self.to_plane:
+            return x
+        return x.float() + total(added) if added else x.float()
+
+
+class ContrastWindow(nn.Module):
+    """The gated centre minus its surroundings, of a plane's features, with what stands before and after it:
+
+        z = relu(conv(plane));  theta = sigmoid(B relu(A mean(z) + a) + b), one number a picture and channel
+        y = leaky(shift + theta * centre z + window(z)),  leaky(v) = max(v, slope v)
+
+    Args:
+        embedding: conv, 1 -> C, 3x3.
+        window: (C, C, 17, 17); centre: (C, C); shift: (C,).
+        squeeze: A (c, C), a (c,), B (C, c), b (C,).
+
+    The plane is a sum as in `ConvChain`; features, sums and rounding are as there.
+
+    >>> embedding = nn.Conv2d(1, 4, 3)
+    >>> squeeze = torch.ones(1, 4), torch.ones(1), torch.ones(4, 1), torch.ones(4)
+    >>> prior = ContrastWindow(embedding, torch.zeros(4, 4, 17, 17), torch.eye(4), torch.zeros(4), squeeze, 0.1)
+    >>> prior(((1.0, torch.rand(2, 1, 20, 30)),)).shape
+    torch.Size([2, 4, 20, 30])
+    """
+
+    def __init__(
+        self,
+        embedding: nn.Conv2d,
+        window: Tensor,
+        centre: Tensor,
+        shift: Tensor,
+        squeeze: tuple[Tensor, ...],
+        slope: float,
+    ) -> None:
+        super().__init__()
+        self.embedding, self.slope, self.channels = ConvChain([embedding]), slope, len(window)
+        self.window, self.centre = _constant(window.to(DTYPE)), _constant(centre.to(DTYPE))
+        self.shift = _constant(shift.float())
+        self.squeeze = nn.ParameterList([_constant(x.float().contiguous()) for x in squeeze])
+        served = self.channels == 32
+        self.packed_window = _constant(packing.packed(packing.taps_of(window)) if served else window[:0])
+        self.packed_centre = _constant(packing.packed(centre.T[None]) if served else centre[:0])
+
+    def forward(self, planes: Planes) -> Tensor:
+        like = planes[0][1]
+        if library_only(like) or not _on_chip(like, self.channels, "window"):
+            return self._layer_by_layer(planes)
+        from .gpu.features import launches
+
+        spec = launches.Chain(self.channels, 0, True, False, 0, pooled=True)
+        chain = self.embedding
+        z, pooled = launches.run_chain(spec, _contiguous(planes), chain.packed, chain.biases)
+        theta = launches.run_gate(pooled, like.shape[2] * like.shape[3], tuple(self.squeeze))
+        weights = (self.packed_window, self.packed_centre, self.shift)
+        return launches.run_window(z, weights, theta, self.slope)
+
+    def _layer_by_layer(self, planes: Planes) -> Tensor:
+        A, a, B, b = self.squeeze
+        z = self.embedding(planes)
+        theta = F.linear(F.linear(z.mean((2, 3)).float(), A, a).relu(), B, b).sigmoid()[:, :, None, None]
+        surround = large_kernel_conv2d(z, self.window, self.shift.to(DTYPE))
+        y = torch.addcmul(surround, theta.to(DTYPE), F.conv2d(z, self.centre[:, :, None, None]))
+        return F.leaky_relu(y, self.slope)
+
+
+class LSTMStep(nn.Module):
+    """A step of a convolutional LSTM, from features z and the memory (h', c') to (h, c).
+
+        f, i, o, j = 3x3 convolutions of (z, h');  c = sigmoid(f) c' + sigmoid(i) tanh(j);  h = sigmoid(o) tanh(c)
+        without memory:  i, o, j = convolutions of z;  c = sigmoid(i) tanh(j);  h = sigmoid(o) c
+
+    weight: (4 C, 2 C, 3, 3), or (3 C, C, 3, 3) of the step without memory; bias: (4 C,) or (3 C,).
+
+    Features, sums and rounding are as in `ConvChain`; tanh is the GPU's, with a relative error of 2^-11.
+
+    >>> z = torch.rand(2, 4, 20, 30).bfloat16()
+    >>> h, c = LSTMStep(torch.rand(12, 4, 3, 3), torch.zeros(12))(z, None)
+    >>> h.shape
+    torch.Size([2, 4, 20, 30])
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        self.first = weight.shape[1] * 3 == len(weight)
+        self.count = 3 if self.first else 4
+        self.channels = len(weight) // self.count
+        self.weight = _constant(weight.to(DTYPE))
+        self.bias = _constant(bias.float())
+        served = self.channels == 32
+        self.packed = _constant(packing.gates(weight, self.count) if served else weight[:0])
+
+    def forward(self, z: Tensor, memory: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
+        if self.first != (memory is None):
+            raise ValueError("the first step runs without memory, every other one with it")
+        if library_only(z) or not _on_chip(z, self.channels, "first gates" if self.first else "gates"):
+            return self._layer_by_layer(z, memory)
+        from .gpu.features import launches
+
+        before = None if memory is None else (_dense(memory[0]), _dense(memory[1]))
+        return launches.run_gates(_dense(z), before, self.packed, self.bias)
+
+    def _layer_by_layer(self, z: Tensor, memory: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
+        given = z if memory is None else torch.cat((z, memory[0]), dim=1)
+        *forget, i, o, j = same_conv2d(given, self.weight, self.bias.to(DTYPE)).chunk(self.count, dim=1)
+        cell = i.sigmoid() * j.tanh()
+        if memory is None:
+            return o.sigmoid() * cell, cell
+        cell = torch.addcmul(cell, forget[0].sigmoid(), memory[1])
+        return o.sigmoid() * cell.tanh(), cell
+
+
+def _constant(value: Tensor) -> nn.Parameter:
+    return nn.Parameter(value.detach(), requires_grad=False)
+
+
+def _on_chip(x: Tensor, channels: int, what: str = "chain") -> bool:
+    """Whether there is a kernel; where its compiler is wanting, the warning comes once."""
+    if not x.is_cuda or (torch.is_grad_enabled() and x.requires_grad):
+        return False
+    from .gpu.features import launches
+
+    if what == "window":
+        return launches.serves_window(x.device, channels)
+    if what.endswith("gates"):
+        return launches.serves_gates(x.device, channels, what.startswith("first"))
+    return launches.serves(x.device, channels)
+
+
+def _dense(features: Tensor) -> Tensor:
+    return features.contiguous(memory_format=torch.channels_last)
+
+
+def _contiguous(planes: Planes) -> Planes:
+    return tuple((factor, plane.contiguous()) for factor, plane in planes)

@@ -1,0 +1,211 @@
+"""The kernels for features in bfloat16: what they serve, in tiles of which size, and their launch."""
+
+import ctypes
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..compile import Kernel, kernel
+
+FOLDER = Path(__file__).parent
+COLUMNS, WARPS, WINDOW = 32, 8, 17
+RESERVED = 1024  # bytes of shared memory that a block takes for itself
+MOST_PLANES = 4
+
+Planes = tuple[tuple[float, Tensor], ...]
+
+
+class Chain(NamedTuple):
+    """What `chain.cu` is compiled for."""
+
+    channels: int
+    layers: int
+    from_plane: bool
+    to_plane: bool
+    rectified: int
+    residual: bool = False
+    pooled: bool = False
+
+    def shared(self, rows: int) -> int:
+        """Bytes of shared memory of a block."""
+        halo, pixel = self.layers + self.to_plane, 2 * self.channels
+        height, pitch = rows + 2 * halo, COLUMNS + 2 * halo
+        tile = -(-(height * pitch + 3) * pixel // 1024) * 1024
+        tiles = 2 if self.layers > 1 else int(self.layers > 0 or not self.from_plane)
+        sums = 9 * 4 * ((height * pitch + 11) // 16 * 16 + 4) if self.to_plane else 0
+        source = (height + 2) * (pitch + 2) * 4 if self.from_plane else 0
+        pooled = WARPS * self.channels * 4 if self.pooled else 0
+        weights = 9 * self.channels * pixel if self.layers else 0
+        return 2 * pixel + tiles * tile + weights + source + sums + pooled
+
+
+class _Planes(ctypes.Structure):
+    _fields_ = (("plane", ctypes.c_void_p * MOST_PLANES), ("factor", ctypes.c_float * MOST_PLANES))
+
+
+def serves(device: torch.device, channels: int) -> bool:
+    """Whether chains of that many channels run on the device: bfloat16 products came with compute capability 8."""
+    return (
+        device.type == "cuda"
+        and channels in (16, 32)
+        and torch.cuda.get_device_capability(device) >= (8, 0)
+        and _chain_kernel(Chain(channels, 1, False, False, 1), 8, device.index or 0) is not None
+    )
+
+
+def serves_gates(device: torch.device, channels: int, first: bool) -> bool:
+    return (
+        channels == 32 and serves(device, channels) and _gates_shared(first) <= _limits(device.index or 0)[0]
+    )
+
+
+def serves_window(device: torch.device, channels: int) -> bool:
+    return channels == 32 and serves(device, channels) and _window_shared(8) <= _limits(device.index or 0)[0]
+
+
+@torch.compiler.disable
+def run_chain(
+    spec: Chain, source: Tensor | Planes, packed: Tensor, biases: Tensor, added: Planes = ()
+) -> tuple[Tensor, Tensor]:
+    """The chain's features or plane and, where it is pooled, its blocks' sums (pictures, blocks, C)."""
+    like = source if isinstance(source, Tensor) else source[0][1]
+    pictures, _, height, width = like.shape
+    index = like.device.index
+    rows = _chain_rows(spec, -(-width // COLUMNS) * pictures, height, index)
+    run = _chain_kernel(spec, rows, index)
+    assert run is not None
+    grid = (-(-width // COLUMNS), -(-height // rows), pictures)
+    features = _features(like, 0 if spec.to_plane else spec.channels)
+    plane = torch.empty(
+        (pictures, 1, height, width) if spec.to_plane else 0, dtype=torch.float32, device=like.device
+    )
+    pooled = biases.new_empty(pictures, grid[0] * grid[1] if spec.pooled else 0, spec.channels)
+    given = _planes(()) if isinstance(source, Tensor) else _planes(source)
+    start = like if isinstance(source, Tensor) else features
+    arguments = (start, given, packed, biases, features, _planes(added), plane, pooled, height, width)
+    run(grid, 32 * WARPS, spec.shared(rows), *arguments)
+    return (plane if spec.to_plane else features), pooled
+
+
+@torch.compiler.disable
+def run_gate(pooled: Tensor, pixels: int, squeeze: tuple[Tensor, ...]) -> Tensor:
+    """theta (pictures, C) from the sums of features; squeeze: A, a, B, b, in float32."""
+    pictures, tiles, channels = pooled.shape
+    run = kernel(FOLDER / "window.cu", "gate", pooled.device, **_window_definitions(channels, 16))
+    assert run is not None
+    theta = torch.empty(pictures, channels, device=pooled.device)
+    run(pictures, 256, 0, pooled, tiles, ctypes.c_float(1 / pixels), *squeeze, len(squeeze[0]), theta)
+    return theta
+
+
+@torch.compiler.disable
+def run_window(features: Tensor, weights: tuple[Tensor, ...], theta: Tensor, slope: float) -> Tensor:
+    """weights: packed window and centre, and the shift."""
+    pictures, channels, height, width = features.shape
+    index = features.device.index
+    across = -(-width // COLUMNS)
+    rows = _window_rows(across * pictures, height, index)
+    run = kernel(FOLDER / "window.cu", "window", features.device, **_window_definitions(channels, rows))
+    assert run is not None
+    result = torch.empty_like(features)
+    arguments = (*weights, theta, ctypes.c_float(slope), result, height, width)
+    run((across, -(-height // rows), pictures), 32 * WARPS, _window_shared(rows), features, *arguments)
+    return result
+
+
+@torch.compiler.disable
+def run_gates(
+    z: Tensor, memory: tuple[Tensor, Tensor] | None, packed: Tensor, bias: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The new hidden and cell states."""
+    pictures, channels, height, width = z.shape
+    first = memory is None
+    definitions = {"CHANNELS": channels, "WARPS": WARPS, "FIRST": int(first), "UNROLLED": 3}
+    run = kernel(FOLDER / "gates.cu", "gates", z.device, **definitions)
+    assert run is not None
+    tiles = -(-width // COLUMNS) * -(-height // (WARPS // 2)) * pictures
+    blocks = min(tiles, _limits(z.device.index)[2])
+    hidden, cell = torch.empty_like(z), torch.empty_like(z)
+    before = (z, z) if memory is None else memory
+    arguments = (z, *before, packed, bias, hidden, cell, height, width, tiles)
+    run(blocks, 32 * WARPS, _gates_shared(first), *arguments)
+    return hidden, cell
+
+
+def _features(like: Tensor, channels: int) -> Tensor:
+    shape = (like.shape[0], channels, *like.shape[2:])
+    return torch.empty(shape, dtype=torch.bfloat16, device=like.device, memory_format=torch.channels_last)
+
+
+def _planes(planes: Planes) -> _Planes:
+    found = _Planes()
+    for i, (factor, plane) in enumerate(planes):
+        assert plane.dtype == torch.float32
+        assert plane.is_contiguous()
+        found.plane[i], found.factor[i] = plane.data_ptr(), factor
+    return found
+
+
+@lru_cache(None)
+def _limits(index: int) -> tuple[int, int, int]:
+    """Bytes of shared memory that a block may have, that a multiprocessor has, and multiprocessors."""
+    found = torch.cuda.get_device_properties(index)
+    return (
+        found.shared_memory_per_block_optin,  # type: ignore[attr-defined]  # missing from torch's types
+        found.shared_memory_per_multiprocessor,
+        found.multi_processor_count,
+    )
+
+
+@lru_cache(None)
+def _chain_kernel(spec: Chain, rows: int, index: int) -> Kernel | None:
+    return kernel(FOLDER / "chain.cu", "chain", torch.device("cuda", index), **chain_definitions(spec, rows))
+
+
+def chain_definitions(spec: Chain, rows: int) -> dict[str, str | int]:
+    names = ("CHANNELS", "LAYERS", "FROM_PLANE", "TO_PLANE", "RECTIFIED", "RESIDUAL", "POOLED")
+    tiles: dict[str, str | int] = {
+        "ROWS": rows,
+        "COLUMNS": COLUMNS,
+        "WARPS": WARPS,
+        "MOST_TILES": 5,
+        "PER_SM": 2,
+    }
+    return tiles | dict(zip(names, map(int, spec), strict=True))
+
+
+@lru_cache(None)
+def _chain_rows(spec: Chain, columns: int, height: int, index: int) -> int:
+    """Rows of a tile: the most of which two blocks share a multiprocessor, fewer where those leave some idle."""
+    _, together, multiprocessors = _limits(index)
+    choices = [rows for rows in (16, 14, 12, 8) if 2 * (spec.shared(rows) + RESERVED) <= together]
+    choices = choices or [8]
+    busy = [rows for rows in choices if columns * -(-height // rows) >= 2 * multiprocessors]
+    return (busy or choices[-1:])[0]
+
+
+def _window_definitions(channels: int, rows: int) -> dict[str, str | int]:
+    return {"CHANNELS": channels, "ROWS": rows, "WARPS": WARPS, "UNROLLED": 1}
+
+
+@lru_cache(None)
+def _window_rows(columns: int, height: int, index: int) -> int:
+    """As `_chain_rows`; a block has a multiprocessor to itself."""
+    block, _, multiprocessors = _limits(index)
+    choices = [rows for rows in (32, 16, 8) if _window_shared(rows) <= block]
+    busy = [rows for rows in choices if columns * -(-height // rows) >= 2 * multiprocessors]
+    return (busy or [rows for rows in choices if rows <= 16])[0]
+
+
+def _window_shared(rows: int) -> int:
+    margin = WINDOW - 1
+    return (rows + margin) * (COLUMNS + margin) * 64 + 2 * WINDOW * 32 * 64
+
+
+def _gates_shared(first: bool) -> int:
+    sources, gates = (1, 3) if first else (2, 4)
+    tile = -(-(WARPS // 2 + 2) * (COLUMNS + 2) * 64 // 1024) * 1024
+    return sources * (2 * tile + 9 * 2 * 2 * gates * 512)

@@ -1,0 +1,42 @@
+"""Weights as the tensor cores take them: what a lane wants of a product, in one word of 16 bytes."""
+
+import torch
+from torch import Tensor
+
+
+def packed(weight: Tensor) -> Tensor:
+    """(T, K, N), one product's right side for each of T taps, to bfloat16 in the order of lanes; K, N in 16s.
+
+    Lane 4g + t of `mma.m16n8k16` holds the rows 2t, 2t + 1, 2t + 8, 2t + 9 of column g; two blocks of 8 columns
+    lie side by side.
+    """
+    taps, inner, columns = weight.shape
+    lanes = weight.reshape(taps, inner // 16, 2, 4, 2, columns // 16, 2, 8)
+    return lanes.permute(0, 1, 5, 7, 3, 6, 2, 4).to(torch.bfloat16).flatten()
+
+
+def taps_of(weight: Tensor) -> Tensor:
+    """(O, C, h, w) to (h w, C, O)."""
+    return weight.permute(2, 3, 1, 0).flatten(0, 1)
+
+
+def embedding(weight: Tensor) -> Tensor:
+    """(C, 1, 3, 3): one product whose inner dimension is the tap, 9 of 16."""
+    right = weight.new_zeros(1, 16, len(weight))
+    right[0, :9] = weight.flatten(1).T
+    return packed(right)
+
+
+def projection(weight: Tensor) -> Tensor:
+    """(1, C, 3, 3): one product whose columns are the taps, 9 of 16."""
+    right = weight.new_zeros(1, weight.shape[1], 16)
+    right[0, :, :9] = weight[0].flatten(1)
+    return packed(right)
+
+
+def gates(weight: Tensor, count: int) -> Tensor:
+    """(count C, S C, 3, 3) of S sources: their taps one after another; columns by half, gate and channel in it."""
+    channels = len(weight) // count
+    sources = weight.shape[1] // channels
+    parts = weight.reshape(count, 2, channels // 2, sources, channels, 9)
+    return packed(parts.permute(3, 5, 4, 1, 0, 2).reshape(9 * sources, channels, count * channels))

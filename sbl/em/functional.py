@@ -1,0 +1,68 @@
+"""Linear functionals of x under a posterior of Kronecker structure."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .kronecker_posterior import KroneckerPosterior
+
+
+class Functional(NamedTuple):
+    """Posterior mean and variance of (kron B_i) x: (..., R_1, ..., R_I), of y's dtype and real."""
+
+    mean: Tensor
+    variance: Tensor
+
+
+class Functionals(NamedTuple):
+    """The posterior that an estimate came from, of x' with x = (kron diag(weights_i)) x'.
+
+    weights: (B or 1, n_i) on the kept entries; None where x' is x. batch: the shape that B stands for.
+    """
+
+    posterior: KroneckerPosterior
+    weights: tuple[Tensor, ...] | None
+    batch: torch.Size
+    lengths: tuple[int, ...]
+    dtype: torch.dtype
+
+    def __call__(self, B: Sequence[Tensor]) -> Functional:
+        """See `Estimate.functional`."""
+        self._check(B)
+        mean, variance = self.posterior.functional([self._on_kept(i, b) for i, b in enumerate(B)])
+        rows = [b.shape[-2] for b in B]
+        return Functional(
+            mean.to(self.dtype).reshape(*self.batch, *rows),
+            variance.to(self.dtype.to_real()).reshape(*self.batch, *rows),
+        )
+
+    def _on_kept(self, i: int, b: Tensor) -> Tensor:
+        """B_i diag(weights_i) on the columns that are kept: (B or 1, R_i, n_i)."""
+        index, y = self.posterior.state.positions[i], self.posterior.state.y
+        b = b.to(torch.promote_types(b.dtype, y.dtype) if y.is_complex() else y.dtype)
+        if b.ndim > 2:
+            b = b.expand(*self.batch, *b.shape[-2:]).reshape(len(y), *b.shape[-2:])
+        if index.shape[-1] < self.lengths[i]:
+            columns = index.unsqueeze(-2).expand(-1, b.shape[-2], -1)
+            b = b.expand(len(y), -1, -1).gather(-1, columns)
+        elif b.ndim == 2:
+            b = b.unsqueeze(0)
+        return b if self.weights is None else b * self.weights[i].unsqueeze(-2)
+
+    def _check(self, B: Sequence[Tensor]) -> None:
+        if len(B) != len(self.lengths):
+            raise ValueError(f"B must hold {len(self.lengths)} matrices, one a factor, got {len(B)}")
+        real = not self.posterior.state.y.is_complex()
+        for i, (b, length) in enumerate(zip(B, self.lengths, strict=True)):
+            if b.ndim < 2 or b.shape[-1] != length:
+                raise ValueError(f"B[{i}] must be (..., R, {length}), got shape {tuple(b.shape)}")
+            if real and b.is_complex():
+                raise ValueError(f"B[{i}] is complex, but x is real")
+            try:
+                b.expand(*self.batch, *b.shape[-2:])
+            except RuntimeError:
+                raise ValueError(
+                    f"the batch shape {tuple(b.shape[:-2])} of B[{i}] does not expand to {tuple(self.batch)}"
+                ) from None

@@ -1,0 +1,1 @@
+"""KroSBL for OFDM uplinks in Sionna; needs the extra `unfoldkit[sionna]`."""

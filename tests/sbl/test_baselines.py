@@ -1,0 +1,377 @@
+"""Every baseline against an independent computation on ten random problems, and what holds for the bounds."""
+
+# mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from unfoldkit.sbl import (
+    EMVAMP,
+    LASSO,
+    LMMSE,
+    GenieMMSE,
+    IRSOptions,
+    LeastSquares,
+    SyntheticOptions,
+    bilinear_bound,
+    genie_bound,
+    simulate,
+)
+from unfoldkit.sbl.baselines.lmmse import covariance_root, sample_root
+from unfoldkit.sbl.estimate import Ended
+from unfoldkit.sbl.simulation.experiments import IRSExperiment, SyntheticExperiment
+from unfoldkit.sbl.simulation.references import irs_bound
+from unfoldkit.sbl.simulation.results import _curves_figure
+from unfoldkit.sbl.simulation.statistics import pooled
+from unfoldkit.sbl.systems import IRSMIMO
+from unfoldkit.sbl.systems.irs_coefficients import (
+    coefficient_variances,
+    coefficients,
+    gain_responses,
+    prior_variances,
+)
+
+KINDS = [torch.float64, torch.complex128]
+CASES = range(10)
+
+
+def posed(draw, dtype, seed):
+    factors, x, y, s2 = draw(dtype=dtype, seed=seed)
+    return factors, torch.kron(*factors).numpy(), x, y, float(s2)
+
+
+def gaussian(A, C, y, s2):
+    """Mean and variances of x ~ N(0, C) given y = A x + noise, as the textbook has them."""
+    K = A @ C @ A.conj().T + s2 * np.eye(len(A))
+    gain = C @ A.conj().T @ np.linalg.inv(K)
+    return gain @ y, np.diag(C - gain @ A @ C).real
+
+
+def agrees(estimate, mean, variance=None, tolerance=1e-9):
+    found = estimate.mean.flatten().numpy()
+    assert np.linalg.norm(found - mean) <= tolerance * np.linalg.norm(mean)
+    if variance is not None:
+        np.testing.assert_allclose(
+            estimate.variance.flatten().numpy(), variance, atol=tolerance * variance.max()
+        )
+
+
+@pytest.mark.parametrize("dtype", KINDS)
+@pytest.mark.parametrize("seed", CASES)
+def test_least_squares_is_that_of_numpy(draw, dtype, seed):
+    factors, A, _, y, s2 = posed(draw, dtype, seed)
+    agrees(LeastSquares()(factors, y, s2), np.linalg.lstsq(A, y.numpy(), rcond=None)[0])
+
+
+def test_least_squares_estimates_the_noise_from_what_is_left(draw):
+    factors, _, y, s2 = draw(rows=(12, 15), columns=(4, 5), batch=(200,))
+    found = LeastSquares()(factors, y).noise_variance
+    assert (found / s2).mean() == pytest.approx(1, abs=4 * math.sqrt(2 / 160 / 200))
+
+
+@pytest.mark.parametrize("dtype", KINDS)
+@pytest.mark.parametrize("seed", CASES)
+def test_lmmse_is_the_dense_formula_with_true_and_sample_covariances(draw, dtype, seed):
+    factors, A, x, y, s2 = posed(draw, dtype, seed)
+    generator = torch.Generator().manual_seed(seed)
+    roots = [torch.randn(n, n, generator=generator, dtype=dtype) for n in x.shape]
+    C = [L @ L.mH for L in roots]
+    true = LMMSE([covariance_root(part) for part in C])(factors, y, s2)
+    agrees(true, *gaussian(A, torch.kron(*C).numpy(), y.numpy(), s2))
+    samples = torch.randn(20, *x.shape, generator=generator, dtype=dtype)
+    flat = samples.flatten(1).numpy()
+    sample = LMMSE([sample_root(samples)])(factors, y, s2)
+    agrees(sample, *gaussian(A, sum(np.outer(s, s.conj()) for s in flat) / 20, y.numpy(), s2))
+
+
+@pytest.mark.parametrize("dtype", KINDS)
+@pytest.mark.parametrize("seed", CASES)
+def test_the_genie_is_the_dense_formula(draw, dtype, seed):
+    factors, A, x, y, s2 = posed(draw, dtype, seed)
+    g = (x != 0) * torch.rand(x.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    agrees(GenieMMSE(g)(factors, y, s2), *gaussian(A, np.diag(g.flatten().numpy()), y.numpy(), s2))
+    bound = genie_bound(factors, g, torch.tensor(s2, dtype=torch.float64))
+    on = g.flatten().numpy() > 0
+    fisher = A[:, on].conj().T @ A[:, on] / s2 + np.diag(1 / g.flatten().numpy()[on])
+    assert float(bound) == pytest.approx(np.trace(np.linalg.inv(fisher)).real, rel=1e-9)
+
+
+def test_an_unknown_noise_variance_is_the_likeliest(draw):
+    factors, x, y, _ = draw()
+    A, g = torch.kron(*factors), torch.ones_like(x)
+    found = float(GenieMMSE(g)(factors, y).noise_variance)
+
+    def cost(noise):
+        K = A @ A.mT + noise * torch.eye(len(A))
+        return float(torch.logdet(K) + y @ torch.linalg.solve(K, y))
+
+    assert cost(found) <= min(cost(found * 1.02), cost(found / 1.02))
+
+
+def lasso_loop(A, y, t):
+    """Coordinate descent, one entry after the other, written out."""
+    x, norms = np.zeros(A.shape[1], A.dtype), np.linalg.norm(A, axis=0)
+    residual = y.copy()
+    for _ in range(3000):
+        before = x.copy()
+        for n in range(len(x)):
+            a = A[:, n]
+            pull = a.conj() @ residual + norms[n] ** 2 * x[n]
+            new = pull * max(0.0, 1 - t * norms[n] / max(abs(pull), 1e-300)) / norms[n] ** 2
+            residual += a * (x[n] - new)
+            x[n] = new
+        if np.linalg.norm(x - before) <= 1e-12 * np.linalg.norm(x):
+            break
+    return x
+
+
+@pytest.mark.parametrize("dtype", KINDS)
+@pytest.mark.parametrize("seed", CASES)
+def test_lasso_is_coordinate_descent_written_out(draw, dtype, seed):
+    pytest.importorskip("celer")
+    factors, A, _, y, s2 = posed(draw, dtype, seed)
+    real = 1 if dtype.is_complex else 2
+    expected = lasso_loop(A, y.numpy(), math.sqrt(real * s2 * math.log(A.shape[1])))
+    agrees(LASSO(tolerance=1e-12)(factors, y, s2), expected, tolerance=1e-4)
+
+
+@pytest.mark.parametrize("seed", CASES)
+def test_lasso_is_that_of_scikit_learn(draw, seed):
+    pytest.importorskip("celer")
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    factors, A, _, y, s2 = posed(draw, torch.float64, seed)
+    norms = np.linalg.norm(A, axis=0)
+    t = math.sqrt(2 * s2 * math.log(len(norms)))
+    model = linear_model.Lasso(alpha=t / len(y), fit_intercept=False, tol=1e-12, max_iter=100_000)
+    expected = model.fit(A / norms, y.numpy()).coef_ / norms
+    agrees(LASSO(tolerance=1e-12)(factors, y, s2), expected, tolerance=1e-4)
+
+
+def test_lasso_without_its_library_names_the_extra(draw, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "celer", None)
+    factors, _, y, s2 = draw()
+    with pytest.raises(ValueError, match=r"unfoldkit\[baselines\]"):
+        LASSO()(factors, y, s2)
+
+
+def vamp_loop(A, y, s2, iterations, damping):
+    """The recursion with matrices inverted and entries one after the other, in the unit of y's power."""
+    M, N = A.shape
+    amplitude = np.linalg.norm(y) / math.sqrt(M)
+    power = M / np.linalg.norm(A) ** 2
+    y, A, s2 = y / amplitude, A * math.sqrt(power), s2 / amplitude**2
+    beta = 1 if np.iscomplexobj(A) else 0.5
+    r, g, share = np.zeros(N, A.dtype), 1.0, min(0.5, 0.1 * M / N)
+    p = 1 / share
+    for _ in range(iterations):
+        covariance = np.linalg.inv(A.conj().T @ A / s2 + g * np.eye(N))
+        x = covariance @ (A.conj().T @ y / s2 + g * r)
+        e = N / np.trace(covariance).real
+        g1 = e - g
+        r1 = (e * x - g * r) / g1
+        mean, variance, pis, seconds = np.zeros_like(x), np.zeros(N), np.zeros(N), np.zeros(N)
+        for n in range(N):
+            on = share * (g1 / (1 + g1 * p)) ** beta * math.exp(-beta * abs(r1[n]) ** 2 * g1 / (1 + g1 * p))
+            off = (1 - share) * g1**beta * math.exp(-beta * abs(r1[n]) ** 2 * g1)
+            pis[n] = on / (on + off)
+            within, spread = r1[n] * p * g1 / (1 + p * g1), p / (1 + p * g1)
+            seconds[n] = abs(within) ** 2 + spread
+            mean[n] = pis[n] * within
+            variance[n] = pis[n] * seconds[n] - abs(mean[n]) ** 2
+        e1 = 1 / variance.mean()
+        g = g * ((e1 - g1) / g) ** damping
+        r = r + damping * (mean + g1 / g * (mean - r1) - r)
+        share, p = pis.mean(), (pis * seconds).sum() / pis.sum()
+    return mean * amplitude * math.sqrt(power), variance * amplitude**2 * power
+
+
+@pytest.mark.parametrize("dtype", KINDS)
+@pytest.mark.parametrize("seed", CASES)
+def test_vamp_is_its_recursion_written_out(draw, dtype, seed):
+    factors, _, y, s2 = draw(rows=(30,), columns=(60,), sparsity=3, dtype=dtype, seed=seed)
+    method = EMVAMP(max_iterations=5, tolerance=0.0)
+    agrees(method(factors, y, s2), *vamp_loop(factors[0].numpy(), y.numpy(), float(s2), 5, method.damping))
+
+
+@pytest.mark.parametrize("dtype", KINDS)
+def test_vamp_finds_sparse_vectors_behind_matrices_without_structure(draw, dtype):
+    factors, x, y, s2 = draw(rows=(100,), columns=(200,), batch=(10,), sparsity=8, dtype=dtype)
+    genie = GenieMMSE((x != 0).double())(factors, y, s2)
+    for noise in (s2, None):
+        found = EMVAMP()(factors, y, noise)
+        assert (found.ended == Ended.SETTLED).all()
+        assert (found.mean - x).abs().square().sum() < 2 * (genie.mean - x).abs().square().sum()
+
+
+METHODS = {
+    "LS": lambda shape: LeastSquares(),
+    "LMMSE": lambda shape: LMMSE([torch.eye(n) for n in shape]),
+    "sLMMSE": lambda shape: LMMSE([torch.eye(math.prod(shape))[:, :9]]),
+    "genie": lambda shape: GenieMMSE(torch.ones(shape)),
+    "VAMP": lambda shape: EMVAMP(max_iterations=20),
+    "LASSO": lambda shape: LASSO(),
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex64, torch.complex128])
+def test_they_are_drop_in_estimators(draw, name, dtype):
+    if name == "LASSO":
+        pytest.importorskip("celer")
+    factors, _, y, s2 = draw(batch=(2, 3), dtype=dtype)
+    method = METHODS[name]((7, 8))
+    for noise in (s2, None):
+        found = method(factors, y, noise)
+        assert found.mean.shape == found.variance.shape == (2, 3, 7, 8)
+        assert (found.mean.dtype, found.variance.dtype) == (dtype, dtype.to_real())
+        assert found.noise_variance.shape == found.ended.shape == found.residual_to_noise.shape == (2, 3)
+        one = method([A[1, 2] for A in factors], y[1, 2], None if noise is None else noise[1, 2])
+        scale = one.mean.abs().max()
+        assert (found.mean[1, 2] - one.mean).abs().max() <= 10 * torch.finfo(dtype).eps ** 0.75 * scale
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        (GenieMMSE(torch.ones(3, 8)), "variances must be real"),
+        (GenieMMSE(-torch.ones(7, 8)), "variances must be finite and not negative"),
+        (GenieMMSE(torch.ones(5, 7, 8)), "do not broadcast to the batch"),
+        (LMMSE([torch.eye(7)]), r"roots must have \[7, 8\] rows, or one root 56"),
+        (LMMSE([torch.eye(7), torch.full((8, 8), math.nan)]), r"roots\[1\] has NaN"),
+        (LMMSE([torch.ones(5, 7, 7), torch.eye(8)]), r"roots\[0\] of shape .* does not broadcast"),
+    ],
+)
+def test_what_does_not_fit_is_named(draw, method, message):
+    factors, _, y, s2 = draw(batch=(2,))
+    with pytest.raises(ValueError, match=message):
+        method(factors, y, s2)
+
+
+def test_a_bilinear_bound_needs_complex_matrices_that_fit():
+    one = torch.ones(4, 2, 2, dtype=torch.complex128)
+    with pytest.raises(ValueError, match="observed must be complex"):
+        bilinear_bound(one.real, one, torch.tensor(1.0))
+    with pytest.raises(ValueError, match="must agree"):
+        bilinear_bound(one, one[..., :1], torch.tensor(1.0))
+
+
+def test_the_bilinear_bound_is_the_weighted_information_inequality():
+    """T K^-1 T^H with the expectations of the docstring taken over draws."""
+    generator = torch.Generator().manual_seed(0)
+
+    def random(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.complex128)
+
+    B, D, s2 = random(7, 2, 3), random(5, 2, 3), 0.3
+    a, b = random(200_000, 2), random(200_000, 3)
+    eye_a, eye_b = torch.eye(2, dtype=B.dtype), torch.eye(3, dtype=B.dtype)
+    with_a = torch.einsum("ij,zb->zibj", eye_a, b).flatten(1, 2)
+    with_b = torch.einsum("za,ij->zaij", a, eye_b).flatten(1, 2)
+    dg = torch.cat([with_a, with_b], -1)
+    inner = dg @ dg.mH
+    G = B.flatten(-2).mH @ B.flatten(-2)
+    K = (inner @ G @ inner).mean(0) / s2 + 4 * torch.eye(6)
+    T = inner.mean(0)
+    expected = torch.trace(D.flatten(-2) @ T @ torch.linalg.inv(K) @ T.mH @ D.flatten(-2).mH).real
+    assert float(bilinear_bound(B, D, torch.tensor(s2))) == pytest.approx(float(expected), rel=0.02)
+
+
+@pytest.mark.parametrize("s2", [0.03, 0.3, 3.0])
+def test_the_best_estimate_of_a_product_of_gains_stays_above_the_bilinear_bound(s2):
+    """E[g | y] of y = g + noise, g = a b, by a quadrature over |a|, of which the rest is Gaussian."""
+    generator = torch.Generator().manual_seed(1)
+    a, b, n = torch.randn(3, 4000, generator=generator, dtype=torch.complex128)
+    g = a * b
+    y = g + math.sqrt(s2) * n
+    levels = torch.from_numpy(-np.log1p(-(np.arange(4000) + 0.5) / 4000))  # |a|^2 at its quantiles
+    total = levels + s2
+    weights = (-(y.abs().square().unsqueeze(-1) / total) - total.log()).softmax(-1)
+    best = y * (weights * levels / total).sum(-1)
+    errors = (best - g).abs().square()
+    one = torch.ones(1, 1, 1, dtype=torch.complex128)
+    bound = float(bilinear_bound(one, one, torch.tensor(s2)))
+    assert float(errors.mean()) > bound - 3 * float(errors.std()) / math.sqrt(len(errors))
+    assert errors.mean() < (y / (1 + s2) - g).abs().square().mean()  # the linear genie's
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [{}, {"bs": (4, 4), "ms": (2, 3), "irs": (4, 4), "grid": 6, "paths": 2}, {"bs": (2, 2), "grid": 6}],
+)
+def test_the_channel_of_an_irs_is_that_of_its_coefficients_and_of_its_gains(sizes):
+    system = IRSMIMO(**sizes)
+    rays = system.draw_rays([torch.Generator().manual_seed(k) for k in range(4)])
+    training = system.draw_training(torch.Generator().manual_seed(9))
+    channel = system.channel_of_rays(rays)
+    cascade = system.cascade(channel, training)
+    on_grid = system.channel_of(coefficients(system, rays), training)
+    assert (on_grid - cascade).norm() < 1e-4 * cascade.norm()  # the cosines are drawn in single precision
+    B, D = gain_responses(system, rays, training)
+    a, b = (hop.gains.flatten(1) for hop in rays)
+    torch.testing.assert_close(torch.einsum("ztnmab,za,zb->ztnm", D, a, b), cascade)
+    torch.testing.assert_close(torch.einsum("zyab,za,zb->zy", B, a, b), system.received(channel, training))
+
+
+def test_the_prior_of_an_irs_is_the_mean_over_directions():
+    system = IRSMIMO(bs=4, ms=3, irs=8, grid=5)
+    rays = system.draw_rays([torch.Generator().manual_seed(k) for k in range(4000)])
+    mean = coefficient_variances(system, rays).mean(0)
+    irs, ms, bs = prior_variances(system)
+    expected = irs[:, None, None] * ms[:, None] * bs
+    torch.testing.assert_close(mean.sum((0, 1)), expected.sum((0, 1)), rtol=0.1, atol=0)
+    torch.testing.assert_close(mean, expected, rtol=0.5, atol=0)
+
+
+def test_the_bound_of_an_irs_is_the_sum_over_its_patterns():
+    system = IRSMIMO(bs=4, ms=3, irs=8, grid=5)
+    rays = system.draw_rays([torch.Generator().manual_seed(k) for k in range(3)])
+    training = system.draw_training(torch.Generator().manual_seed(9))
+    s2 = torch.tensor([0.1, 1.0, 2.0])
+    B, D = gain_responses(system, rays, training)
+    whole = bilinear_bound(B, D.flatten(1, 3), s2)
+    torch.testing.assert_close(irs_bound(system, rays, training, s2).sum(-1), whole)
+
+
+def not_below(experiment, estimators, snrs_db, trials):
+    bounds = experiment.run("bound", snrs_db, 0, range(trials))
+    for name in estimators:
+        for bound, scores in zip(bounds, experiment.run(name, snrs_db, 0, range(trials)), strict=True):
+            references = bound["reference_energy"]
+            least, spread = pooled(bound["error_energy"], references)
+            found, error = pooled(scores["error_energy"], references)
+            assert found > least - 3 * math.hypot(spread, error), name
+
+
+def test_no_estimator_passes_the_bound_of_random_problems():
+    small = SyntheticExperiment(rows=(6, 8), columns=(9, 9), sparsity=2)
+    not_below(small, ["SVD", "AM", "PC0.8", "OLS", "genie", "OMP", "KOMP", "LMMSE"], [5.0, 25.0], 100)
+
+
+@pytest.mark.parametrize("on_grid", [True, False])
+def test_no_estimator_passes_the_bound_of_an_irs(on_grid):
+    system = IRSMIMO(on_grid=on_grid)
+    known = ["genie", "LMMSE"] if on_grid else []
+    not_below(
+        IRSExperiment(system, fresh_training=True), ["SVD", "AM", "PC0.8", "KOMP", *known], [4.0, 20.0], 50
+    )
+
+
+def test_references_are_refused_where_they_are_not_known(tmp_path):
+    with pytest.raises(ValueError, match="--on_grid true"):
+        simulate(IRSOptions(on_grid=False), tmp_path / "run", "genie", 1, "10", workers=1)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_bound_is_a_dashed_curve_beside_the_estimators(tmp_path):
+    options = SyntheticOptions(rows="4,5", columns="6,6", sparsity="2")
+    names = "bound,LS,LMMSE,sLMMSE,VAMP,genie"
+    table = simulate(options, tmp_path, names, trials=2, snr="10,20", workers=1)
+    assert "srr" not in table[0]
+    assert "srr" in table[1]
+    assert (tmp_path / "pooled_nmse.png").exists()
+    curves = {row["estimator"]: [row] for row in table[:2]}
+    styles = [line.get_linestyle() for line in _curves_figure(curves, "snr_db", "pooled_nmse").axes[0].lines]
+    assert "--" in styles
