@@ -21,7 +21,7 @@ from unfoldkit.sbl.problem import pose
 
 from .test_compiled import METHODS, SETTINGS, SIZES, TOLERANCE, assert_equal
 
-HOST = Path(__file__).with_name("em_on_host.cpp")
+HOST, RACES = (Path(__file__).with_name(name) for name in ("em_on_host.cpp", "em_races.cpp"))
 GPU = "cuda"
 IRS = {"rows": (6, 3, 16), "columns": (18, 18, 18)}
 on_a_gpu = (pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))
@@ -47,7 +47,7 @@ def library(tmp_path_factory):
     @lru_cache
     def build(factors, complex_numbers):
         built = folder / f"{factors}-{complex_numbers}.so"
-        options = ["-std=c++17", "-O1", "-shared", "-fPIC", "-fopenmp", "-Wno-unknown-pragmas"]
+        options = ["-std=c++17", "-O1", "-shared", "-fPIC", "-pthread", "-Wno-unknown-pragmas"]
         options += [
             f"-DFACTORS={factors}",
             f"-DCOMPLEX={complex_numbers}",
@@ -98,6 +98,32 @@ def test_threads_share_the_work(draw, on_host, name):
     expected = METHODS[name](factors, y, s2)
     on_host(3)
     assert_equal(METHODS[name](factors, y, s2), expected, TOLERANCE[name])
+
+
+@pytest.mark.parametrize("complex_numbers", [0, 1])
+def test_threads_wait_for_what_others_write(tmp_path, complex_numbers):
+    rows, columns = (4, 3, 7), (6, 5, 4)
+    places = bytes(block.layout(rows, columns, bool(complex_numbers))[0])
+    layout = map(str, (ctypes.c_int32 * (len(places) // 4)).from_buffer_copy(places))
+    options = [
+        "-std=c++17",
+        "-g",
+        "-O1",
+        "-fsanitize=thread",
+        "-pthread",
+        "-Wno-unknown-pragmas",
+        "-DFACTORS=3",
+    ]
+    options += [f"-DCOMPLEX={complex_numbers}", f'-DEM_CU="{block.SOURCE.resolve()}"']
+    built = subprocess.run(["g++", *options, RACES, "-o", tmp_path / "races"], capture_output=True, text=True)
+    if "tsan" in built.stderr:
+        pytest.skip("needs ThreadSanitizer")
+    built.check_returncode()
+    command = [*(["setarch", "-R"] if shutil.which("setarch") else []), tmp_path / "races", *layout]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert "data race" not in run.stderr, run.stderr[:4000]
+    run.check_returncode()
+    assert len(run.stdout.split()) == 10
 
 
 def on_cpu(estimate):
