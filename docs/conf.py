@@ -11,7 +11,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE / "_extensions")]
 from unfoldkit import __version__  # noqa: E402
 
 # The gallery shows what its scripts print, and nothing of the libraries beneath them.
-logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.ERROR)
 warnings.filterwarnings("ignore", module="lightning|torch|copyreg")
 
 project = "unfoldkit"

@@ -14,9 +14,10 @@ from unfoldkit.common.console import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-DOCUMENTS = [README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = sorted(path for path in (ROOT / "docs").rglob("*.md") if "auto_gallery" not in path.parts)
+DOCUMENTS = [README, *(ROOT / f"{name}.md" for name in ("CHANGELOG", "CONTRIBUTING", "SECURITY")), *PAGES]
 MOST_LINES = 150
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^```([\w{}-]*).*?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"(?:(?<!from )\bunfoldkit ([a-z][a-z-]*)|\btools/([a-z_]+)\.py)((?: +[^\s`;#]+)*)")
 SUBCOMMANDS = {
     "simulate": ("irs", "synthetic"),
@@ -25,7 +26,7 @@ SUBCOMMANDS = {
 }
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 
-each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 
 
 def prose(document: Path) -> str:
@@ -63,9 +64,29 @@ def test_a_broken_anchor_is_seen() -> None:
     assert "no-such-heading" not in anchors(ROOT / "docs/results.md")
 
 
-def test_every_page_of_docs_is_linked_from_the_readme() -> None:
-    text = README.read_text(encoding="utf-8")
-    assert [page.name for page in (ROOT / "docs").glob("*.md") if f"(docs/{page.name})" not in text] == []
+def test_every_page_of_docs_is_reached_from_the_readme() -> None:
+    """Those of docs/project are the site's copies of files that the README names itself."""
+    reached, new = set(), {README}
+    while new:
+        reached |= new
+        links = {
+            (page.parent / link.partition("#")[0]).resolve()
+            for page in new
+            for link in LINK.findall(page.read_text(encoding="utf-8"))
+        }
+        new = {path for path in links if path.suffix == ".md"} - reached
+    assert [page for page in PAGES if page not in reached and page.parent.name != "project"] == []
+
+
+def test_every_public_name_is_on_an_api_page() -> None:
+    """The pages are made of `__all__`, room by room; what a room does not take would be lost."""
+    sys.path.insert(0, str(ROOT / "docs/_extensions"))
+    pages = import_module("api_pages")
+    for package in ("rpcanet", "sbl", "kernels", "datasets"):
+        module = import_module(f"unfoldkit.{package}")
+        page = pages.page(f"unfoldkit.{package}", [])
+        listed = re.findall(rf"^\.\. auto\w+:: unfoldkit\.{package}\.(\w+)$", page, re.MULTILINE)
+        assert sorted(listed) == sorted(module.__all__)
 
 
 def test_the_readme_is_one_page() -> None:

@@ -2,18 +2,20 @@
 
     python tools/evaluate.py --method ipi --dataset sirst --root DIR --json tools/results/2026-11-23-sirst-ipi.json
     python tools/results_table.py --write docs/results.md
+    python tools/results_table.py --write README.md
 
 One table for each data set: what was measured here (the file's settings make the command of the last column),
-what the papers state (tools/results/published.json), and a line on what was not run. Without --write the tables
-are printed; with it they replace what lies between the document's two marks. Nothing in them is typed.
+what the papers state (tools/results/published.json), and a line on what was not run; those of channel estimation;
+those of tools/results/records; and the README's lines of results. Without --write they are printed; with it those
+that the document has marks for replace what lies between the two. Nothing in them is typed.
 """
 
-from unfoldkit.tools.benchmarks.result_tables import MARKS, collected
+from unfoldkit.tools.benchmarks.result_tables import everything
 from unfoldkit.tools.benchmarks.tables import publish
 
 
 def main() -> None:
-    publish("results_table.py", __doc__, lambda folder: {MARKS: collected(folder)})
+    publish("results_table.py", __doc__, everything)
 
 
 if __name__ == "__main__":

@@ -5,14 +5,15 @@ from importlib import import_module
 from inspect import isclass, isroutine
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
-from sphinx.application import Sphinx
-from sphinx.util.osutil import ensuredir
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 
-def write_pages(app: Sphinx) -> None:
+def write_pages(app: "Sphinx") -> None:
     folder = Path(app.srcdir) / "api"
-    ensuredir(folder)
+    folder.mkdir(exist_ok=True)
     pages = {package: page(package, extra) for package, extra in app.config.api_packages.items()}
     for package, text in pages.items():
         write_changed(folder / f"{package}.rst", text)
@@ -77,7 +78,7 @@ def directive(path: str, value: object) -> str:
     return f".. auto{'function' if isroutine(value) else 'data'}:: {path}\n"
 
 
-def setup(app: Sphinx) -> dict[str, bool]:
+def setup(app: "Sphinx") -> dict[str, bool]:
     app.add_config_value("api_packages", {}, "env")
     app.connect("builder-inited", write_pages)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -20,7 +20,7 @@ typedef struct {
   double *g[MOST_FACTORS];
   const double *sources[MOST_FACTORS]; /* NULL where nothing lies behind g */
   double ratios[MOST_FACTORS];
-  double negligible, floor, tolerance;
+  double negligible, faint, floor, tolerance;
   int64_t max_iterations;
   int64_t step, sweeps, relative;
   double inner_tolerance, divergence, beta, offset;

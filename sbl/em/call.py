@@ -21,7 +21,7 @@ class Call(ctypes.Structure):
         ("g", Pointers),
         ("sources", Pointers),
         ("ratios", Doubles),
-        *((name, ctypes.c_double) for name in ("negligible", "floor", "tolerance")),
+        *((name, ctypes.c_double) for name in ("negligible", "faint", "floor", "tolerance")),
         ("max_iterations", ctypes.c_int64),
         *((name, ctypes.c_int64) for name in ("step", "sweeps", "relative")),
         *((name, ctypes.c_double) for name in ("inner_tolerance", "divergence", "beta", "offset")),

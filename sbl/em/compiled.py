@@ -99,6 +99,7 @@ def solve(state: State, step: Step, stop: Stop, noise_unknown: bool, history: bo
         sources=_pointers(sources),
         ratios=Doubles(*stop.pruning.ratios),
         negligible=stop.pruning.negligible,
+        faint=stop.pruning.faint,
         floor=stop.pruning.floor,
         tolerance=stop.tolerance,
         max_iterations=stop.max_iterations,

@@ -28,7 +28,8 @@ static void spread(const Factor *f, double *g) {
 static real negligible_share(const Call *call, const Work *w, real noise) {
   real product = 1;
   for (int i = 0; i < call->factors; i++) product *= largest_of(w->factor[i].kept, w->factor[i].g);
-  return isinf(call->negligible) ? INFINITY : call->negligible * noise * reciprocal(product);
+  const int counts = !isinf(call->negligible) && noise > call->faint;
+  return counts ? call->negligible * noise * reciprocal(product) : INFINITY;
 }
 
 static int is_finite(int I, const Work *w) {

@@ -25,6 +25,8 @@ CACHED_ENTRIES = 2**19
 DENSE_ENTRIES = 2**26
 # The rise of the cost, for each measurement, above which it does not support an estimate.
 RISE = 1e-6
+# The share of y's power up to which a noise variance counts as none, where entries are dropped.
+FAINT = 1e-12
 
 
 class Posterior(Protocol):
@@ -52,7 +54,7 @@ class ExpectationMaximisation(ABC):
     pruning: entries below this ratio of their factor's largest are dropped for good (0: none), a number or
         one for each factor, unless they count against the noise: unless
         g_i[n] prod_{j != i} max g_j >= negligible s2 ln N, where s2 ln N is what noise alone makes of the largest
-        of N columns of norm one. floor: so are entries below this value.
+        of N columns of norm one; without noise the ratios stand alone. floor: so are entries below this value.
     tolerance: None runs exactly `max_iterations`, with no step that depends on values: then the result is
         differentiable in every argument and works under `torch.func.vmap`.
     as_published: as the papers have it: columns and data as they are, a start at ones, absolute constants. Where
@@ -164,8 +166,11 @@ class ExpectationMaximisation(ABC):
         ratios = self.pruning if isinstance(self.pruning, tuple) else (self.pruning,) * count
         if len(ratios) != count:
             raise ValueError(f"pruning has {len(ratios)} ratios for {count} factors")
-        negligible = math.inf if self.as_published else self.negligible * math.log(math.prod(problem.lengths))
-        return Pruning(ratios, negligible, self.floor)
+        if self.as_published:
+            return Pruning(ratios, math.inf, 0.0, self.floor)
+        N = math.prod(problem.lengths)
+        negligible = self.negligible * math.log(N)
+        return Pruning(ratios, negligible, FAINT * N / problem.y.shape[-1], self.floor)
 
     def _run_compiled(self, problem: Problem, pruning: Pruning, history: bool) -> Run | None:
         """By `sbl.em.compiled`; None where it does not serve, as in a subclass, whose M-step may be another."""

@@ -63,6 +63,7 @@ class Pruning(NamedTuple):
 
     ratios: tuple[float, ...]
     negligible: float
+    faint: float
     floor: float
 
 
@@ -72,16 +73,18 @@ def prune(state: State, pruning: Pruning) -> State:
         g_i[n] < ratio_i max g_i   and   g_i[n] prod_{j != i} max g_j < negligible s2.
 
     Where columns have norm one, no x under such an entry has a prior variance, and adds to y an expected energy,
-    of `negligible` s2. An infinite `negligible` leaves the ratios alone.
+    of `negligible` s2. The ratios stand alone where `negligible` is infinite and where s2 <= faint: nothing is small
+    against no noise.
     """
-    ratios, negligible, floor = pruning
+    ratios, negligible, faint, floor = pruning
     if floor == 0 and not any(ratios):
         return state
     largest = [g.detach().amax(-1, keepdim=True) for g in state.g]
-    noise = state.noise_variance.detach().unsqueeze(-1) * reciprocal(reduce(mul, largest))
+    noise = state.noise_variance.detach().unsqueeze(-1)
+    lost = (negligible * noise * reciprocal(reduce(mul, largest))).masked_fill(noise <= faint, math.inf)
     kept = []
     for g, most, ratio in zip(state.g, largest, ratios, strict=True):
-        share = (negligible * noise).clamp(max=ratio) if negligible < math.inf else ratio
+        share = lost.clamp(max=ratio) if negligible < math.inf else ratio
         limit = share * most
         kept.append(g * (g >= (limit.clamp(min=floor) if floor else limit)))
     return keep(state, tuple(kept))

@@ -8,16 +8,9 @@ import torch
 from torch import Tensor
 
 from ...kernels import kron_matvec
-from ..algebra import kron_vectors, squared_modulus
-from ..em.units import equalise
-from ..estimate import Ended, Estimate
-from ..least_squares import (
-    description_length,
-    kronecker_least_squares,
-    point_estimate,
-    residual_limit,
-)
-from ..problem import pose
+from ..estimate import Estimate
+from ..least_squares import kronecker_least_squares
+from .greedy import Search
 
 
 @dataclass(frozen=True)
@@ -48,52 +41,31 @@ class KroneckerOMP:
         Raises:
             ValueError: an argument has a wrong shape, a NaN, or a negative variance; the message names it.
         """
-        problem, units = equalise(pose(factors, y, noise_variance), in_double=True)
-        (B, M), lengths = problem.y.shape, problem.lengths
-        selects = problem.noise_variance is None and self.sparsity is None
-        limits = self._limits([A.shape[-2] for A in problem.factors], lengths)
-        norms = kron_vectors([squared_modulus(A).sum(-2) for A in problem.factors])
-        target = residual_limit(problem)
-        chosen = [torch.zeros(B, n, dtype=torch.bool, device=y.device) for n in lengths]
-        x = problem.y.new_zeros(B, torch.Size(lengths).numel())
-        iterations = torch.zeros(B, dtype=torch.long, device=y.device)
-        least = description_length(problem, x, iterations, iterations)
-        best_x, best_size = x.clone(), torch.zeros_like(iterations)
-        members = torch.arange(B, device=y.device)
+        search = Search(factors, y, noise_variance, self.sparsity is not None)
+        problem, members = search.problem, search.members
+        limits = self._limits([A.shape[-2] for A in problem.factors], problem.lengths)
+        chosen = [torch.zeros(len(members), n, dtype=torch.bool, device=y.device) for n in problem.lengths]
+        x, iterations = search.x.clone(), torch.zeros_like(members)
         for _ in range(sum(limits)):
             part = problem.pick(members)
             residual = part.y - kron_matvec(list(part.factors), x[members])
-            open_ = squared_modulus(residual).sum(-1) > target[members]
-            correlation = squared_modulus(kron_matvec([A.mH for A in part.factors], residual))
-            best = (
-                correlation / norms.clamp(min=torch.finfo(norms.dtype).tiny).expand(B, -1)[members]
-            ).argmax(-1)
+            best = search.scores(members, residual).argmax(-1)
             wider = _extend([kept[members] for kept in chosen], best, limits)
             grown = torch.stack([(w ^ c[members]).any(-1) for w, c in zip(wider, chosen, strict=True)]).any(0)
-            open_ = open_ & grown
-            if selects:
-                open_ = open_ & (_size(wider) <= max(1, M // 2))
-            members = members[open_]
+            moving = search.unexplained(members, residual) & grown
+            if search.selects:
+                moving &= _size(wider) <= search.most
+            members = members[moving]
             if members.numel() == 0:
                 break
             for kept, w in zip(chosen, wider, strict=True):
-                kept[members] = w[open_]
+                kept[members] = w[moving]
             part = problem.pick(members)
             support = [kept[members] for kept in chosen]
             x[members] = kronecker_least_squares(part.factors, support, part.y)
             iterations[members] += 1
-            size, better = _size(support), torch.ones_like(members, dtype=torch.bool)
-            if selects:
-                length = description_length(part, x[members], size, _choices(support))
-                better = length < least[members]
-                least[members] = torch.minimum(length, least[members])
-            best_x[members[better]], best_size[members[better]] = x[members[better]], size[better]
-        residual = problem.y - kron_matvec(list(problem.factors), best_x)
-        settled = squared_modulus(residual).sum(-1) <= target
-        if selects:
-            settled |= best_size < _size(chosen)
-        ended = torch.where(settled, Ended.SETTLED, Ended.ITERATIONS)
-        return point_estimate(problem, best_x, iterations, ended, best_size, units)
+            search.keep_better(members, x[members], _size(support), _choices(support))
+        return search.estimate(iterations, _size(chosen))
 
     def _limits(self, rows: list[int], lengths: tuple[int, ...]) -> list[int]:
         wanted = self.sparsity if isinstance(self.sparsity, tuple) else (self.sparsity,) * len(rows)

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...kernels import kron_matvec
-from ..algebra import kron_vectors, squared_modulus
-from ..em.units import equalise
-from ..estimate import Ended, Estimate
-from ..least_squares import description_length, point_estimate, residual_limit
-from ..problem import Problem, pose
+from ..algebra import kron_vectors
+from ..estimate import Estimate
+from ..problem import Problem
+from .greedy import Search
 
 # Columns, beside as many as the best support has, that may come in vain before an unknown noise ends the search.
 PATIENCE = 10
@@ -46,50 +44,30 @@ class OMP:
         Raises:
             ValueError: an argument has a wrong shape, a NaN, or a negative variance; the message names it.
         """
-        problem, units = equalise(pose(factors, y, noise_variance), in_double=True)
-        B, M = problem.y.shape
-        N = torch.Size(problem.lengths).numel()
-        selects = problem.noise_variance is None and self.sparsity is None
-        limit = min(M, N, max(1, M // 2) if selects else self.sparsity or M)
-        norms = kron_vectors([squared_modulus(A).sum(-2) for A in problem.factors]).expand(B, N)
-        target = residual_limit(problem)
-        x = problem.y.new_zeros(B, N)
-        iterations = torch.zeros(B, dtype=torch.long, device=y.device)
-        least = description_length(problem, x, iterations, iterations)
-        members = torch.arange(B, device=y.device)
+        search = Search(factors, y, noise_variance, self.sparsity is not None)
+        problem, members = search.problem, search.members
+        (B, M), N = problem.y.shape, search.x.shape[-1]
+        limit = min(M, N, search.most if search.selects else self.sparsity or M)
         residual = problem.y
         index = torch.empty(B, 0, dtype=torch.long, device=y.device)
         columns = problem.y.new_empty(B, M, 0)
         for count in range(1, limit + 1):
-            moving = squared_modulus(residual).sum(-1) > target[members]
-            if selects:
-                moving &= count <= 2 * iterations[members] + PATIENCE
+            moving = search.unexplained(members, residual)
+            if search.selects:
+                moving &= count <= 2 * search.size[members] + PATIENCE
             members, residual, index, columns = (t[moving] for t in (members, residual, index, columns))
             if members.numel() == 0:
                 break
             part = problem.pick(members)
-            correlation = squared_modulus(kron_matvec([A.mH for A in part.factors], residual))
-            score = correlation / norms[members].clamp(min=torch.finfo(norms.dtype).tiny)
-            best = score.scatter(-1, index, -1.0).argmax(-1, keepdim=True)
+            best = search.scores(members, residual).scatter(-1, index, -1.0).argmax(-1, keepdim=True)
             index = torch.cat([index, best], -1)
             columns = torch.cat([columns, _column(part, best.squeeze(-1)).unsqueeze(-1)], -1)
             values = _gram_solve(columns, part.y)
             residual = part.y - (columns @ values.unsqueeze(-1)).squeeze(-1)
-            found = torch.zeros_like(x[members]).scatter(-1, index, values)
-            better = torch.ones_like(members, dtype=torch.bool)
-            if selects:
-                size = torch.full_like(members, count)
-                length = description_length(part, found, size, size * math.log(N))
-                better = length < least[members]
-                least[members] = torch.minimum(length, least[members])
-            x[members[better]] = found[better]
-            iterations[members[better]] = count
-        residual = problem.y - kron_matvec(list(problem.factors), x)
-        settled = squared_modulus(residual).sum(-1) <= target
-        if selects:
-            settled |= iterations < limit
-        ended = torch.where(settled, Ended.SETTLED, Ended.ITERATIONS)
-        return point_estimate(problem, x, iterations, ended, iterations, units)
+            size = torch.full_like(members, count)
+            found = torch.zeros_like(search.x[members]).scatter(-1, index, values)
+            search.keep_better(members, found, size, size * math.log(N))
+        return search.estimate(search.size, limit)
 
 
 def _column(problem: Problem, best: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 from unfoldkit.common.files import write_whole
 
 from .gpus import watched
-from .options import IRSOptions, Point, SyntheticOptions, decibels, different
+from .options import IRSOptions, Point, SyntheticOptions, decibels, different, varying
 from .processes import executor, prepare
 from .shards import (
     NUMBERS_VERSION,
@@ -90,8 +90,6 @@ def simulate(
     shards = list(_shards(options, names, trials, snrs_db, seed, device))
     settings = options.settings() | {"seed": seed, "device": device, "numbers_version": NUMBERS_VERSION}
     settings = {name: value for name, value in settings.items() if name not in SWEPT}
-    from .results import varying, write_curves, write_results
-
     varying([shard.point for shard in shards])
     _require_same_run(out, settings)
     missing = missing_shards(folder, shards, settings)
@@ -101,6 +99,8 @@ def simulate(
         if waiting is not None:
             print(waiting)
     _claim(out, settings)
+    from .results import write_curves, write_results
+
     kept = [(shard.estimator, shard.point, read_shard(folder, shard, settings)) for shard in shards]
     table = write_results(out, settings, kept)
     write_curves(out, table, kept)
@@ -190,6 +190,8 @@ def _compute(
     with Progress(*columns) as progress, executor(workers, scheduler, device) as processes:
         task = progress.add_task("shards", total=len(shards))
         running = {processes.submit(run_shards, batch, NUMBERS_VERSION): batch for batch in batches(shards)}
+        from . import results  # noqa: F401 - its figures' library is loaded while shards are computed
+
         try:
             for future in as_completed(running):
                 found: list[Scores] = future.result()

@@ -28,7 +28,7 @@ static long solve(int step, int published, const Layout &at) {
   for (auto &part : path) part.resize(MOST_ITERATIONS);
   call.problems = 1, call.factors = FACTORS, call.complex_numbers = COMPLEX, call.noise_unknown = published;
   call.y = y.data(), call.noise_variance = &noise, call.step = step, call.sweeps = 4, call.relative = 1;
-  call.negligible = published ? INFINITY : 5.0, call.tolerance = 1e-9, call.max_iterations = MOST_ITERATIONS;
+  call.negligible = published ? INFINITY : 5.0, call.faint = 1e-12, call.tolerance = 1e-9, call.max_iterations = MOST_ITERATIONS;
   call.inner_tolerance = 1e-4, call.divergence = 1e3, call.beta = 0.8, call.offset = 1e-5;
   call.iterations = &iterations, call.outcome = &outcome;
   call.cost = path[0].data(), call.change = path[1].data(), call.noise_path = path[2].data();

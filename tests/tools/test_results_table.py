@@ -6,10 +6,13 @@ from pathlib import Path
 import pytest
 
 from unfoldkit.datasets import PUBLISHED
-from unfoldkit.tools.benchmarks.result_tables import MARKS, collected
-from unfoldkit.tools.benchmarks.tables import RESULTS, replaced
+from unfoldkit.tools.benchmarks.channel_tables import both
+from unfoldkit.tools.benchmarks.records import highlights
+from unfoldkit.tools.benchmarks.result_tables import MARKS, collected, everything
+from unfoldkit.tools.benchmarks.tables import RESULTS, filled, replaced
 
 DOCUMENT = Path(__file__).parents[2] / "docs/results.md"
+README = Path(__file__).parents[2] / "README.md"
 
 
 def result(**changes):
@@ -69,13 +72,19 @@ def test_what_was_not_run_is_one_line_a_data_set(folder):
 
 
 def test_published_numbers_are_those_of_the_papers(folder):
-    text = folder()
+    text = folder(*(result(dataset=name) for name in ("sirst", "neu_seg", "drive")))
     assert "| RPCANet++ S6, as published | 2.915 |  | 74.76 |  | 85.47 | 100 | 10.77 |  |  |  |" in text
     assert "| RPCANet++ S9, as published | 4.396 |  | 86.84 | 0.0276 | 80.1 | 88.95 |  |  |" in text
     assert (
         "| RPCANet, as published | 0.680 |  | 96.87 | 82.81 | 81.91 | 0.9756 | 82.15 | 69.74 |  |  |" in text
     )
     assert text.count("best of about 1,100 looks at the test set") == 1
+
+
+def test_a_data_set_without_a_result_makes_no_table(folder):
+    text = folder(result())
+    assert "IoU as published: RPCANet 69.74, RPCANet++ S3 69.86, RPCANet++ S6 70.35" in text
+    assert "|" not in text.split("#### DRIVE")[1]
 
 
 def test_only_what_lies_between_the_marks_is_replaced():
@@ -87,4 +96,25 @@ def test_only_what_lies_between_the_marks_is_replaced():
 
 def test_the_document_is_up_to_date():
     text = DOCUMENT.read_text(encoding="utf-8")
-    assert replaced(text, collected(RESULTS), *MARKS) == text
+    made = everything(RESULTS)
+    assert filled(text, made) == text
+    assert [begin for begin, _ in made if begin not in text + README.read_text(encoding="utf-8")] == []
+
+
+def test_the_readme_states_what_the_files_hold():
+    text = README.read_text(encoding="utf-8")
+    assert filled(text, highlights(RESULTS)) == text
+
+
+def test_a_document_without_marks_is_refused():
+    with pytest.raises(ValueError, match="expected one of the marks"):
+        filled("nothing", highlights(RESULTS))
+
+
+def test_a_metric_stands_with_its_error_in_both_forms():
+    forms = {
+        form: {("SVD", 4.0): {"nmse": value, "nmse_standard_error": 0.02}}
+        for form, value in (("default", 0.1), ("published", 0.4))
+    }
+    table = both(forms, "nmse")
+    assert "| SVD-KroSBL | default | 0.1000 ± 0.0200 |\n|  | published | 0.4000 ± 0.0200 |" in table

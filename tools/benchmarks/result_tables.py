@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 from unfoldkit.rpcanet.inference.options import Evaluation
 from unfoldkit.rpcanet.names import LABELS, UNITS
 
-from .tables import Row, line
+from . import channel_tables, records
+from .tables import Marks, Row, markdown, marks_of
 
 if TYPE_CHECKING:
     from unfoldkit.datasets import DataSet
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-MARKS = "<!-- results: tools/results_table.py -->", "<!-- end of results -->"
+MARKS = marks_of("results", "results_table.py")
 COLUMNS = {
     "overlap": ("iou", "niou", "f1", "pd", "fa", "auc"),
     "vessel": ("accuracy", "sensitivity", "precision", "auc", "f1", "iou"),
@@ -49,13 +50,22 @@ def sources(published: dict[str, Any]) -> str:
 
 
 def table(name: str, data: "DataSet", here: list[Result], published: dict[str, dict[str, Any]]) -> str:
-    """The heading and the table of one data set, and a line on what was not run."""
-    columns = COLUMNS[data.protocol]
-    title = f"### {data.title}\n\n{data.counts['test']} test pictures, protocol `{data.protocol}`."
+    """A data set's heading, its numbers, in a table where there is a result, and a line on what was not run."""
+    title = f"#### {data.title}\n\n{data.counts['test']} test pictures, protocol `{data.protocol}`."
+    body = compared(here, published, COLUMNS[data.protocol]) if here else in_a_line(published)
+    return "\n\n".join(part for part in (title, body, not_run(name, here)) if part)
+
+
+def compared(here: list[Result], published: dict[str, dict[str, Any]], columns: tuple[str, ...]) -> str:
+    """What was measured here, above what the papers state."""
     header = ["", "M parameters", "size", *(HEADINGS.get(c, c) for c in columns), "s", "command"]
-    rows = [*measured(here, columns), *stated(published, columns)]
-    lines = "\n".join([line(header), line(["---"] * len(header)), *map(line, rows)])
-    return "\n\n".join(part for part in (title, lines, not_run(name, here)) if part)
+    return markdown(header, [*measured(here, columns), *stated(published, columns)])
+
+
+def in_a_line(published: dict[str, dict[str, Any]]) -> str:
+    """What the papers state of a data set without a result, which makes no table."""
+    rows = (f"{name} {values['iou']:g}" for name, values in published.items() if values)
+    return f"IoU as published: {', '.join(rows)}."
 
 
 def measured(results: list[Result], columns: tuple[str, ...]) -> list[Row]:
@@ -178,3 +188,9 @@ def collected(folder: Path) -> str:
     results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
     published = json.loads((folder / "published.json").read_text(encoding="utf-8"))
     return tables([x for x in results if "dataset" in x.get("settings", {})], published)
+
+
+def everything(folder: Path) -> dict[Marks, str]:
+    """All that `tools/results_table.py` writes, by the marks between which it stands."""
+    others = (channel_tables.tables(folder), records.tables(folder), records.highlights(folder))
+    return {MARKS: collected(folder)} | {marks: text for tables in others for marks, text in tables.items()}

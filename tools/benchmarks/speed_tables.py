@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .tables import Marks, Row, line
+from .tables import Marks, Row, markdown, marks_of
 
 Content = dict[str, Any]
 
@@ -103,7 +103,7 @@ SUBJECTS: dict[str, Callable[[Content], list[Row]]] = {
 
 
 def marks(subject: str) -> Marks:
-    return f"<!-- {subject}: tools/benchmark_table.py -->", f"<!-- end of {subject} -->"
+    return marks_of(subject, "benchmark_table.py")
 
 
 def tables(subject: str, folder: Path) -> str:
@@ -112,8 +112,7 @@ def tables(subject: str, folder: Path) -> str:
     for path in sorted(folder.glob(f"*-{subject}-*.json")):
         content = json.loads(path.read_text(encoding="utf-8"))
         header, *rows = SUBJECTS[subject](content)
-        body = "\n".join(map(line, [header, ["---"] * len(header), *rows]))
-        parts.append(f"{measured_on(content['setting'])}: `{path.name}`\n\n{body}")
+        parts.append(f"{measured_on(content['setting'])}: `{path.name}`\n\n{markdown(header, rows)}")
     return "\n\n".join(parts)
 
 

@@ -16,6 +16,16 @@ def line(cells: Row) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
+def markdown(header: Row, rows: list[Row]) -> str:
+    """A table of Markdown."""
+    return "\n".join(map(line, [header, ["---"] * len(header), *rows]))
+
+
+def marks_of(name: str, tool: str) -> Marks:
+    """The two marks of a document between which a tool writes what is called `name`."""
+    return f"<!-- {name}: tools/{tool} -->", f"<!-- end of {name} -->"
+
+
 def replaced(text: str, inside: str, begin: str, end: str) -> str:
     """`text` with `inside` between the two marks; raises ValueError where they are missing."""
     if text.count(begin) != 1 or text.count(end) != 1:
@@ -36,7 +46,14 @@ def publish(program: str, description: str | None, inside: Callable[[Path], dict
             print("\n\n".join(found.values()))
             return
         path = Path(options.write)
-        text = path.read_text(encoding="utf-8")
-        for marks, table in found.items():
-            text = replaced(text, table, *marks)
-        write_whole(path, text)
+        write_whole(path, filled(path.read_text(encoding="utf-8"), found))
+
+
+def filled(text: str, inside: dict[Marks, str]) -> str:
+    """`text` with what belongs between each of its marks; raises ValueError where it has none of them."""
+    if not any(begin in text for begin, _ in inside):
+        raise ValueError(f"expected one of the marks {', '.join(begin for begin, _ in inside)}")
+    for marks, part in inside.items():
+        if marks[0] in text:
+            text = replaced(text, part, *marks)
+    return text

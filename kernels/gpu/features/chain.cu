@@ -167,7 +167,7 @@ __device__ __forceinline__ void embed(char* tile, const float* source, const uin
 extern "C" __global__ void __launch_bounds__(32 * WARPS, PER_SM)
 chain(const char* features, Planes given, const char* packed, const float* biases, char* result, Planes added,
       float* plane, float* pooled, int height, int width) {
-    extern __shared__ __align__(1024) char memory[];
+    SHARED_MEMORY(memory);
     char* tile = memory + PIXEL * 2;   // products at the first row's border look one pixel back
     char* other = tile + (LAYERS > 0 || !FROM_PLANE ? TILE : 0);
     char* weights = other + (LAYERS > 1 ? TILE : 0);

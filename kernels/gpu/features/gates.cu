@@ -38,7 +38,7 @@ __device__ __forceinline__ void fetch(char* tile, const char* z, const char* hid
 extern "C" __global__ void __launch_bounds__(32 * WARPS, 1)
 gates(const char* z, const char* hidden, const char* cell, const char* packed, const float* bias, char* new_hidden,
       char* new_cell, int height, int width, int tiles) {
-    extern __shared__ __align__(1024) char memory[];
+    SHARED_MEMORY(memory);
     char* weights = memory + 2 * SOURCES * TILE;
     int warp = threadIdx.x / 32, lane = threadIdx.x % 32, t = lane % 4, side = warp % 2;
     fetch_bytes(weights, packed, WEIGHTS);

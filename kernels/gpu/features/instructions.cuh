@@ -4,6 +4,9 @@
 
 typedef unsigned int u32;
 
+// A block's dynamic shared memory, in bytes.
+#define SHARED_MEMORY(name) extern __shared__ __align__(1024) char name[]
+
 __device__ __forceinline__ u32 shared_address(const void* pointer) {
     return static_cast<u32>(__cvta_generic_to_shared(pointer));
 }

@@ -52,18 +52,16 @@ def serves(device: torch.device, channels: int) -> bool:
         device.type == "cuda"
         and channels in (16, 32)
         and torch.cuda.get_device_capability(device) >= (8, 0)
-        and _chain_kernel(Chain(channels, 1, False, False, 1), 8, device.index or 0) is not None
+        and _chain_kernel(Chain(channels, 1, False, False, 1), 8, device) is not None
     )
 
 
 def serves_gates(device: torch.device, channels: int, first: bool) -> bool:
-    return (
-        channels == 32 and serves(device, channels) and _gates_shared(first) <= _limits(device.index or 0)[0]
-    )
+    return channels == 32 and serves(device, channels) and _gates_shared(first) <= _limits(device)[0]
 
 
 def serves_window(device: torch.device, channels: int) -> bool:
-    return channels == 32 and serves(device, channels) and _window_shared(8) <= _limits(device.index or 0)[0]
+    return channels == 32 and serves(device, channels) and _window_shared(8) <= _limits(device)[0]
 
 
 @torch.compiler.disable
@@ -73,9 +71,9 @@ def run_chain(
     """The chain's features or plane and, where it is pooled, its blocks' sums (pictures, blocks, C)."""
     like = source if isinstance(source, Tensor) else source[0][1]
     pictures, _, height, width = like.shape
-    index = like.device.index
-    rows = _chain_rows(spec, -(-width // COLUMNS) * pictures, height, index)
-    run = _chain_kernel(spec, rows, index)
+    device = like.device
+    rows = _chain_rows(spec, -(-width // COLUMNS) * pictures, height, device)
+    run = _chain_kernel(spec, rows, device)
     assert run is not None
     grid = (-(-width // COLUMNS), -(-height // rows), pictures)
     features = _features(like, 0 if spec.to_plane else spec.channels)
@@ -94,7 +92,7 @@ def run_chain(
 def run_gate(pooled: Tensor, pixels: int, squeeze: tuple[Tensor, ...]) -> Tensor:
     """theta (pictures, C) from the sums of features; squeeze: A, a, B, b, in float32."""
     pictures, tiles, channels = pooled.shape
-    run = kernel(FOLDER / "window.cu", "gate", pooled.device, **_window_definitions(channels, 16))
+    run = kernel(FOLDER / "window.cu", "gate", pooled.device, **window_definitions(channels, 16))
     assert run is not None
     theta = torch.empty(pictures, channels, device=pooled.device)
     run(pictures, 256, 0, pooled, tiles, ctypes.c_float(1 / pixels), *squeeze, len(squeeze[0]), theta)
@@ -105,10 +103,10 @@ def run_gate(pooled: Tensor, pixels: int, squeeze: tuple[Tensor, ...]) -> Tensor
 def run_window(features: Tensor, weights: tuple[Tensor, ...], theta: Tensor, slope: float) -> Tensor:
     """weights: packed window and centre, and the shift."""
     pictures, channels, height, width = features.shape
-    index = features.device.index
+    device = features.device
     across = -(-width // COLUMNS)
-    rows = _window_rows(across * pictures, height, index)
-    run = kernel(FOLDER / "window.cu", "window", features.device, **_window_definitions(channels, rows))
+    rows = _window_rows(across * pictures, height, device)
+    run = kernel(FOLDER / "window.cu", "window", device, **window_definitions(channels, rows))
     assert run is not None
     result = torch.empty_like(features)
     arguments = (*weights, theta, ctypes.c_float(slope), result, height, width)
@@ -123,11 +121,10 @@ def run_gates(
     """The new hidden and cell states."""
     pictures, channels, height, width = z.shape
     first = memory is None
-    definitions = {"CHANNELS": channels, "WARPS": WARPS, "FIRST": int(first), "UNROLLED": 3}
-    run = kernel(FOLDER / "gates.cu", "gates", z.device, **definitions)
+    run = kernel(FOLDER / "gates.cu", "gates", z.device, **gates_definitions(channels, first))
     assert run is not None
     tiles = -(-width // COLUMNS) * -(-height // (WARPS // 2)) * pictures
-    blocks = min(tiles, _limits(z.device.index)[2])
+    blocks = min(tiles, _limits(z.device)[2])
     hidden, cell = torch.empty_like(z), torch.empty_like(z)
     before = (z, z) if memory is None else memory
     arguments = (z, *before, packed, bias, hidden, cell, height, width, tiles)
@@ -150,9 +147,9 @@ def _planes(planes: Planes) -> _Planes:
 
 
 @lru_cache(None)
-def _limits(index: int) -> tuple[int, int, int]:
+def _limits(device: torch.device) -> tuple[int, int, int]:
     """Bytes of shared memory that a block may have, that a multiprocessor has, and multiprocessors."""
-    found = torch.cuda.get_device_properties(index)
+    found = torch.cuda.get_device_properties(device)
     return (
         found.shared_memory_per_block_optin,  # type: ignore[attr-defined]  # missing from torch's types
         found.shared_memory_per_multiprocessor,
@@ -161,8 +158,8 @@ def _limits(index: int) -> tuple[int, int, int]:
 
 
 @lru_cache(None)
-def _chain_kernel(spec: Chain, rows: int, index: int) -> Kernel | None:
-    return kernel(FOLDER / "chain.cu", "chain", torch.device("cuda", index), **chain_definitions(spec, rows))
+def _chain_kernel(spec: Chain, rows: int, device: torch.device) -> Kernel | None:
+    return kernel(FOLDER / "chain.cu", "chain", device, **chain_definitions(spec, rows))
 
 
 def chain_definitions(spec: Chain, rows: int) -> dict[str, str | int]:
@@ -178,23 +175,27 @@ def chain_definitions(spec: Chain, rows: int) -> dict[str, str | int]:
 
 
 @lru_cache(None)
-def _chain_rows(spec: Chain, columns: int, height: int, index: int) -> int:
+def _chain_rows(spec: Chain, columns: int, height: int, device: torch.device) -> int:
     """Rows of a tile: the most of which two blocks share a multiprocessor, fewer where those leave some idle."""
-    _, together, multiprocessors = _limits(index)
+    _, together, multiprocessors = _limits(device)
     choices = [rows for rows in (16, 14, 12, 8) if 2 * (spec.shared(rows) + RESERVED) <= together]
     choices = choices or [8]
     busy = [rows for rows in choices if columns * -(-height // rows) >= 2 * multiprocessors]
     return (busy or choices[-1:])[0]
 
 
-def _window_definitions(channels: int, rows: int) -> dict[str, str | int]:
+def gates_definitions(channels: int, first: bool) -> dict[str, str | int]:
+    return {"CHANNELS": channels, "WARPS": WARPS, "FIRST": int(first), "UNROLLED": 3}
+
+
+def window_definitions(channels: int, rows: int) -> dict[str, str | int]:
     return {"CHANNELS": channels, "ROWS": rows, "WARPS": WARPS, "UNROLLED": 1}
 
 
 @lru_cache(None)
-def _window_rows(columns: int, height: int, index: int) -> int:
+def _window_rows(columns: int, height: int, device: torch.device) -> int:
     """As `_chain_rows`; a block has a multiprocessor to itself."""
-    block, _, multiprocessors = _limits(index)
+    block, _, multiprocessors = _limits(device)
     choices = [rows for rows in (32, 16, 8) if _window_shared(rows) <= block]
     busy = [rows for rows in choices if columns * -(-height // rows) >= 2 * multiprocessors]
     return (busy or [rows for rows in choices if rows <= 16])[0]

@@ -15,7 +15,7 @@ constexpr int TILES = ROWS * (COLUMNS / 16) / WARPS;  // of 16 pixels a warp: ha
 extern "C" __global__ void __launch_bounds__(32 * WARPS, 1)
 window(const char* features, const char* weights, const char* centre, const float* shift, const float* theta,
        float slope, char* result, int height, int width) {
-    extern __shared__ __align__(1024) char memory[];
+    SHARED_MEMORY(memory);
     char* tile = memory;
     char* rows = memory + TILE;
     int warp = threadIdx.x / 32, lane = threadIdx.x % 32, t = lane % 4;

@@ -28,12 +28,13 @@ typedef double real;
 static __noinline__ void prune(const Call &call, const Layout &at, real noise) {
   real product = 1;
 #pragma unroll 1
-  for (int i = 0; i < I && !isinf(call.negligible); i++) {
+  const int counts = !isinf(call.negligible) && noise > call.faint;
+  for (int i = 0; i < I && counts; i++) {
     real largest = 0;
     EACH_IN_WARP(n, factor[i].n) largest = fmax(largest, memory[at.g[i] + n]);
     product *= warp_max(largest);
   }
-  const real lost = isinf(call.negligible) ? INFINITY : call.negligible * noise * reciprocal(product);
+  const real lost = counts ? call.negligible * noise * reciprocal(product) : INFINITY;
   __syncthreads();
   EACH_BY_WARP(i, I) {
     Factor &f = factor[i];

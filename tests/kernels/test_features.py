@@ -1,0 +1,211 @@
+"""The kernels for features: compiled for every architecture, and run on a CPU against the layers one by one."""
+
+# mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
+
+import ctypes
+import shutil
+import subprocess
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from unfoldkit.kernels import ContrastWindow, ConvChain, LSTMStep, features
+from unfoldkit.kernels.gpu import compile as compiler
+from unfoldkit.kernels.gpu.features import launches
+
+HERE = Path(__file__).parent
+H100 = (232448, 233472, 132)
+RUNS = {  # layers C -> C, from a plane, to a plane, residual
+    "embedding": (0, True, False, False),
+    "layer": (1, False, False, False),
+    "two": (2, False, False, False),
+    "residual": (2, False, False, True),
+    "from a plane": (2, True, False, True),
+    "projection": (0, False, True, False),
+    "to a plane": (1, False, True, False),
+    "residual to a plane": (2, False, True, True),
+    "plane to plane": (1, True, True, False),
+}
+
+
+class OnHost:
+    """A kernel compiled as C++, a fiber for each thread."""
+
+    def __init__(self, library, name):
+        self.run, self.gate = library["run_gate" if name == "gate" else "run"], name == "gate"
+
+    def __call__(self, grid, block, shared, *arguments):
+        assert shared <= H100[0]
+        sizes = [grid] if isinstance(grid, int) else [*grid]
+        leading = [grid] if self.gate else [*sizes, *[1] * (3 - len(sizes)), block]
+        self.run(*leading, *map(self.passed, arguments))
+
+    @staticmethod
+    def passed(argument):
+        if isinstance(argument, torch.Tensor):
+            return ctypes.c_void_p(argument.data_ptr())
+        return ctypes.byref(argument) if isinstance(argument, ctypes.Structure) else argument
+
+
+@pytest.fixture
+def on_host(monkeypatch, tmp_path_factory):
+    """Every kernel runs on this CPU."""
+    if shutil.which("g++") is None:
+        pytest.skip("needs a C++ compiler")
+
+    @lru_cache(None)
+    def kernel(source, name, device, **definitions):
+        target = tmp_path_factory.mktemp("host") / f"{source.stem}.so"
+        macros = [f"-D{key}={value}" for key, value in definitions.items()]
+        macros.append(f'-DSOURCE="{source}"')
+        flags = ["-std=c++17", "-O1", "-w", "-shared", "-fPIC", *macros]
+        subprocess.run(["g++", *flags, "-o", target, HERE / "features_on_host.cpp"], check=True)
+        return OnHost(ctypes.CDLL(str(target)), name)
+
+    monkeypatch.setattr(launches, "kernel", kernel)
+    monkeypatch.setattr(launches, "_limits", lambda device: H100)
+    monkeypatch.setattr(features, "_on_chip", lambda *what: True)
+    for cached in (launches._chain_kernel, launches._chain_rows, launches._window_rows):
+        cached.cache_clear()
+    yield
+    for cached in (launches._chain_kernel, launches._chain_rows, launches._window_rows):
+        cached.cache_clear()
+
+
+def conv(inputs, outputs):
+    result = nn.Conv2d(inputs, outputs, 3, padding=1)
+    nn.init.normal_(result.weight, std=(2 / (9 * inputs)) ** 0.5)
+    return result
+
+
+def chain_of(channels, layers, from_plane, to_plane, residual):
+    first = [conv(1, channels)] if from_plane else []
+    last = [conv(channels, 1)] if to_plane else []
+    return ConvChain([*first, *(conv(channels, channels) for _ in range(layers)), *last], residual=residual)
+
+
+def pictures(channels, shape):
+    return torch.randn(shape[0], channels, *shape[1:])
+
+
+def as_features(x):
+    return x.bfloat16().contiguous(memory_format=torch.channels_last)
+
+
+def difference(ours, theirs):
+    assert ours.shape == theirs.shape
+    assert ours.dtype == theirs.dtype
+    return float((ours.double() - theirs.double()).norm() / theirs.double().norm())
+
+
+@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize(("channels", "shape"), [(32, (1, 9, 35)), (16, (2, 17, 5))])
+def test_a_chain_equals_its_layers(name, channels, shape, on_host):
+    torch.manual_seed(0)
+    chain = chain_of(channels, *RUNS[name])
+    planes = ((1.0, pictures(1, shape)), (-0.5, pictures(1, shape)))
+    source = planes if chain.from_plane else as_features(pictures(channels, shape))
+    added = planes if chain.to_plane else ()
+    found = chain(source, added)
+    assert difference(found, chain._layer_by_layer(source, added)) < 6e-3
+    assert found.dtype == (torch.float32 if chain.to_plane else torch.bfloat16)
+
+
+def test_a_window_equals_its_layers(on_host):
+    torch.manual_seed(0)
+    squeeze = torch.randn(8, 32), torch.randn(8), torch.randn(32, 8), torch.randn(32)
+    window, centre, shift = 0.02 * torch.randn(32, 32, 17, 17), 0.1 * torch.randn(32, 32), torch.randn(32)
+    prior = ContrastWindow(conv(1, 32), window, centre, shift, squeeze, 0.1)
+    planes = ((1.0, pictures(1, (2, 5, 33))),)
+    assert difference(prior(planes), prior._layer_by_layer(planes)) < 6e-3
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_an_lstm_step_equals_its_layers(first, on_host):
+    torch.manual_seed(0)
+    gates, sources = (3, 1) if first else (4, 2)
+    step = LSTMStep(torch.randn(32 * gates, 32 * sources, 3, 3) / 17, torch.randn(32 * gates))
+    z, hidden, cell = (as_features(pictures(32, (2, 6, 37))) for _ in range(3))
+    memory = None if first else (hidden, cell)
+    pairs = zip(step(z, memory), step._layer_by_layer(z, memory), strict=True)
+    assert all(difference(ours, theirs) < 8e-3 for ours, theirs in pairs)
+
+
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_90", "sm_100"])
+def test_every_kernel_compiles_for_every_architecture(architecture):
+    cases = [("chain.cu", launches.chain_definitions(spec, 8)) for spec in specifications()]
+    cases += [("window.cu", launches.window_definitions(32, rows)) for rows in (8, 16, 32)]
+    cases += [("gates.cu", launches.gates_definitions(32, first)) for first in (True, False)]
+    try:
+        compiler.nvrtc()
+    except OSError:
+        pytest.skip("needs NVRTC")
+    for source, definitions in cases:
+        assert compiler.cubin(launches.FOLDER / source, architecture, **definitions)[:4] == b"\x7fELF"
+
+
+def specifications():
+    return [
+        launches.Chain(channels, layers, from_plane, to_plane, (1 << layers) - 1, residual)
+        for channels in (16, 32)
+        for layers, from_plane, to_plane, residual in RUNS.values()
+    ]
+
+
+@pytest.mark.parametrize("limits", [H100, (166912, 167936, 108), (101376, 102400, 84)])
+def test_tiles_fit_on_the_chip(limits, monkeypatch):
+    """Of an H100, an A100 and a card whose multiprocessors have 100 KiB."""
+    monkeypatch.setattr(launches, "_limits", lambda device: limits)
+    for spec in specifications():
+        for columns, height in ((1, 5), (8, 256), (64, 256), (1000, 1024)):
+            rows = launches._chain_rows.__wrapped__(spec, columns, height, torch.device("cpu"))
+            assert launches.Chain.shared(spec, rows) <= limits[0]
+            if limits[0] > 150_000:
+                assert launches._window_shared(
+                    launches._window_rows.__wrapped__(columns, height, torch.device("cpu"))
+                ) <= limits[0]
+
+
+def test_what_makes_no_run_is_refused():
+    for convs in ([conv(16, 16)] * 3, [conv(16, 8)], [nn.Conv2d(16, 16, 5)]):
+        with pytest.raises(ValueError, match="convs must lead"):
+            ConvChain(convs)
+    with pytest.raises(ValueError, match="memory"):
+        LSTMStep(torch.randn(12, 4, 3, 3), torch.zeros(12))(torch.rand(1, 4, 5, 5), (torch.rand(1), torch.rand(1)))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 40, 50), (3, 256, 256)])
+class TestOnTheGPU:
+    @pytest.mark.parametrize("name", RUNS)
+    @pytest.mark.parametrize("channels", [16, 32])
+    def test_chain(self, name, channels, shape):
+        torch.manual_seed(0)
+        chain = chain_of(channels, *RUNS[name]).cuda()
+        planes = ((1.0, pictures(1, shape).cuda()), (-0.5, pictures(1, shape).cuda()))
+        source = planes if chain.from_plane else as_features(pictures(channels, shape)).cuda()
+        added = planes if chain.to_plane else ()
+        assert features._on_chip(planes[0][1], channels)
+        assert difference(chain(source, added), chain._layer_by_layer(source, added)) < 6e-3
+
+    def test_window(self, shape):
+        torch.manual_seed(0)
+        squeeze = torch.randn(8, 32), torch.randn(8), torch.randn(32, 8), torch.randn(32)
+        window, centre, shift = 0.02 * torch.randn(32, 32, 17, 17), 0.1 * torch.randn(32, 32), torch.randn(32)
+        prior = ContrastWindow(conv(1, 32), window, centre, shift, squeeze, 0.1).cuda()
+        planes = ((1.0, pictures(1, shape).cuda()),)
+        assert difference(prior(planes), prior._layer_by_layer(planes)) < 6e-3
+
+    @pytest.mark.parametrize("first", [True, False])
+    def test_lstm_step(self, first, shape):
+        torch.manual_seed(0)
+        gates, sources = (3, 1) if first else (4, 2)
+        step = LSTMStep(torch.randn(32 * gates, 32 * sources, 3, 3) / 17, torch.randn(32 * gates)).cuda()
+        z, hidden, cell = (as_features(pictures(32, shape)).cuda() for _ in range(3))
+        memory = None if first else (hidden, cell)
+        pairs = zip(step(z, memory), step._layer_by_layer(z, memory), strict=True)
+        assert all(difference(ours, theirs) < 8e-3 for ours, theirs in pairs)

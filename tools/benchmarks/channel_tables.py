@@ -1,0 +1,87 @@
+"""The tables of channel estimation, made of the files that `tools/simulate.py` leaves."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from .tables import Marks, Row, markdown, marks_of
+
+FORMS = {"default": "2026-11-26-irs-default.json", "published": "2026-11-26-irs-published.json"}
+UNFOLDED, OFF_GRID = "2026-11-23-irs-unfolded.json", "2026-11-23-irs-off-grid.json"
+NAMES = {
+    "SVD": "SVD-KroSBL",
+    "AM": "AM-KroSBL",
+    "PC0.8": "PC-KroSBL .8",
+    "PC0.5": "PC-KroSBL .5",
+    "Decomposed": "DecomposedSBL",
+    "Unfolded": "UnfoldedKroSBL, K = 10",
+}
+
+Points = dict[tuple[str, float], dict[str, Any]]
+
+
+def tables(folder: Path) -> dict[Marks, str]:
+    """Every table of simulated channels by its marks."""
+    forms = {form: points(folder / file) for form, file in FORMS.items()}
+    made = {f"irs-{metric}": both(forms, metric) for metric in ("nmse", "pooled_nmse", "outage_above_1")}
+    made["irs-unfolded"] = with_times(points(folder / UNFOLDED))
+    made["irs-off-grid"] = with_times(points(folder / OFF_GRID))
+    return {marks_of(name, "results_table.py"): table for name, table in made.items()}
+
+
+def points(path: Path) -> Points:
+    """The points of a file by estimator and SNR; a trained estimator goes by its class."""
+    found = json.loads(path.read_text(encoding="utf-8"))["points"]
+    return {(point["estimator"].partition(":")[0], point["snr_db"]): point for point in found}
+
+
+def both(forms: dict[str, Points], metric: str) -> str:
+    """A metric of every estimator in both forms, the default first."""
+    first = forms["default"]
+    rows = [
+        [named(estimator) if form == "default" else "", form, *cells(found, estimator, metric)]
+        for estimator in estimators(first)
+        for form, found in forms.items()
+    ]
+    return markdown(["estimator", "form", *(f"{snr:g} dB" for snr in levels(first))], rows)
+
+
+def with_times(found: Points) -> str:
+    """The mean NMSE, and the milliseconds that a solve took from the fastest SNR to the slowest."""
+    rows: list[Row] = []
+    for estimator in estimators(found):
+        times = [1000 * found[estimator, snr]["seconds"] for snr in levels(found)]
+        rows.append(
+            [named(estimator), *cells(found, estimator, "nmse"), f"{min(times):.1f} to {max(times):.1f}"]
+        )
+    return markdown(["SNR (dB)", *(f"{snr:g}" for snr in levels(found)), "ms a solve"], rows)
+
+
+def cells(found: Points, estimator: str, metric: str) -> Row:
+    """A metric ± its standard error at every SNR; a share in percent."""
+    scale, digits = (100, 1) if metric.startswith("outage") else (1, 4)
+    row = []
+    for snr in levels(found):
+        point = found[estimator, snr]
+        value, error = scale * point[metric], scale * point[f"{metric}_standard_error"]
+        row.append(f"{value:.{digits}f} ± {error:.{digits}f}")
+    return row
+
+
+def gains(folder: Path) -> tuple[float, float]:
+    """How many times lower the default form's mean NMSE is than the published one's: the least and the most."""
+    default, published = (points(folder / FORMS[form]) for form in ("default", "published"))
+    ratios = [published[key]["nmse"] / point["nmse"] for key, point in default.items()]
+    return min(ratios), max(ratios)
+
+
+def estimators(found: Points) -> list[str]:
+    return list(dict.fromkeys(estimator for estimator, _ in found))
+
+
+def levels(found: Points) -> list[float]:
+    return sorted({snr for _, snr in found})
+
+
+def named(estimator: str) -> str:
+    return NAMES.get(estimator, estimator)

@@ -1,0 +1,61 @@
+"""Tables of single measurements, kept as text in tools/results/records, and the README's lines of results."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from .channel_tables import gains
+from .tables import Marks, markdown, marks_of
+
+SPEED = ("networks-xeon-inference", "networks-epyc-inference")
+
+
+def tables(folder: Path) -> dict[Marks, str]:
+    """The table of every record by its marks, which its file's name holds: DATE-NAME.json."""
+    found = sorted((folder / "records").glob("*.json"))
+    return {marks_of(path.stem[11:], "results_table.py"): table(read(path)) for path in found}
+
+
+def table(record: dict[str, Any]) -> str:
+    return markdown(record["columns"], record["rows"])
+
+
+def read(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def highlights(folder: Path) -> dict[Marks, str]:
+    """The README's lines of results, from the files that the tables are made of."""
+    official, four = record_rows(folder, "official-weights"), record_rows(folder, "four-networks")
+    published = next(row for row in official if row[:2] == ["RPCANet", "SIRST"])
+    by_name = {row[0].partition(" (")[0]: row[2] for row in four}
+    ratios = [
+        row["ratio"]
+        for subject in SPEED
+        for path in folder.glob(f"*-{subject}.json")
+        for row in read(path)["rows"]
+        if (row["network"], row["form"]) == ("S6", "float32")
+    ]
+    least, most = gains(folder)
+    batch = next(folder.glob("*-estimators-h200-batch.json"))
+    solve = next(row for row in read(batch)["rows"] if row["name"] == "batch: SVD, 5000 trials, one of them")
+    lines = [
+        f"Official RPCANet weights give their published numbers, {published[2]} IoU on SIRST:\n"
+        "  [official weights](docs/results.md#official-weights-evaluated).",
+        f"45 epochs on NUDT-SIRST: RPCANet++ S3 {by_name['RPCANet++ S3']}, DRPCA-Net {by_name['DRPCA-Net']} IoU:\n"
+        "  [four networks](docs/results.md#four-networks-45-epochs-on-nudt-sirst).",
+        f"RPCANet++ S6 runs {min(ratios):.0f} to {max(ratios):.0f} times faster than layer by layer, 256x256 on a "
+        "CPU:\n  [speed](docs/results.md#networks-against-layer-by-layer).",
+        f"The IRS uplink's mean NMSE is {least:.0f} to {most:.0f} times below that of the published estimators, "
+        "on random\n  problems not always: [both forms](docs/results.md#default-and-published-form).",
+        f"In a batch of 5,000 SVD-KroSBL takes {solve['value']:.2f} {solve['unit']} a problem on an H200:\n"
+        "  [estimators](docs/results.md#estimators).",
+    ]
+    return {marks_of("highlights", "results_table.py"): "\n".join(f"- {line}" for line in lines)}
+
+
+def record_rows(folder: Path, name: str) -> list[list[str]]:
+    [path] = (folder / "records").glob(f"*-{name}.json")
+    rows: list[list[str]] = read(path)["rows"]
+    return rows
