@@ -20,7 +20,7 @@ from unfoldkit.rpcanet.modules import (
     SqueezeExcitation,
 )
 from unfoldkit.rpcanet.modules.residual_group import AttentiveBlock, FusedAttention
-from unfoldkit.tools.benchmarks.plain_networks import plain
+from unfoldkit.tools.benchmarks.plain.networks import plain
 from unfoldkit.tools.train import configuration_from, parser
 
 PICTURES = 4

@@ -8,7 +8,7 @@ import torch
 from unfoldkit import rpcanet
 from unfoldkit.rpcanet import Decomposition, decomposition_loss
 from unfoldkit.rpcanet.inside.interpretation import look_inside
-from unfoldkit.tools.benchmarks.plain_networks import plain
+from unfoldkit.tools.benchmarks.plain.networks import plain
 
 NETWORKS = ["rpcanet", "rpcanet++", "drpca_net", "l_rpcanet"]
 

@@ -18,7 +18,7 @@ from unfoldkit.rpcanet import (
     read_training,
     save_weights,
 )
-from unfoldkit.tools.benchmarks.plain_networks import plain
+from unfoldkit.tools.benchmarks.plain.networks import plain
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from unfoldkit import rpcanet
 from unfoldkit.rpcanet.networks.weights import NETWORKS
 from unfoldkit.tools import benchmark
 from unfoldkit.tools.benchmarks import family
-from unfoldkit.tools.benchmarks.plain_networks import plain
+from unfoldkit.tools.benchmarks.plain.networks import plain
 
 
 @pytest.mark.parametrize(

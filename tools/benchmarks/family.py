@@ -15,7 +15,7 @@ from unfoldkit import rpcanet
 from unfoldkit.common.console import keep_memory
 from unfoldkit.common.files import write_whole
 from unfoldkit.tools.benchmarks.networks import Case, count_flops, infer
-from unfoldkit.tools.benchmarks.plain_networks import plain
+from unfoldkit.tools.benchmarks.plain.networks import plain
 from unfoldkit.tools.benchmarks.timing import seconds_of, setting
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"

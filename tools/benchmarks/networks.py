@@ -25,7 +25,7 @@ from unfoldkit.common.files import write_whole
 from unfoldkit.rpcanet import Decomposition, decomposition_loss
 from unfoldkit.rpcanet.inference.fast import feature_dtype
 from unfoldkit.rpcanet.training.graphed import GraphedSteps
-from unfoldkit.tools.benchmarks.plain_networks import plain
+from unfoldkit.tools.benchmarks.plain.networks import plain
 from unfoldkit.tools.benchmarks.timing import compare, seconds_of, setting
 
 NETWORKS = {

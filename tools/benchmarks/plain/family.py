@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unfoldkit.tools.benchmarks.plain_layers import conv, conv1x1, rectified, stack
+from unfoldkit.tools.benchmarks.plain.layers import conv, conv1x1, rectified, stack
 
 
 class PlainDRPCAStage(nn.Module):

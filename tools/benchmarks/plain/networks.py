@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unfoldkit.tools.benchmarks.plain_family import PlainDRPCAStage, PlainLRPCAStage
-from unfoldkit.tools.benchmarks.plain_layers import conv, stack
+from unfoldkit.tools.benchmarks.plain.family import PlainDRPCAStage, PlainLRPCAStage
+from unfoldkit.tools.benchmarks.plain.layers import conv, stack
 
 Memory = tuple[Tensor, Tensor]
 
