@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from unfoldkit.datasets import PUBLISHED
-from unfoldkit.tools.benchmarks.channel_tables import both
-from unfoldkit.tools.benchmarks.records import highlights
-from unfoldkit.tools.benchmarks.result_tables import MARKS, collected, everything
-from unfoldkit.tools.benchmarks.tables import RESULTS, filled, replaced
+from unfoldkit.tools.tables.channels import both
+from unfoldkit.tools.tables.markdown import RESULTS, filled, replaced
+from unfoldkit.tools.tables.records import highlights
+from unfoldkit.tools.tables.segmentation import MARKS, collected, everything
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "docs/results.md", ROOT / "docs/segmentation/weights.md"]
