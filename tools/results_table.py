@@ -13,8 +13,8 @@ tools/results/records; the README's lines of results; and the cards of docs/segm
 in them is typed.
 """
 
-from unfoldkit.tools.benchmarks.result_tables import everything
-from unfoldkit.tools.benchmarks.tables import publish
+from unfoldkit.tools.tables.markdown import publish
+from unfoldkit.tools.tables.segmentation import everything
 
 
 def main() -> None:

@@ -5,8 +5,8 @@
 import json
 from pathlib import Path
 
-from unfoldkit.tools.benchmarks.speed_tables import SUBJECTS, tables
-from unfoldkit.tools.benchmarks.tables import RESULTS, marks_of, replaced
+from unfoldkit.tools.tables.markdown import RESULTS, marks_of, replaced
+from unfoldkit.tools.tables.speed import SUBJECTS, tables
 
 DOCUMENT = Path(__file__).parents[2] / "docs/results.md"
 SETTING = {"date": "2026-01-02", "torch": "2.0", "threads": 2, "device": "cpu"}

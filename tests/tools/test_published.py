@@ -8,8 +8,8 @@ import re
 import pytest
 
 from unfoldkit.datasets import PUBLISHED
-from unfoldkit.tools.benchmarks.result_tables import COLUMNS, stated
-from unfoldkit.tools.benchmarks.tables import RESULTS
+from unfoldkit.tools.tables.markdown import RESULTS
+from unfoldkit.tools.tables.segmentation import COLUMNS, stated
 
 STATED = json.loads((RESULTS / "published.json").read_text(encoding="utf-8"))
 NAMES = {data.title: name for name, data in PUBLISHED.items()}

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from unfoldkit.datasets import PUBLISHED
-from unfoldkit.tools.benchmarks.channel_tables import both
-from unfoldkit.tools.benchmarks.records import highlights
-from unfoldkit.tools.benchmarks.result_tables import MARKS, collected, everything
-from unfoldkit.tools.benchmarks.tables import RESULTS, filled, replaced
+from unfoldkit.tools.tables.channels import both
+from unfoldkit.tools.tables.markdown import RESULTS, filled, replaced
+from unfoldkit.tools.tables.records import highlights
+from unfoldkit.tools.tables.segmentation import MARKS, collected, everything
 
-DOCUMENT = Path(__file__).parents[2] / "docs/results.md"
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [ROOT / "README.md", ROOT / "docs/results.md", ROOT / "docs/segmentation/weights.md"]
 
 
 def result(**changes):
@@ -94,16 +94,11 @@ def test_only_what_lies_between_the_marks_is_replaced():
         replaced("a b", "new", *MARKS)
 
 
-def test_the_document_is_up_to_date():
-    text = DOCUMENT.read_text(encoding="utf-8")
+def test_the_documents_are_up_to_date():
     made = everything(RESULTS)
-    assert filled(text, made) == text
-    assert [begin for begin, _ in made if begin not in text + README.read_text(encoding="utf-8")] == []
-
-
-def test_the_readme_states_what_the_files_hold():
-    text = README.read_text(encoding="utf-8")
-    assert filled(text, highlights(RESULTS)) == text
+    texts = [path.read_text(encoding="utf-8") for path in DOCUMENTS]
+    assert [filled(text, made) == text for text in texts] == [True] * len(texts)
+    assert [begin for begin, _ in made if not any(begin in text for text in texts)] == []
 
 
 def test_a_document_without_marks_is_refused():

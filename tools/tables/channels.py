@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .tables import Marks, Row, markdown, marks_of
+from .markdown import Marks, Row, markdown, marks_of
 
 FORMS = {"default": "2026-11-26-irs-default.json", "published": "2026-11-26-irs-published.json"}
 OFDM = "2026-11-26-ofdm-reconstruction.json"

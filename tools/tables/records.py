@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .channel_tables import gains
-from .tables import Marks, markdown, marks_of
+from .channels import gains
+from .markdown import Marks, markdown, marks_of
 
 SPEED = ("networks-xeon-inference", "networks-epyc-inference")
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from unfoldkit.rpcanet.inference.options import Evaluation
 from unfoldkit.rpcanet.names import LABELS, UNITS
 
-from . import channel_tables, records, speed_tables
-from .tables import Marks, Row, markdown, marks_of
+from . import channels, records, speed
+from .markdown import Marks, Row, markdown, marks_of
 
 if TYPE_CHECKING:
     from unfoldkit.datasets import DataSet
@@ -195,10 +195,6 @@ def everything(folder: Path) -> dict[Marks, str]:
     """All that `tools/results_table.py` writes, by the marks between which it stands."""
     from unfoldkit.rpcanet.zoo.cards import cards
 
-    speeds = {marks_of(subject): speed_tables.tables(subject, folder) for subject in speed_tables.SUBJECTS}
-    channels, measured, best = (
-        channel_tables.tables(folder),
-        records.tables(folder),
-        records.highlights(folder),
-    )
-    return {MARKS: collected(folder), WEIGHTS: cards()} | speeds | channels | measured | best
+    speeds = {marks_of(subject): speed.tables(subject, folder) for subject in speed.SUBJECTS}
+    others = channels.tables(folder) | records.tables(folder) | records.highlights(folder)
+    return {MARKS: collected(folder), WEIGHTS: cards()} | speeds | others

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .tables import Row, markdown
+from .markdown import Row, markdown
 
 Content = dict[str, Any]
 
