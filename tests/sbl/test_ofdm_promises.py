@@ -4,10 +4,10 @@ import pytest
 
 pytest.importorskip("sionna.phy")
 
-from sionna.phy.ofdm import ResourceGrid  # noqa: E402
+from sionna.phy.ofdm import ResourceGrid
 
-from unfoldkit.sbl import Cell, KroSBLChannelEstimator, covariances  # noqa: E402
-from unfoldkit.sbl.ofdm.comparison import compare, sionna_estimators  # noqa: E402
+from unfoldkit.sbl import Cell, KroSBLChannelEstimator, covariances
+from unfoldkit.sbl.ofdm.comparison import compare, sionna_estimators
 
 ORDERS = ("t-f", "f-t", "t-f-s", "f-t-s")
 LEVELS = (-10.0, 0.0, 10.0)
