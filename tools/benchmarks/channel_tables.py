@@ -28,7 +28,7 @@ def tables(folder: Path) -> dict[Marks, str]:
     made["irs-unfolded"] = with_times(points(folder / UNFOLDED))
     made["ofdm-reconstruction"] = receivers(points(folder / OFDM))
     made["irs-off-grid"] = with_times(points(folder / OFF_GRID))
-    return {marks_of(name, "results_table.py"): table for name, table in made.items()}
+    return {marks_of(name): table for name, table in made.items()}
 
 
 def points(path: Path) -> Points:
