@@ -176,10 +176,12 @@ class ExpectationMaximisation(ABC):
     def _run_compiled(self, problem: Problem, pruning: Pruning, history: bool) -> Run | None:
         """By `sbl.em.compiled`; None where it does not serve, as in a subclass, whose M-step may be another."""
         own = "compiled_step" in vars(type(self))
-        if not own or self.tolerance is None or not untracked(problem) or not compiled.serves(problem):
+        if not own or self.tolerance is None or not untracked(problem):
             return None
         step = self.compiled_step(len(problem.factors))
         assert step is not None
+        if not compiled.serves(problem, step.kind):
+            return None
         stop = compiled.Stop(pruning, self.max_iterations, self.tolerance)
         return compiled.solve(self.begin(problem), step, stop, problem.noise_variance is None, history)
 

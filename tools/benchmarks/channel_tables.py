@@ -1,6 +1,7 @@
 """The tables of channel estimation, made of the files that `tools/simulate.py` leaves."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from .tables import Marks, Row, markdown, marks_of
 FORMS = {"default": "2026-11-26-irs-default.json", "published": "2026-11-26-irs-published.json"}
 OFDM = "2026-11-26-ofdm-reconstruction.json"
 UNFOLDED, OFF_GRID = "2026-11-23-irs-unfolded.json", "2026-11-23-irs-off-grid.json"
+UNFOLDED_DEFAULT = "2026-11-26-irs-unfolded.json"
 NAMES = {
     "SVD": "SVD-KroSBL",
     "AM": "AM-KroSBL",
@@ -26,6 +28,7 @@ def tables(folder: Path) -> dict[Marks, str]:
     forms = {form: points(folder / file) for form, file in FORMS.items()}
     made = {f"irs-{metric}": both(forms, metric) for metric in ("nmse", "pooled_nmse", "outage_above_1")}
     made["irs-unfolded"] = with_times(points(folder / UNFOLDED))
+    made["irs-unfolded-default"] = side_by_side(points(folder / UNFOLDED_DEFAULT), ("nmse", "pooled_nmse"))
     made["ofdm-reconstruction"] = receivers(points(folder / OFDM))
     made["irs-off-grid"] = with_times(points(folder / OFF_GRID))
     return {marks_of(name): table for name, table in made.items()}
@@ -46,6 +49,16 @@ def both(forms: dict[str, Points], metric: str) -> str:
         for form, found in forms.items()
     ]
     return markdown(["estimator", "form", *(f"{snr:g} dB" for snr in levels(first))], rows)
+
+
+def side_by_side(found: Points, metrics: Sequence[str]) -> str:
+    """Every metric of every estimator."""
+    rows = [
+        [named(estimator) if metric == metrics[0] else "", metric, *cells(found, estimator, metric)]
+        for estimator in estimators(found)
+        for metric in metrics
+    ]
+    return markdown(["estimator", "", *(f"{snr:g} dB" for snr in levels(found))], rows)
 
 
 def with_times(found: Points) -> str:

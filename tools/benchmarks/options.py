@@ -127,6 +127,30 @@ def networks(commands: Commands) -> None:
     parser.set_defaults(run=run_networks)
 
 
+def epoch(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "epoch",
+        help="whole epochs of training, and the share of them in which the GPU idles",
+        description=(
+            "Train networks as tools/train.py does, on SIRST or on as many generated pictures, and time epochs "
+            "from start to start, validation, metrics, logs and checkpoints included: the first, and the median "
+            "of those after the second. In the second the seconds of all GPU kernels are added up; the rest is "
+            "idle."
+        ),
+    )
+    parser.add_argument("--json", metavar="FILE", help="also write the results to FILE")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
+    parser.add_argument("--networks", nargs="+", default=["S3"], metavar="NETWORK", help="default: S3")
+    parser.add_argument("--data", metavar="DIR", help="the folder of SIRST (default: generated pictures)")
+    parser.add_argument("--size", type=int, default=256, help="of pictures (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=8, help="pictures a step (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=7, help="at least 4 (default: %(default)s)")
+    parser.add_argument(
+        "--precision", default="bf16-mixed", help="of --machine.precision (default: %(default)s)"
+    )
+    parser.set_defaults(run=run_epoch)
+
+
 def family(commands: Commands) -> None:
     parser = commands.add_parser(
         "family",
@@ -177,6 +201,15 @@ def run_networks(options: argparse.Namespace) -> int:
     return run(options.device, options.rounds, *cases, options.forms, options.json)
 
 
+def run_epoch(options: argparse.Namespace) -> int:
+    from .epochs import run
+
+    if options.epochs < 4:
+        raise SystemExit(f"benchmark.py epoch: --epochs must be at least 4, got {options.epochs}")
+    pictures = (options.networks, options.size, options.batch, options.data)
+    return run(options.device, *pictures, options.precision, options.epochs, options.json)
+
+
 def run_family(options: argparse.Namespace) -> int:
     from .family import run
 
@@ -189,4 +222,4 @@ def run_classical(options: argparse.Namespace) -> int:
     return run(options.device, options.rounds, options.json)
 
 
-SUBJECTS = (kernels, estimators, ofdm, networks, family, classical)
+SUBJECTS = (kernels, estimators, ofdm, networks, epoch, family, classical)
