@@ -7,6 +7,8 @@ from .baselines.least_squares import LeastSquares as LeastSquares
 from .baselines.lmmse import LMMSE as LMMSE
 from .baselines.lmmse import covariance_root as covariance_root
 from .baselines.lmmse import sample_root as sample_root
+from .calibration import Calibrated as Calibrated
+from .calibration import calibrate as calibrate
 from .em.tracing import trace as trace
 from .estimate import Estimate as Estimate
 from .estimators.am_krosbl import AMKroSBL as AMKroSBL
