@@ -3,6 +3,7 @@
 import logging
 import sys
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -11,7 +12,8 @@ sys.path[:0] = [str(HERE.parent), str(HERE / "_extensions")]
 from unfoldkit import __version__  # noqa: E402
 
 # The gallery shows what its scripts print, and nothing of the libraries beneath them.
-logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.ERROR)
+for name in ("lightning.pytorch.utilities.rank_zero", "onnx_ir", "onnxscript"):
+    logging.getLogger(name).setLevel(logging.ERROR)
 warnings.filterwarnings("ignore", module="lightning|torch|copyreg")
 
 project = "unfoldkit"
@@ -52,6 +54,7 @@ api_packages = {
 }
 maximum_signature_line_length = 88
 autodoc_typehints_format = "short"
+autodoc_mock_imports = [] if find_spec("sionna") else ["sionna"]
 autodoc_inherit_docstrings = False
 autodoc_member_order = "bysource"
 python_use_unqualified_type_names = True
@@ -60,6 +63,7 @@ sphinx_gallery_conf = {
     "examples_dirs": str(HERE / "gallery"),
     "gallery_dirs": "auto_gallery",
     "filename_pattern": "/",
+    "subsection_order": [f"gallery/{room}" for room in ("segmentation", "channels", "kernels")],
     "within_subsection_order": "FileNameSortKey",
     "image_scrapers": ("described_figures.described_figures",),
     "matplotlib_animations": False,

@@ -10,6 +10,7 @@ import ctypes
 import hashlib
 import logging
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -24,7 +25,6 @@ from torch import Tensor
 from ..native.compiler import cache_folder
 
 OPTIONS = ("--std=c++17", "--device-as-default-execution-space", "--fmad=true", "--restrict")
-INCLUDED = (".h", ".cuh")
 _MOST_DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 _UNPROMPTED_SHARED = 48 * 1024  # bytes of shared memory that a kernel may have without asking
 
@@ -47,15 +47,19 @@ class Kernel:
         Tensors go as pointers, int as int32, float as float64, numbers and structures of ctypes as they are.
         Raises RuntimeError where the driver refuses.
         """
+        if torch.cuda.current_device() != self._device.index:
+            with torch.cuda.device(self._device):
+                self(grid, block, shared, *arguments)
+            return
         driver, values = _driver(), [_argument(argument) for argument in arguments]
-        pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
-        with torch.cuda.device(self._device):
-            if shared > self._shared:
-                self._shared = shared
-                _check(driver.cuFuncSetAttribute(self._handle, _MOST_DYNAMIC_SHARED, shared))
-            stream = ctypes.c_void_p(torch.cuda.current_stream(self._device).cuda_stream)
-            sizes = (*_three(grid), *_three(block))
-            _check(driver.cuLaunchKernel(self._handle, *sizes, shared, stream, pointers, None))
+        pointers = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, values))
+        if shared > self._shared:
+            self._shared = shared
+            _check(driver.cuFuncSetAttribute(self._handle, _MOST_DYNAMIC_SHARED, shared))
+        stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
+        _check(
+            driver.cuLaunchKernel(self._handle, *_three(grid), *_three(block), shared, stream, pointers, None)
+        )
 
 
 def kernel(source: Path, name: str, device: torch.device, **definitions: str | int) -> Kernel | None:
@@ -110,13 +114,12 @@ def cubin(source: Path, architecture: str, **definitions: str | int) -> bytes:
     Raises OSError where there is no NVRTC, and CompilationError.
     """
     library = nvrtc()
-    headers = sorted(path for path in source.parent.iterdir() if path.suffix in INCLUDED)
-    folders = [source.parent, Path(__file__).parent, *library.headers]
+    folders = (Path(__file__).parent, *library.headers)
     options = [f"--gpu-architecture={architecture}", *OPTIONS]
-    options += [f"--include-path={folder}" for folder in folders]
     options += [f"--define-macro={name}={value}" for name, value in definitions.items()]
-    parts = [path.read_bytes() for path in (source, *headers, *sorted(Path(__file__).parent.glob("*.cuh")))]
-    key = hashlib.sha256(b"".join(parts) + repr((options, library.version)).encode()).hexdigest()
+    parts = b"".join(path.read_bytes() for path in _with_headers(source.resolve()))
+    key = hashlib.sha256(parts + repr((options, library.version)).encode()).hexdigest()
+    options += [f"--include-path={folder}" for folder in (source.parent, *folders)]
     kept = cache_folder() / f"{source.stem}-{key[:20]}.cubin"
     with suppress(OSError):
         return kept.read_bytes()
@@ -124,6 +127,20 @@ def cubin(source: Path, architecture: str, **definitions: str | int) -> bytes:
     with suppress(OSError):  # a folder that cannot be written keeps nothing
         _keep(kept, binary)
     return binary
+
+
+def _with_headers(source: Path) -> list[Path]:
+    """A file and all it includes of this project, each once."""
+    found, rest = [], [source]
+    while rest:
+        path = rest.pop()
+        if path in found:
+            continue
+        found.append(path)
+        for name in re.findall(r'^#include "(.+)"', path.read_text(encoding="utf-8"), re.MULTILINE):
+            beside, here = path.parent / name, Path(__file__).parent / name
+            rest += [part.resolve() for part in (beside, here) if part.is_file()][:1]
+    return found
 
 
 class Nvrtc(NamedTuple):
@@ -219,10 +236,10 @@ def _three(size: Size | int) -> Size:
 
 def _argument(value: Any) -> Any:
     """A ctypes object whose address the driver takes."""
+    if type(value) is int:
+        return ctypes.c_int(value)
     if isinstance(value, Tensor):
         return ctypes.c_void_p(value.data_ptr())
-    if isinstance(value, int):
-        return ctypes.c_int(value)
     if isinstance(value, float):
         return ctypes.c_double(value)
     return value

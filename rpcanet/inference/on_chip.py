@@ -14,13 +14,14 @@ from ..networks.unfolding import StageOutput
 
 Planes = tuple[tuple[float, Tensor], ...]
 AT_ONCE = 2  # layers C -> C of a kernel
+CHANNELS = (16, 32)  # of which there are kernels
 
 
 def on_chip(stage: nn.Module) -> nn.Module | None:
     """The stage's form in these kernels, None of a stage that has none."""
-    if isinstance(stage, RPCANetStage | RPCANetPlusPlusStage):
-        return StageOnChip(stage)
-    return None
+    if not isinstance(stage, RPCANetStage | RPCANetPlusPlusStage):
+        return None
+    return StageOnChip(stage) if folded(stage.oem.layers)[0].out_channels in CHANNELS else None
 
 
 class StageOnChip(nn.Module):
@@ -47,8 +48,9 @@ class Run(nn.Sequential):
     def __init__(self, convs: Sequence[nn.Conv2d]) -> None:
         first, *between, last = convs
         cuts = [len(between) - k for k in range(0, len(between), AT_ONCE)][::-1]
-        groups = [between[max(cut - AT_ONCE, 0) : cut] for cut in cuts]
-        groups[0], groups[-1] = [first, *groups[0]], [*groups[-1], last]
+        groups = [between[max(cut - AT_ONCE, 0) : cut] for cut in cuts] or [[]]
+        groups[0] = [first, *groups[0]]
+        groups[-1] = [*groups[-1], last]
         super().__init__(*map(ConvChain, groups))
 
     def forward(self, planes: Planes, added: Planes = ()) -> Tensor:

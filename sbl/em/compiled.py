@@ -18,12 +18,13 @@ from torch.utils._pytree import tree_map_only
 
 from ...kernels.native import compiler
 from ..problem import Problem
+from .block import solve as block
+from .call import MOST_FACTORS, Call, Doubles, Integers, Pointers
 from .run import Path, Run
 from .state import Pruning, State
 from .units import SMALL
 
 SOURCE = pathlib.Path(__file__).with_name("em.c")
-MOST_FACTORS = 8
 LARGEST_ORDER = 512  # of an eigendecomposition, up to which LAPACK's blocking gains nothing
 
 
@@ -58,34 +59,10 @@ class Stop(NamedTuple):
     tolerance: float
 
 
-Integers = ctypes.c_int64 * MOST_FACTORS
-Doubles = ctypes.c_double * MOST_FACTORS
-Pointers = ctypes.c_void_p * MOST_FACTORS
-
-
-class Call(ctypes.Structure):
-    """The structure of this name in `em.c`."""
-
-    _fields_ = (
-        *((name, ctypes.c_int64) for name in ("problems", "factors", "complex_numbers", "noise_unknown")),
-        *((name, Integers) for name in ("rows", "columns", "shared", "coupled")),
-        ("matrices", Pointers),
-        ("y", ctypes.c_void_p),
-        ("noise_variance", ctypes.c_void_p),
-        ("g", Pointers),
-        ("sources", Pointers),
-        ("ratios", Doubles),
-        *((name, ctypes.c_double) for name in ("negligible", "faint", "floor", "tolerance")),
-        ("max_iterations", ctypes.c_int64),
-        *((name, ctypes.c_int64) for name in ("step", "sweeps", "relative")),
-        *((name, ctypes.c_double) for name in ("inner_tolerance", "divergence", "beta", "offset")),
-        *((name, ctypes.c_void_p) for name in ("iterations", "outcome", "cost", "change", "noise_path")),
-        ("g_path", Pointers),
-    )
-
-
-def serves(problem: Problem) -> bool:
-    """Whether the problems are on a CPU, small, and there is a compiler."""
+def serves(problem: Problem, step: Kind) -> bool:
+    """Whether the problems are small and there is a compiler for where they are."""
+    if problem.y.device.type == "cuda":
+        return block.serves(problem, step)
     rows = [factor.shape[-2] for factor in problem.factors]
     order = max(min(M, N) for M, N in zip(rows, problem.lengths, strict=True))
     small = max(problem.y.shape[-1], math.prod(problem.lengths)) <= SMALL and order <= LARGEST_ORDER
@@ -99,14 +76,12 @@ def solve(state: State, step: Step, stop: Stop, noise_unknown: bool, history: bo
     Raises:
         MemoryError: a core's work does not fit into memory.
     """
-    library = compiler.load(SOURCE)
-    assert library is not None
-    problems = state.y.shape[0]
+    problems, device = state.y.shape[0], state.y.device
     factors, y = [_double(factor) for factor in state.factors], _double(state.y)
     noise = state.noise_variance.double().clone()
     g = [v.double().clone(memory_format=torch.contiguous_format) for v in state.g]
     sources = [s.double().contiguous() for s in state.sources]
-    iterations, ended = torch.zeros(2, problems, dtype=torch.int64)
+    iterations, ended = torch.zeros(2, problems, dtype=torch.int64, device=device)
     path = _blank_path(state, stop.max_iterations) if history else None
     call = Call(
         problems=problems,
@@ -141,9 +116,14 @@ def solve(state: State, step: Step, stop: Stop, noise_unknown: bool, history: bo
     if path is not None:
         call.cost, call.change, call.noise_path = (table.data_ptr() for table in path[:3])
         call.g_path = _pointers(path.g)
-    if library.em_solve(ctypes.byref(call)):
-        raise MemoryError(f"a problem of {y.shape[-1]} measurements does not fit into memory")
-    run = Run(torch.arange(problems), tuple(g), noise, iterations, ended, path)
+    if device.type == "cuda":
+        block.run(call, device)
+    else:
+        library = compiler.load(SOURCE)
+        assert library is not None
+        if library.em_solve(ctypes.byref(call)):
+            raise MemoryError(f"a problem of {y.shape[-1]} measurements does not fit into memory")
+    run = Run(torch.arange(problems, device=device), tuple(g), noise, iterations, ended, path)
     return _in_dtype(run, state.noise_variance.dtype)
 
 
@@ -158,7 +138,8 @@ def _pointers(tensors: Sequence[Tensor]) -> ctypes.Array[ctypes.c_void_p]:
 
 def _blank_path(state: State, iterations: int) -> Path:
     def blank(*sizes: int) -> Tensor:
-        return torch.full((state.y.shape[0], iterations, *sizes), math.nan, dtype=torch.float64)
+        shape = (state.y.shape[0], iterations, *sizes)
+        return torch.full(shape, math.nan, dtype=torch.float64, device=state.y.device)
 
     return Path(blank(), blank(), blank(), tuple(blank(v.shape[-1]) for v in state.g))
 

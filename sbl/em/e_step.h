@@ -63,33 +63,6 @@ static int decompose(Factor *f, int last, int gain, real *scratch) {
   return 1;
 }
 
-/* How the observations lie to the eigenvectors of A G A^H: what the noise variance and the cost are made of. */
-typedef struct {
-  real residual, weighted, energy; /* ||y - A mean||^2, s2 y^H K^-1 y, and y^H K^-1 y within the range of A G */
-  real freedom, log_det, total;
-  size_t eigenvalues;
-} Fit;
-
-/* A sum of logarithms, few of which are taken. */
-typedef struct {
-  real sum, product;
-} Logarithms;
-
-static void add_log(Logarithms *logs, real x) {
-  if (!(x > 1e-100 && x < 1e100)) {
-    logs->sum += log(x);
-    return;
-  }
-  logs->product *= x;
-  if (logs->product > 1e-100 && logs->product < 1e100) return;
-  logs->sum += log(logs->product), logs->product = 1;
-}
-
-/* What is left of the energy: as a difference or, where that cancels, as a sum; see kronecker_posterior.py. */
-static real left_of(real total, real taken, real sum) {
-  return total - taken > LARGE * total ? total - taken : sum;
-}
-
 static Fit fit_of(const Call *call, Work *w, const int *order, size_t size, size_t y_size, planes z, real noise) {
   real *inverse[MOST_FACTORS], inside = 0, residual = 0, taken = 0, weighted = 0;
   Fit fit = {0};
@@ -116,18 +89,6 @@ static Fit fit_of(const Call *call, Work *w, const int *order, size_t size, size
   fit.weighted = left_of(fit.total, inside - weighted, weighted + outside);
   fit.log_det = logs.sum + log(logs.product);
   return fit;
-}
-
-/* log det(s2 I + A G A^H) + y^H (s2 I + A G A^H)^-1 y of M observations; over the range of A G alone where s2 = 0. */
-static real cost_of(Fit fit, size_t M, real noise) {
-  const real outside = noise > 0 ? (M - fit.eigenvalues) * log(noise) : 0;
-  return fit.log_det + outside + (noise > 0 ? fit.weighted * reciprocal(noise) : fit.energy);
-}
-
-static real next_noise(const Call *call, Fit fit, size_t M, real noise) {
-  if (call->step != BOUND) return (fit.residual + noise * fit.freedom) / M;
-  const real free = fmax(M - fit.freedom, DBL_EPSILON * M);
-  return fmax(sqrt(fit.residual * noise / free), DBL_EPSILON * fit.total / M);
 }
 
 /* The second moment L = variance + |mean|^2 into w->L, or |mean|^2 and the gain for a bound, the next noise variance

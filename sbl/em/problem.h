@@ -1,31 +1,13 @@
 /* What the loop of em.c works on: a call, its factors, their products with small arrays, pruning.
    Include dense.h first. */
 
-#include <stdint.h>
 #include <stdlib.h>
 
-static const double LARGE = 1e-6, RISE = 1e-6; /* as in kronecker_posterior.py and loop.py */
-enum { MOST_FACTORS = 8, FULL_EXCHANGES = 3, SQUARINGS = 56 };
-enum step { NESTED_SVD, ONE_SWEEP, ALTERNATING, BOUND, ROOT_SVD };
-enum outcome { SETTLED, UNFINISHED, COST_ROSE, PRUNED, NOT_FINITE }; /* as estimate.Ended */
+#include "call.h"
+#include "fit.h"
+#include "nonnegative.h"
 
-/* What all problems of a call share; the fields are those of compiled.Call. */
-typedef struct {
-  int64_t problems, factors, complex_numbers, noise_unknown;
-  int64_t rows[MOST_FACTORS], columns[MOST_FACTORS], shared[MOST_FACTORS], coupled[MOST_FACTORS];
-  const double *matrices[MOST_FACTORS];
-  const double *y;
-  double *noise_variance;
-  double *g[MOST_FACTORS];
-  const double *sources[MOST_FACTORS]; /* NULL where nothing lies behind g */
-  double ratios[MOST_FACTORS];
-  double negligible, faint, floor, tolerance;
-  int64_t max_iterations;
-  int64_t step, sweeps, relative;
-  double inner_tolerance, divergence, beta, offset;
-  int64_t *iterations, *outcome;
-  double *cost, *change, *noise_path, *g_path[MOST_FACTORS]; /* a row an iteration; NULL where not asked for */
-} Call;
+static const double RISE = 1e-6; /* as in loop.py */
 
 /* A factor of one problem: its kept columns and what the E-step makes of them. */
 typedef struct {
@@ -117,8 +99,6 @@ static size_t kron(int factors, const int *sizes, real *const *v, real *out) {
   }
   return rows * ld;
 }
-
-static real reciprocal(real x) { return x > 0 ? 1 / x : 0; }
 
 static real largest_of(int n, const real *x) {
   real largest = 0;

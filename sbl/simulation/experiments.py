@@ -5,6 +5,7 @@ trials are batched or shared between processes.
 Source: He and Joseph, IEEE Trans. Signal Processing 2024, section V.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -139,6 +140,10 @@ class SyntheticExperiment:
     device: str = "cpu"
     as_published: bool = False
 
+    @property
+    def unknowns(self) -> int:
+        return math.prod(self.columns)
+
     def run(self, estimator: str, snrs_db: Sequence[float], seed: int, trials: range) -> list[Scores]:
         """Scores of each trial at each SNR, solved in one batch, whose seconds are divided evenly."""
         problem = _draw_synthetic_trials(self, seed, trials)
@@ -181,6 +186,10 @@ class IRSExperiment:
     fresh_training: bool = False
     device: str = "cpu"
     as_published: bool = False
+
+    @property
+    def unknowns(self) -> int:
+        return math.prod(self.system.unknowns)
 
     def run(self, estimator: str, snrs_db: Sequence[float], seed: int, trials: range) -> list[Scores]:
         """Scores of each trial at each SNR, solved in one batch, whose seconds are divided evenly."""

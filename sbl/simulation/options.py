@@ -4,6 +4,7 @@ Lists and arrays are text, as on a command line: "8,12,15", "4x4".
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
 Number = TypeVar("Number", int, float)
 Value = TypeVar("Value")
 Point = dict[str, float]
+AXES = {
+    "snr_db": "SNR (dB)",
+    "first_rows": "measurements of the first factor, $M_1$",
+    "sparsity": "nonzeros a factor, $K$",
+}
 LOUDEST_DB = 300.0  # beyond, double precision holds either the signal or the noise
 
 
@@ -208,3 +214,11 @@ def array(name: str, text: int | str) -> int | tuple[int, int]:
     if len(sizes) not in (1, 2) or min(sizes) < 1:
         raise ValueError(f"--{name} must be a number or a pair such as 4x4, got {text!r}")
     return sizes[0] if len(sizes) == 1 else (sizes[0], sizes[1])
+
+
+def varying(points: Sequence[Mapping[str, Any]]) -> str:
+    """The quantity in which `points` differ, the SNR if none; raises ValueError where there are several."""
+    found = [axis for axis in AXES if len({point.get(axis) for point in points}) > 1]
+    if len(found) > 1:
+        raise ValueError(f"only one quantity can vary in a run, not {' and '.join(found)}")
+    return found[0] if found else "snr_db"

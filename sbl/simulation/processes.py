@@ -6,19 +6,23 @@ from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
+from .gpus import gpu_threads
+
 PRELOADED = ["unfoldkit.sbl.simulation.experiments"]
-# Local processes unless told otherwise (None: one a core). One process leaves a GPU waiting.
-PROCESSES = {"cpu": None, "cuda": 4}
 
 
 @contextmanager
-def executor(workers: int | None, scheduler: str | None) -> Iterator[Executor]:
+def executor(workers: int | None, scheduler: str | None, device: str = "cpu") -> Iterator[Executor]:
     """`workers` local processes (1: a thread of this one; None: one a core), or the Dask cluster of `scheduler`.
 
+    On a GPU, threads of this process; None: one for each GPU.
     Raises ValueError where Dask is not installed or no scheduler answers.
     """
     if scheduler is not None:
         with _cluster(scheduler) as executor:
+            yield executor
+    elif device == "cuda":
+        with gpu_threads(workers) as executor:
             yield executor
     elif workers == 1:
         with ThreadPoolExecutor(1) as executor:

@@ -16,28 +16,27 @@ from unfoldkit.common.figures import MARKERS, line_style, rendered, save_figure,
 from unfoldkit.common.files import write_whole
 from unfoldkit.common.report import fresh_writer
 
-from .options import Point
+from .options import AXES, Point, varying
 from .shards import BOUND, Scores
 from .statistics import OUTAGES, summary
 
 Row = dict[str, Any]
 Kept = Sequence[tuple[str, Point, Scores]]  # estimator, point and scores of each shard
 
-AXES = {
-    "snr_db": "SNR (dB)",
-    "first_rows": "measurements of the first factor, $M_1$",
-    "sparsity": "nonzeros a factor, $K$",
-}
 METRICS = {
     "nmse": "NMSE",
     "pooled_nmse": "pooled NMSE",
     "ser": "symbol error rate",
+    "ber": "bit error rate",
+    "bler": "block error rate",
+    "spectral_efficiency": "spectral efficiency (bit/s/Hz)",
+    "claimed_error": "error variance over error",
     "srr": "support recovery rate",
     "seconds": "seconds a solve",
 }
 OTHER_NMSES = ("median_nmse", *(f"outage_above_{limit:g}" for limit in OUTAGES))
-LINEAR = ("srr",)
-LOWEST = {"ser": 1e-5}
+LINEAR = ("srr", "spectral_efficiency")
+LOWEST = {"ser": 1e-5, "ber": 1e-6, "bler": 1e-4}
 SMALLEST = 1e-20  # NMSE that is drawn
 PANELS_A_ROW = 3
 
@@ -84,14 +83,6 @@ def write_curves(out: Path, table: list[Row], kept: Kept) -> None:
         pixels = rendered(distribution_figure(_distributions(kept, axis), AXES[axis]))
         save_pixels(pixels, out / "nmse_distribution.png")
         writer.add_image("figures/nmse_distribution", pixels, dataformats="HWC")
-
-
-def varying(points: Sequence[Mapping[str, Any]]) -> str:
-    """The quantity in which `points` differ, the SNR if none; raises ValueError where there are several."""
-    found = [axis for axis in AXES if len({point.get(axis) for point in points}) > 1]
-    if len(found) > 1:
-        raise ValueError(f"only one quantity can vary in a run, not {' and '.join(found)}")
-    return found[0] if found else "snr_db"
 
 
 def _curves_figure(curves: Mapping[str, Sequence[Row]], axis: str, metric: str) -> Figure:

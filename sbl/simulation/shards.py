@@ -3,25 +3,33 @@
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from unfoldkit.common.files import write_whole
 
+from .gpus import trials_that_fit
+from .ofdm_options import OFDMOptions
 from .options import IRSOptions, Point, SyntheticOptions
 
 # Of what the estimators and experiments compute: raised whenever a change alters numbers, so that shards that were
 # computed before it are never mixed with those after it.
-NUMBERS_VERSION = 2
+NUMBERS_VERSION = 3
 # Trials of a shard; shards (of one estimator, at several SNRs) solved in one batch.
 # Small kernels leave a GPU waiting for small batches.
 SHARD_TRIALS = {"cpu": 200, "cuda": 5000}
 SHARDS_TOGETHER = {"cpu": 1, "cuda": 5}
+OFDM_TRIALS = 10  # a drop takes seconds
 _OF_BOTH = {"nmse", "error_energy", "reference_energy", "iterations", "seconds"}
 BOUND = "bound"  # in place of an estimator; it has what is of both experiments alone
-METRICS = {SyntheticOptions.name: _OF_BOTH | {"srr"}, IRSOptions.name: _OF_BOTH | {"ser"}}
+_OF_A_LINK = {"claimed_error", "ser", "ber", "bler", "spectral_efficiency", "pilots"}
+METRICS = {
+    SyntheticOptions.name: _OF_BOTH | {"srr"},
+    IRSOptions.name: _OF_BOTH | {"ser"},
+    OFDMOptions.name: (_OF_BOTH | _OF_A_LINK) - {"iterations"},
+}
 NAMED = 3  # shards in a line about many
 
 Scores = dict[str, list[float]]
@@ -29,7 +37,7 @@ Scores = dict[str, list[float]]
 
 @dataclass(frozen=True)
 class Shard:
-    """Trials of one estimator at one point; `experiment` is a `SyntheticExperiment` or an `IRSExperiment`."""
+    """Trials of one estimator at one point; `experiment` is a `SyntheticExperiment` or its like."""
 
     experiment: Any
     estimator: str
@@ -55,13 +63,12 @@ def _exact(value: float) -> str:
     return short if float(short := f"{value:g}") == value else repr(value)
 
 
-def blocks(trials: int, device: str) -> list[range]:
+def blocks(trials: int, size: int) -> list[range]:
     """The trials 0, 1, ..., shared out among shards.
 
-    >>> blocks(300, "cpu")
+    >>> blocks(300, 200)
     [range(0, 200), range(200, 300)]
     """
-    size = SHARD_TRIALS[device]
     return [range(start, min(start + size, trials)) for start in range(0, trials, size)]
 
 
@@ -89,9 +96,26 @@ def run_shards(shards: Sequence[Shard], version: int) -> list[Scores]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     snrs_db, one = [shard.point["snr_db"] for shard in shards], shards[0]
-    scores: list[Scores] = one.experiment.run(one.estimator, snrs_db, one.seed, one.trials)
+    scores = _run(one, snrs_db)
     torch.set_num_threads(threads)
     return scores
+
+
+def _run(shard: Shard, snrs_db: Sequence[float]) -> list[Scores]:
+    """Scores at each SNR; on a GPU, of as many trials at once as fit into the current one."""
+    run, trials = shard.experiment.run, shard.trials
+    if shard.experiment.device == "cpu":
+        return list(run(shard.estimator, snrs_db, shard.seed, trials))
+    import torch
+
+    run = replace(shard.experiment, device=f"cuda:{torch.cuda.current_device()}").run
+    size = max(1, trials_that_fit(shard.experiment.unknowns) // len(snrs_db))
+    parts = [
+        run(shard.estimator, snrs_db, shard.seed, trials[start : start + size])
+        for start in range(0, len(trials), size)
+    ]
+    together = zip(*parts, strict=True)
+    return [{name: [value for part in at for value in part[name]] for name in at[0]} for at in together]
 
 
 def write_shard(folder: Path, shard: Shard, settings: dict[str, Any], scores: Scores) -> None:

@@ -3,20 +3,25 @@
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import as_completed
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from unfoldkit.common.files import write_whole
 
-from .options import IRSOptions, Point, SyntheticOptions, decibels, different
-from .processes import PROCESSES, executor, prepare
+from .gpus import watched
+from .ofdm_options import OFDMOptions
+from .options import IRSOptions, Point, SyntheticOptions, decibels, different, varying
+from .processes import executor, prepare
 from .shards import (
     NUMBERS_VERSION,
+    OFDM_TRIALS,
     SHARD_TRIALS,
     Scores,
     Shard,
     batches,
     blocks,
+    label,
     missing_shards,
     read_json,
     read_shard,
@@ -24,7 +29,7 @@ from .shards import (
     write_shard,
 )
 
-Options = SyntheticOptions | IRSOptions
+Options = SyntheticOptions | IRSOptions | OFDMOptions
 SWEPT = ("first_rows", "sparsity")  # options that are part of the points, which a run can be given more of
 
 
@@ -54,11 +59,14 @@ def simulate(
             support and the variances) and bound (Bayesian Cramer-Rao, of the pooled NMSE; drawn dashed); OLS too
             in the synthetic experiment; Decomposed and Unfolded:FILE, with weights of tools/train_estimator.py,
             in the other.
+            The OFDM experiment has LS, LMMSE (Sionna's, over subcarriers, symbols and antennas; LMMSE-ORDER for
+            another order such as t-f), AM, Unfolded:FILE and known (the channel itself).
         trials: Random problems at each point.
         snr: Signal-to-noise ratios in dB, comma-separated.
         seed: Every trial is drawn from a generator seeded by this and its number.
         device: cpu, or cuda to solve up to 5000 trials of five points in one batch on a GPU.
-        workers: Local processes; by default one a core, or four on a GPU. 1 stays in this process.
+        workers: Local processes, by default one a core; 1 stays in this process. On GPUs threads, by default one
+            for each.
         scheduler: Address of a Dask scheduler to run on instead.
 
     Returns:
@@ -78,7 +86,7 @@ def simulate(
     ('OLS', 20.0, 3, 1.0)
     """
     out, folder = Path(out), Path(out) / "shards"
-    prepare(workers, scheduler)
+    prepare(1 if device == "cuda" else workers, scheduler)
     _require_machine(device, workers, scheduler)
     names, snrs_db = different("estimators", estimators.split(",")), decibels(snr)
     _require_estimators(options, names)
@@ -87,14 +95,17 @@ def simulate(
     shards = list(_shards(options, names, trials, snrs_db, seed, device))
     settings = options.settings() | {"seed": seed, "device": device, "numbers_version": NUMBERS_VERSION}
     settings = {name: value for name, value in settings.items() if name not in SWEPT}
-    from .results import varying, write_curves, write_results
-
     varying([shard.point for shard in shards])
     _require_same_run(out, settings)
     missing = missing_shards(folder, shards, settings)
     if missing:
-        _compute(missing, out, settings, workers or PROCESSES[device], scheduler)
+        with watched() if device == "cuda" else nullcontext() as waiting:
+            _compute(missing, out, settings, workers, scheduler, device)
+        if waiting is not None:
+            print(waiting)
     _claim(out, settings)
+    from .results import write_curves, write_results
+
     kept = [(shard.estimator, shard.point, read_shard(folder, shard, settings)) for shard in shards]
     table = write_results(out, settings, kept)
     write_curves(out, table, kept)
@@ -107,6 +118,9 @@ def _require_estimators(options: Options, names: Sequence[str]) -> None:
     from .experiments import SYNTHETIC_ESTIMATORS, irs_estimator
     from .references import IRS_REFERENCES, SYNTHETIC_REFERENCES, require_reference
 
+    if isinstance(options, OFDMOptions):
+        _require_ofdm(options, names)
+        return
     if "LASSO" in names:
         require_celer()
     if isinstance(options, IRSOptions):
@@ -121,6 +135,16 @@ def _require_estimators(options: Options, names: Sequence[str]) -> None:
     unknown = [name for name in names if name not in known]
     if unknown:
         raise ValueError(f"no estimator {', '.join(unknown)}; there are {', '.join(known)}")
+
+
+def _require_ofdm(options: OFDMOptions, names: Sequence[str]) -> None:
+    [(_, experiment)] = options.experiments()
+    from ..ofdm.experiment import require_name
+
+    experiment.uplink()
+    for name in names:
+        require_name(name)
+        label(name)  # reads a file of weights
 
 
 def _require_machine(device: str, workers: int | None, scheduler: str | None) -> None:
@@ -140,11 +164,12 @@ def _shards(
     options: Options, names: list[str], trials: int, snrs_db: list[float], seed: int, device: str
 ) -> Iterator[Shard]:
     experiments = options.experiments(device)
+    size = OFDM_TRIALS if isinstance(options, OFDMOptions) else SHARD_TRIALS[device]
     for snr_db in snrs_db:
         for point, experiment in experiments:
             at: Point = {"snr_db": snr_db, **point}
             for name in names:
-                for block in blocks(trials, device):
+                for block in blocks(trials, size):
                     yield Shard(experiment, name, at, seed, block)
 
 
@@ -169,16 +194,23 @@ def _require_same_run(out: Path, settings: dict[str, Any]) -> None:
 
 
 def _compute(
-    shards: list[Shard], out: Path, settings: dict[str, Any], workers: int | None, scheduler: str | None
+    shards: list[Shard],
+    out: Path,
+    settings: dict[str, Any],
+    workers: int | None,
+    scheduler: str | None,
+    device: str,
 ) -> None:
     """Compute shards and keep each. `out` is claimed with the first: what is refused before leaves nothing."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     folder = out / "shards"
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as progress, executor(workers, scheduler) as processes:
+    with Progress(*columns) as progress, executor(workers, scheduler, device) as processes:
         task = progress.add_task("shards", total=len(shards))
         running = {processes.submit(run_shards, batch, NUMBERS_VERSION): batch for batch in batches(shards)}
+        from . import results  # noqa: F401 - its figures' library is loaded while shards are computed
+
         try:
             for future in as_completed(running):
                 found: list[Scores] = future.result()

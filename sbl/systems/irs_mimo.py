@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -78,6 +78,14 @@ class IRSMIMO:
         if self.spread > self.grid:
             raise ValueError(f"spread {self.spread} exceeds the grid of {self.grid}")
 
+    @property
+    def unknowns(self) -> tuple[int, int, int]:
+        """Columns of the factors: points of the grid of each array."""
+        irs, ms, bs = (
+            self.grid if isinstance(n, int) else self.grid**2 for n in (self.irs, self.ms, self.bs)
+        )
+        return irs, ms, bs
+
     def dictionary(self, array: Array, device: torch.device | str = "cpu") -> Tensor:
         """Steering vectors on the grid as columns: (elements, grid), or (elements, grid^2) for a planar array."""
         points = self.grid if isinstance(array, int) else (self.grid, self.grid)
@@ -109,10 +117,12 @@ class IRSMIMO:
         """The rays of both hops of `draw_channels`, one draw from each generator."""
         hops = ((self.ms, self.irs), (self.irs, self.bs))
         drawn = [[self._rays(source, sink, generator) for source, sink in hops] for generator in generators]
-        first, second = (
-            Rays(*(torch.stack(part).to(device) for part in zip(*rays, strict=True)))
-            for rays in zip(*drawn, strict=True)
-        )
+        drawn_hops = []
+        for (source, sink), rays in zip(hops, zip(*drawn, strict=True), strict=True):
+            gains, arrivals, departures = zip(*rays, strict=True)
+            cosines = self._cosines(sink, arrivals, self.spread), self._cosines(source, departures, 1)
+            drawn_hops.append(Rays(*(part.to(device) for part in (torch.stack(gains), *cosines))))
+        first, second = drawn_hops
         return first, second
 
     def channel_of_rays(self, rays: tuple[Rays, Rays]) -> Channel:
@@ -151,17 +161,16 @@ class IRSMIMO:
         seen = torch.einsum("...tn,...nmb->...tbm", self.factors(training)[0], x)
         return self.dictionary(self.bs, x.device) @ seen @ self.dictionary(self.ms, x.device).mH
 
-    def _rays(self, source: Array, sink: Array, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Gains (paths, spread), arrival cosines (paths, spread) and departure cosines (paths, 1) of a hop.
-
-        The cosines of a planar array have one more axis of size 2.
-        """
+    def _rays(
+        self, source: Array, sink: Array, generator: torch.Generator
+    ) -> tuple[Tensor, list[Any], list[Any]]:
+        """Gains (paths, spread) of a hop, and where its paths' arrivals and departures begin on the grid."""
         gains, arrivals, departures = [], [], []
         for _ in range(self.paths):
             gains.append(torch.randn(self.spread, generator=generator, dtype=self.dtype))
-            arrivals.append(self._directions(sink, self.spread, generator))
-            departures.append(self._directions(source, 1, generator))
-        return torch.stack(gains), torch.stack(arrivals), torch.stack(departures)
+            arrivals.append(self._first(sink, self.spread, generator))
+            departures.append(self._first(source, 1, generator))
+        return torch.stack(gains), arrivals, departures
 
     def _hop(self, source: Array, sink: Array, gains: Tensor, arrivals: Tensor, departures: Tensor) -> Tensor:
         """(..., sink, source)."""
@@ -170,15 +179,25 @@ class IRSMIMO:
         departing = steering_vectors(departures, source).squeeze(-2)
         return scale * (arriving.mT @ departing.conj())
 
-    def _directions(self, array: Array, count: int, generator: torch.Generator) -> Tensor:
-        """`count` neighbouring cosines, (count,), or (count, 2) for a planar array."""
+    def _first(self, array: Array, count: int, generator: torch.Generator) -> list[Any]:
+        """The step of the grid at which `count` neighbouring cosines begin, and what they are behind it.
+
+        For a planar array a pair of these.
+        """
         if not isinstance(array, int):
-            axes = [self._directions(n, count, generator) for n in array]
-            return torch.stack(axes, -1)
-        start = torch.randint(0, self.grid - count + 1, (), generator=generator)
-        offset = 0.0 if self.on_grid else torch.rand((), generator=generator, dtype=torch.float64)
-        steps = start + torch.arange(count) + offset
-        return (-1 + 2 * steps / self.grid).to(self.dtype.to_real())
+            return [self._first(n, count, generator) for n in array]
+        step = torch.randint(0, self.grid - count + 1, (), generator=generator)
+        behind = 0.0 if self.on_grid else torch.rand((), generator=generator, dtype=torch.float64).item()
+        return [step.item(), behind]
+
+    def _cosines(self, array: Array, first: Sequence[list[Any]], count: int) -> Tensor:
+        """`count` neighbouring cosines of each path, (..., paths, count), or (..., paths, count, 2) if planar."""
+        step, behind = torch.tensor(first, dtype=torch.float64).unsqueeze(-2).unbind(-1)
+        steps = step + torch.arange(count) + behind
+        if self.on_grid:
+            steps = steps.float()  # whole numbers, whose quotient is rounded so in the trials of every seed
+        cosines = (-1 + 2 * steps / self.grid).to(self.dtype.to_real())
+        return cosines if isinstance(array, int) else cosines.mT
 
 
 def array_size(array: Array) -> int:

@@ -101,8 +101,14 @@ def difference(ours, theirs):
     return float((ours.double() - theirs.double()).norm() / theirs.double().norm())
 
 
-@pytest.mark.parametrize("name", RUNS)
-@pytest.mark.parametrize(("channels", "shape"), [(32, (1, 9, 35)), (16, (2, 17, 5))])
+QUICK = ("embedding", "layer", "residual to a plane")
+CASES = [(name, 32, (1, 9, 35)) for name in RUNS] + [(name, 16, (2, 17, 5)) for name in RUNS]
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "shape"),
+    [pytest.param(*case, marks=[] if case[0] in QUICK else pytest.mark.slow) for case in CASES],
+)
 def test_a_chain_equals_its_layers(name, channels, shape, on_host):
     torch.manual_seed(0)
     chain = chain_of(channels, *RUNS[name])
@@ -114,6 +120,7 @@ def test_a_chain_equals_its_layers(name, channels, shape, on_host):
     assert found.dtype == (torch.float32 if chain.to_plane else torch.bfloat16)
 
 
+@pytest.mark.slow
 def test_a_window_equals_its_layers(on_host):
     torch.manual_seed(0)
     squeeze = torch.randn(8, 32), torch.randn(8), torch.randn(32, 8), torch.randn(32)
@@ -128,17 +135,19 @@ def test_an_lstm_step_equals_its_layers(first, on_host):
     torch.manual_seed(0)
     gates, sources = (3, 1) if first else (4, 2)
     step = LSTMStep(torch.randn(32 * gates, 32 * sources, 3, 3) / 17, torch.randn(32 * gates))
-    z, hidden, cell = (as_features(pictures(32, (2, 6, 37))) for _ in range(3))
+    z, hidden, cell = (as_features(pictures(32, (1, 5, 33))) for _ in range(3))
     memory = None if first else (hidden, cell)
     pairs = zip(step(z, memory), step._layer_by_layer(z, memory), strict=True)
     assert all(difference(ours, theirs) < 8e-3 for ours, theirs in pairs)
 
 
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90", "sm_100"])
-def test_every_kernel_compiles_for_every_architecture(architecture):
+@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["some", "every"])
+def test_kernels_compile_for_every_architecture(architecture, every):
     cases = [("chain.cu", launches.chain_definitions(spec, 8)) for spec in specifications()]
     cases += [("window.cu", launches.window_definitions(32, rows)) for rows in (8, 16, 32)]
     cases += [("gates.cu", launches.gates_definitions(32, first)) for first in (True, False)]
+    cases = cases if every else [cases[9], cases[17], cases[-4], cases[-1]]
     try:
         compiler.nvrtc()
     except OSError:
@@ -194,7 +203,7 @@ class TestOnTheGPU:
         planes = ((1.0, pictures(1, shape).cuda()), (-0.5, pictures(1, shape).cuda()))
         source = planes if chain.from_plane else as_features(pictures(channels, shape)).cuda()
         added = planes if chain.to_plane else ()
-        assert features._on_chip(planes[0][1], channels)
+        assert features._on_chip([planes[0][1]], channels)
         assert difference(chain(source, added), chain._layer_by_layer(source, added)) < 6e-3
 
     def test_window(self, shape):

@@ -53,7 +53,7 @@ def solved(monkeypatch):
 
 def by_pytorch(method, *problem):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compiled, "serves", lambda problem: False)
+        patch.setattr(compiled, "serves", lambda *_: False)
         return method(*problem, history=True)
 
 

@@ -54,7 +54,9 @@ def test_weights_of_the_first_form_stay_what_they_were():
     assert net.architecture["as_published"]
     batch = draw_batch(IRSMIMO(dtype=torch.complex64), (12.0, 12.0), 2, torch.Generator().manual_seed(0))
     found = net(batch.factors, batch.y, batch.noise_variance).mean
-    torch.testing.assert_close(found.abs().amax((1, 2, 3)), torch.tensor([1201.75, 802.087]), rtol=1e-4, atol=0.0)
+    torch.testing.assert_close(
+        found.abs().amax((1, 2, 3)), torch.tensor([1201.75, 802.087]), rtol=1e-4, atol=0.0
+    )
 
 
 def test_explained_and_remaining_variance_make_the_prior_variance(draw):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .tables import Marks, Row, markdown, marks_of
+from .tables import Row, markdown
 
 Content = dict[str, Any]
 
@@ -30,7 +30,17 @@ def kernels(content: Content) -> list[Row]:
 
 def networks(content: Content) -> list[Row]:
     """Each form of a network beside the same network layer by layer in float32."""
-    header = ["network", "pixels", "batch", "what", "form", "ms", "layer by layer, ms", "times faster"]
+    header = [
+        "network",
+        "pixels",
+        "batch",
+        "what",
+        "form",
+        "ms",
+        "host to host, ms",
+        "layer by layer, ms",
+        "times faster",
+    ]
     header += ["MiB", "layer by layer, MiB", "difference"]
     rows = [
         [
@@ -40,10 +50,11 @@ def networks(content: Content) -> list[Row]:
             row["what"],
             row["form"],
             f"{1000 * row['seconds']:.4g}",
+            number(row.get("latency_seconds"), 1000),
             f"{1000 * row['plain_seconds']:.4g}",
             f"{row['ratio']:.2f}",
-            f"{row['bytes'] / 2**20:.0f}",
-            f"{row['plain_bytes'] / 2**20:.0f}",
+            mebibytes(row["bytes"]),
+            mebibytes(row["plain_bytes"]),
             f"{row['difference']:.1e}",
         ]
         for row in content["rows"]
@@ -84,6 +95,10 @@ def number(value: float | None, scale: float = 1) -> str:
     return "" if value is None else f"{scale * value:.4g}"
 
 
+def mebibytes(value: float | None) -> str:
+    return "" if value is None else f"{value / 2**20:.0f}"
+
+
 def classical(content: Content) -> list[Row]:
     """Principal component pursuit beside its decompositions."""
     found = content["result"]
@@ -100,10 +115,6 @@ SUBJECTS: dict[str, Callable[[Content], list[Row]]] = {
     "estimators": estimators,
     "classical": classical,
 }
-
-
-def marks(subject: str) -> Marks:
-    return marks_of(subject, "benchmark_table.py")
 
 
 def tables(subject: str, folder: Path) -> str:

@@ -1,0 +1,1 @@
+"""The EM loop for small problems on a GPU, in CUDA C."""

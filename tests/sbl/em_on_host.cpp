@@ -1,0 +1,53 @@
+/* em.cu on a CPU: a team of threads for a block of as many warps of one thread each. */
+
+#include <cfloat>
+#include <cmath>
+#include <cstdlib>
+#include <pthread.h>
+#include <thread>
+#include <vector>
+
+struct Index {
+  int x;
+};
+static Index blockIdx, blockDim;
+static thread_local Index threadIdx;
+static pthread_barrier_t barrier;
+
+#define WARP 1
+#define STEP call.step
+#define THREADS 1
+#define BLOCKS 1
+#define __global__
+#define __shared__
+#define __noinline__
+#define __align__ alignas
+#define __grid_constant__
+#define __launch_bounds__(threads, blocks)
+#define __syncthreads() pthread_barrier_wait(&barrier)
+#define __syncwarp()
+#define __shfl_xor_sync(mask, x, apart) (x)
+#define min(a, b) ((a) < (b) ? (a) : (b))
+#define max(a, b) ((a) > (b) ? (a) : (b))
+using std::isfinite, std::isinf;
+static inline double rsqrt(double x) { return 1 / std::sqrt(x); }
+
+#include EM_CU
+
+real memory[1 << 18];
+
+extern "C" void em_solve_on_host(const Call *call, const Layout *at, int threads) {
+  blockDim.x = threads;
+  pthread_barrier_init(&barrier, nullptr, threads);
+  for (blockIdx.x = 0; blockIdx.x < call->problems; blockIdx.x++) {
+    for (real &place : memory) place = NAN;
+    std::vector<std::thread> team;
+    for (int t = 0; t < threads; t++)
+      team.emplace_back([=] {
+        threadIdx.x = t;
+        em_solve(*call, *at);
+      });
+    for (std::thread &thread : team) thread.join();
+  }
+  pthread_barrier_destroy(&barrier);
+}

@@ -1,0 +1,202 @@
+"""The EM loop for a GPU gives what the one in C gives; here a CPU's threads stand for those of a block."""
+
+# mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
+
+import ctypes
+import dataclasses
+import shutil
+import subprocess
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils._pytree import tree_map_only
+
+from unfoldkit.kernels.native import compiler
+from unfoldkit.sbl import SVDKroSBL
+from unfoldkit.sbl.em import compiled
+from unfoldkit.sbl.em.block import solve as block
+from unfoldkit.sbl.problem import pose
+
+from .test_compiled import METHODS, SETTINGS, SIZES, TOLERANCE, assert_equal
+
+HOST, RACES = (Path(__file__).with_name(name) for name in ("em_on_host.cpp", "em_races.cpp"))
+GPU = "cuda"
+IRS = {"rows": (6, 3, 16), "columns": (18, 18, 18)}
+on_a_gpu = (pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))
+pytestmark = pytest.mark.skipif(
+    compiler._compiler() is None or shutil.which("g++") is None, reason="needs C and C++ compilers"
+)
+
+
+def marked(*marks):
+    def apply(test):
+        for mark in marks:
+            test = mark(test)
+        return test
+
+    return apply
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    """A function that gives the source for a GPU as C++, for so many factors of real or complex numbers."""
+    folder = tmp_path_factory.mktemp("block")
+
+    @lru_cache
+    def build(factors, complex_numbers):
+        built = folder / f"{factors}-{complex_numbers}.so"
+        options = ["-std=c++17", "-O1", "-shared", "-fPIC", "-pthread", "-Wno-unknown-pragmas"]
+        options += [
+            f"-DFACTORS={factors}",
+            f"-DCOMPLEX={complex_numbers}",
+            f'-DEM_CU="{block.SOURCE.resolve()}"',
+        ]
+        subprocess.run(["g++", *options, HOST, "-o", built], check=True)
+        return ctypes.CDLL(str(built))
+
+    return build
+
+
+@pytest.fixture
+def on_host(library, monkeypatch):
+    """A function that lets compiled solves go through the source for a GPU, by so many threads."""
+
+    def patch(threads):
+        class Library:
+            def em_solve(self, reference):
+                call = reference._obj
+                sizes = tuple(call.rows[: call.factors]), tuple(call.columns[: call.factors])
+                places, _ = block.layout(*sizes, bool(call.complex_numbers))
+                solve = library(call.factors, call.complex_numbers).em_solve_on_host
+                solve(reference, ctypes.byref(places), threads)
+                return 0
+
+        monkeypatch.setattr(compiled.compiler, "load", lambda source: Library())
+
+    return patch
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+@pytest.mark.parametrize("known_noise", [True, False])
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+@pytest.mark.parametrize("name", METHODS)
+def test_it_is_the_estimate_of_the_loop_in_c(draw, on_host, name, dtype, sizes, known_noise, settings):
+    factors, _, y, s2 = draw(dtype=dtype, batch=(3,), **SIZES[sizes])
+    method = dataclasses.replace(METHODS[name], **SETTINGS[settings])
+    problem = (factors, y, s2 if known_noise else None)
+    expected = method(*problem, history=True)
+    on_host(1)
+    assert_equal(method(*problem, history=True), expected, TOLERANCE[name])
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_threads_share_the_work(draw, on_host, name):
+    factors, _, y, s2 = draw(dtype=torch.complex128, rows=(6, 3, 7), columns=(8, 8, 8))
+    expected = METHODS[name](factors, y, s2)
+    on_host(3)
+    assert_equal(METHODS[name](factors, y, s2), expected, TOLERANCE[name])
+
+
+@pytest.mark.parametrize("complex_numbers", [0, 1])
+def test_threads_wait_for_what_others_write(tmp_path, complex_numbers):
+    rows, columns = (4, 3, 7), (6, 5, 4)
+    places = bytes(block.layout(rows, columns, bool(complex_numbers))[0])
+    layout = map(str, (ctypes.c_int32 * (len(places) // 4)).from_buffer_copy(places))
+    options = [
+        "-std=c++17",
+        "-g",
+        "-O1",
+        "-fsanitize=thread",
+        "-pthread",
+        "-Wno-unknown-pragmas",
+        "-DFACTORS=3",
+    ]
+    options += [f"-DCOMPLEX={complex_numbers}", f'-DEM_CU="{block.SOURCE.resolve()}"']
+    built = subprocess.run(["g++", *options, RACES, "-o", tmp_path / "races"], capture_output=True, text=True)
+    if "tsan" in built.stderr:
+        pytest.skip("needs ThreadSanitizer")
+    built.check_returncode()
+    command = [*(["setarch", "-R"] if shutil.which("setarch") else []), tmp_path / "races", *layout]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert "data race" not in run.stderr, run.stderr[:4000]
+    run.check_returncode()
+    assert len(run.stdout.split()) == 10
+
+
+def on_cpu(estimate):
+    """The estimate with its tensors on the CPU."""
+    names = [field.name for field in dataclasses.fields(estimate)]
+    moved = tree_map_only(torch.Tensor, torch.Tensor.cpu, [getattr(estimate, name) for name in names])
+    return dataclasses.replace(estimate, **dict(zip(names, moved, strict=True)))
+
+
+@marked(*on_a_gpu)
+@pytest.mark.parametrize("settings", SETTINGS)
+@pytest.mark.parametrize("known_noise", [True, False])
+@pytest.mark.parametrize("sizes", ["three", "irs"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+@pytest.mark.parametrize("name", METHODS)
+def test_a_gpu_gives_the_estimate_of_the_loop_in_c(draw, on_gpu, name, dtype, sizes, known_noise, settings):
+    sizes = IRS if sizes == "irs" else SIZES[sizes]
+    factors, _, y, s2 = draw(dtype=dtype, batch=(5,), **sizes)
+    method = dataclasses.replace(METHODS[name], **SETTINGS[settings])
+    s2 = s2 if known_noise else None
+    expected = method(factors, y, s2, history=True)
+    found = method([A.to(GPU) for A in factors], y.to(GPU), s2 if s2 is None else s2.to(GPU), history=True)
+    assert on_gpu
+    assert_equal(on_cpu(found), expected, TOLERANCE[name])
+
+
+@marked(*on_a_gpu)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex64])
+@pytest.mark.parametrize("name", METHODS)
+def test_single_precision_on_a_gpu(draw, on_gpu, name, dtype):
+    factors, _, y, s2 = draw(dtype=dtype, batch=(5,))
+    expected = METHODS[name](factors, y, s2)
+    found = METHODS[name]([A.to(GPU) for A in factors], y.to(GPU), s2.to(GPU))
+    assert on_gpu
+    assert found.mean.dtype == dtype
+    error = torch.linalg.vector_norm(found.mean.cpu() - expected.mean) / torch.linalg.vector_norm(
+        expected.mean
+    )
+    assert error < 1e-3
+
+
+@marked(*on_a_gpu)
+@pytest.mark.parametrize("name", METHODS)
+def test_a_member_is_the_same_to_the_last_bit_in_any_batch_on_a_gpu(draw, on_gpu, name):
+    factors, _, y, s2 = draw(dtype=torch.complex128, batch=(300,), **IRS)
+    problem = pose([A.to(GPU) for A in factors], y.to(GPU), s2.to(GPU))
+    method = METHODS[name]
+    state, step = method.begin(problem), method.compiled_step(3)
+    stop = compiled.Stop(method._pruning(problem), method.max_iterations, method.tolerance)
+    together = compiled.solve(state, step, stop, False, False)
+    for i in range(0, 300, 60):
+        members = torch.arange(i, i + 7, device=GPU)
+        alone = compiled.solve(state.take(members), step, stop, False, False)
+        assert all(torch.equal(u, v[i : i + 7]) for u, v in zip(alone.g, together.g, strict=True))
+    assert len(on_gpu) == 6
+
+
+@marked(*on_a_gpu)
+def test_what_does_not_fit_goes_through_pytorch_on_a_gpu(draw, on_gpu):
+    factors, _, y, s2 = draw(rows=(12, 12, 12), columns=(40, 40, 40))
+    SVDKroSBL(max_iterations=2)([A.to(GPU) for A in factors], y.to(GPU), s2.to(GPU))
+    assert not on_gpu
+
+
+@pytest.fixture
+def on_gpu(monkeypatch):
+    """How many batches have gone through the kernel."""
+    count = []
+    run = block.run
+
+    def counted(*args):
+        count.append(1)
+        run(*args)
+
+    monkeypatch.setattr(block, "run", counted)
+    return count

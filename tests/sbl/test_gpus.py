@@ -1,0 +1,59 @@
+"""Simulation on GPUs: what is solved at once, and how long they wait; without one, in its place."""
+
+# mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
+
+import time
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from unfoldkit.sbl.simulation import gpus, shards
+
+
+@dataclass(frozen=True)
+class Counting:
+    """An experiment whose scores are the trials' numbers, and which remembers what it was asked at once."""
+
+    device: str
+    unknowns: int = 1
+
+    def run(self, estimator, snrs_db, seed, trials):
+        ASKED.append(trials)
+        return [{"nmse": [snr + trial for trial in trials]} for snr in snrs_db]
+
+
+ASKED: list[range] = []
+
+
+def test_trials_go_in_parts_that_fit(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(shards, "trials_that_fit", lambda unknowns: 7)
+    ASKED.clear()
+    group = [shards.Shard(Counting("cuda"), "SVD", {"snr_db": snr}, 0, range(10, 18)) for snr in (0.0, 100.0)]
+    first, second = shards.run_shards(group, shards.NUMBERS_VERSION)
+    assert [range(10, 13), range(13, 16), range(16, 18)] == ASKED
+    assert first["nmse"] == list(range(10, 18))
+    assert second["nmse"] == list(range(110, 118))
+
+
+def test_what_fits_goes_by_free_memory(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (gpus.BYTES_AN_UNKNOWN * 5000, 0))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: gpus.BYTES_AN_UNKNOWN * 3000)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: gpus.BYTES_AN_UNKNOWN * 2000)
+    assert gpus.trials_that_fit(1000) == 6
+    assert gpus.trials_that_fit(10**6) == 1
+
+
+def test_the_idle_share_is_that_of_looks(monkeypatch):
+    class Stream:
+        def query(self):
+            return True
+
+    monkeypatch.setattr(torch.cuda, "default_stream", lambda gpu: Stream())
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with gpus.watched() as waiting:
+        time.sleep(0.05)
+    assert waiting.looks == waiting.idle > 0
+    assert waiting.seconds == pytest.approx(0.05, abs=0.05)
+    assert "idle for 100%" in str(waiting)
