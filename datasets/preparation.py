@@ -32,7 +32,7 @@ class Turn(NamedTuple):
     """A picture in an epoch, which decides its augmentation."""
 
     epoch: int
-    index: int
+    picture: int
 
 
 class Cut(NamedTuple):
@@ -61,7 +61,7 @@ class SegmentationDataset(Dataset[Sample]):
     picture is smaller than its window.
 
     The augmentation of a picture depends on (seed, epoch, index) alone; set `epoch` before each epoch, or ask for
-    `Turn(epoch, index)` instead of an index.
+    `Turn(epoch, picture)` instead of an index.
     `keep()` decodes every picture once and for all, where memory allows.
 
     >>> from unfoldkit.datasets import SyntheticScenes
@@ -113,7 +113,7 @@ class SegmentationDataset(Dataset[Sample]):
 
     def __getitem__(self, index: int | Turn) -> Sample:
         turn = self._turn(index)
-        image, mask, name = self.kept[turn.index] if self.kept else self._sized(turn.index)
+        image, mask, name = self.kept[turn.picture] if self.kept else self._sized(turn.picture)
         window = self._window(turn, mask, name)
         self.transform.set_random_seed(self._seed(turn))
         prepared = self.transform(image=image[window], mask=mask[window])
@@ -126,7 +126,7 @@ class SegmentationDataset(Dataset[Sample]):
     def cut(self, index: int | Turn) -> Cut:
         """Where `self[index]` lies in its kept picture."""
         turn = self._turn(index)
-        image, mask, name = self.kept[turn.index]
+        image, mask, name = self.kept[turn.picture]
         rows, columns = self._window(turn, mask, name)
         places = _turned(_numbered(image.shape)[rows, columns], self._symmetry(turn))
         (height, width), first = places.shape, int(places[0, 0])

@@ -56,13 +56,13 @@ class ResidentPictures:
         return Sample(
             image=(image.float() - self.mean) / self.std,
             mask=mask.float(),
-            name=[self.dataset.kept[turn.index].name for turn in turns],  # type: ignore[arg-type]  # as collated
+            name=[self.dataset.kept[turn.picture].name for turn in turns],  # type: ignore[arg-type]  # as collated
         )
 
     def _pixels(self, turns: list[Turn], cuts: list[Cut]) -> Tensor:
         """Where the pixels of the batch lie, (batch, 1, height, width)."""
         strides = [
-            (int(self.starts[turn.index]) + cut.first, cut.down, cut.across)
+            (int(self.starts[turn.picture]) + cut.first, cut.down, cut.across)
             for turn, cut in zip(turns, cuts, strict=True)
         ]
         device = self.images.device

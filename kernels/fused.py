@@ -130,7 +130,7 @@ class _ConvRun(torch.autograd.Function):
 
     @staticmethod
     @_without_autocast
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         from .gpu import conv_backward, thin_conv
 
         count = ctx.count
@@ -194,7 +194,7 @@ class _NormActivation(torch.autograd.Function):
         return found.out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         from .gpu import batch_norm
 
         x, constants, added = ctx.saved_tensors
@@ -214,12 +214,13 @@ class _LSTM(torch.autograd.Function):
 
     @staticmethod
     @_without_autocast
-    def backward(ctx: Any, of_hidden: Tensor, of_cell: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, of_hidden: Tensor, of_cell: Tensor) -> tuple[Tensor | None, ...]:
         from .gpu import lstm
 
         gates, bias, before = ctx.saved_tensors
-        dense = (x.contiguous(memory_format=torch.channels_last) for x in (of_hidden, of_cell))
-        of_gates, of_before = lstm.lstm_backward(*dense, gates, bias, before)
+        of_hidden = of_hidden.contiguous(memory_format=torch.channels_last)
+        of_cell = of_cell.contiguous(memory_format=torch.channels_last)
+        of_gates, of_before = lstm.lstm_backward(of_hidden, of_cell, gates, bias, before)
         return of_gates, _sum_over_pixels(of_gates).to(bias.dtype), of_before
 
 
@@ -241,7 +242,7 @@ class _Window(torch.autograd.Function):
 
     @staticmethod
     @_without_autocast
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         grad = grad.contiguous(memory_format=torch.channels_last)
         found = spectral_product.Forward(grad, *ctx.saved_tensors)
         of_x, of_weight = spectral_product.gradients(grad, found, ctx.window, ctx.grid)

@@ -79,6 +79,8 @@ def _first_of(x: Tensor, layers: list[nn.Module]) -> tuple[Tensor, list[nn.Modul
         slope = _slope(layers[2:])
         x = norm.activated(fused.conv_run(x, [first.weight], None), slope, first.bias)
         return x, layers[3 if slope < 1 else 2 :]
+    if _normalised(layers):  # over several processes
+        return first(x), layers[1:]
     weights, biases = [], []
     while layers and isinstance(conv := layers[0], Conv3x3) and not _normalised(layers):
         assert conv.bias is not None

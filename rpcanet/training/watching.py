@@ -2,14 +2,17 @@
 
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
@@ -42,18 +45,20 @@ class Watch(L.Callback):
     and once the network's graph and, at the end, the hyper-parameters `settings` with the final metrics.
 
     pictures: how many are looked into.  budget: a look is left out while looks would take more than this share
-    of the time; the first and the last are always taken. Looking changes neither the network nor any random
-    number.
+    of the time; the first and the last are always taken. Figures are drawn in a thread beside the training.
+    Looking changes neither the network nor any random number.
     """
 
     def __init__(self, settings: dict[str, Any], pictures: int = 4, budget: float = 0.03) -> None:
         self.settings, self.pictures, self.budget = settings, pictures, budget
         self.curves = PixelCurves()
         self.start, self.spent, self.last = 0.0, 0.0, 0.0
+        self.drawn: list[Future[None]] = []
 
     def on_train_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         self.start, self.spent, self.last = time.perf_counter(), 0.0, 0.0
         self.curves.to(task.device)
+        self.drawing = ThreadPoolExecutor(1)
         writer = _writer(trainer)
         if writer is not None and isinstance(task, SegmentationTask):
             with self._timed():
@@ -84,20 +89,30 @@ class Watch(L.Callback):
             writer = _writer(trainer)
             if writer is not None:
                 step = trainer.global_step
-                _log_predictions(writer, step, panel(self.image, self.decomposition, self.mask), rates)
-                _log_stages(writer, step, task.net, self.image)
+                curves = _log_predictions(
+                    writer, step, panel(self.image, self.decomposition, self.mask), rates
+                )
+                spectra = _log_stages(writer, step, task.net, self.image)
+                for tag, draw in (("val/curves", curves), ("inside/spectrum", spectra)):
+                    self.drawn.append(self.drawing.submit(_log_figure, writer, tag, step, draw))
                 _log_parameters(writer, step, task.net)
         self.last = self.spent - before
         if writer is not None:
             writer.add_scalar("watch/share_of_time", self.spent / (time.perf_counter() - self.start), step)
 
     def on_train_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        for figure in self.drawn:
+            figure.result()
         if isinstance(trainer.logger, TensorBoardLogger):
             metrics = trainer.callback_metrics.items()
             final = {
                 name.replace("val/", "final/"): value for name, value in metrics if name.startswith("val/")
             }
             trainer.logger.log_hyperparams(self.settings, final)
+
+    def teardown(self, trainer: L.Trainer, task: L.LightningModule, stage: str) -> None:
+        if self.start:
+            self.drawing.shutdown()
 
     def _due(self, trainer: L.Trainer) -> bool:
         first, final = self.last == 0, trainer.current_epoch + 1 == trainer.max_epochs
@@ -134,7 +149,14 @@ def _log_graph(writer: SummaryWriter, net: UnfoldedNetwork) -> None:
         writer.add_graph(_ObjectAlone(deepcopy(net).cpu().float().eval()), torch.zeros(1, 1, 32, 32))
 
 
-def _log_predictions(writer: SummaryWriter, step: int, picture: Tensor, rates: dict[str, Tensor]) -> None:
+def _log_figure(writer: SummaryWriter, tag: str, step: int, draw: Callable[[], Figure]) -> None:
+    writer.add_image(tag, rendered(draw()), step, dataformats="HWC")
+
+
+def _log_predictions(
+    writer: SummaryWriter, step: int, picture: Tensor, rates: dict[str, Tensor]
+) -> Callable[[], Figure]:
+    """Log what costs little, and return the figure that remains to be drawn."""
     writer.add_image("val/" + "_".join(PARTS), picture, step)
     curves = {name: values.cpu().numpy() for name, values in rates.items()}
     writer.add_pr_curve_raw(
@@ -148,24 +170,27 @@ def _log_predictions(writer: SummaryWriter, step: int, picture: Tensor, rates: d
         step,
         num_thresholds=len(curves["tp"]),
     )
-    writer.add_image("val/curves", rendered(curves_figure(curves)), step, dataformats="HWC")
+    return partial(curves_figure, curves)
 
 
-def _log_stages(writer: SummaryWriter, step: int, net: UnfoldedNetwork, image: Tensor) -> None:
+def _log_stages(
+    writer: SummaryWriter, step: int, net: UnfoldedNetwork, image: Tensor
+) -> Callable[[], Figure]:
+    """Log the measures, and return the figure that remains to be drawn."""
     with torch.no_grad():
         measures = interior_measures(image, look_inside(net, image))
     statistics = Statistics()
     statistics.update(measures)
     mean, std = statistics.mean, statistics.std
     labels = ["$D$", *(f"$B_{{{k + 1}}}$" for k in range(len(net.stages)))]
-    figure = spectrum_figure(mean["spectrum"].cpu().numpy(), std["spectrum"].cpu().numpy(), labels)
-    writer.add_image("inside/spectrum", rendered(figure), step, dataformats="HWC")
+    spectra = mean["spectrum"].cpu().numpy(), std["spectrum"].cpu().numpy()
     profiles = {name: values.tolist() for name, values in mean.items() if values.ndim == 1}
     profiles["energy"] = mean["energy"][:, LEADING.index(5)].tolist()
     profiles["epsilon"] = [p.item() for name, p in net.named_parameters() if name.endswith("oem.epsilon")]
     for name, values in profiles.items():
         for k, value in enumerate(values, start=len(labels) - len(values)):
             writer.add_scalar(f"{name}/stage_{k}" if k else f"{name}/picture", value, step)
+    return partial(spectrum_figure, *spectra, labels)
 
 
 def _log_parameters(writer: SummaryWriter, step: int, net: nn.Module) -> None:

@@ -8,6 +8,7 @@ The interpreter is chosen when a kernel is defined, so the cases run in a proces
 import os
 import subprocess
 import sys
+from copy import deepcopy
 
 import pytest
 import torch
@@ -129,6 +130,35 @@ def test_lstm(first):
 
     inputs = [gates, bias, *([] if first else [cell.contiguous(memory_format=LAST)])]
     assert_same_function(lambda g, b, *c: fused.lstm(g, b, c[0] if c else None), layers, *inputs, outputs=2)
+
+
+@case
+@pytest.mark.parametrize("kind", ["batch norms", "no norms", "prior's end", "norms over processes"])
+def test_a_stack_of_layers_runs_as_its_layers(kind, monkeypatch):
+    from unfoldkit.kernels import fused
+    from unfoldkit.rpcanet.modules.layers import BatchNorm, Stack, conv3x3, conv_stack
+    from unfoldkit.rpcanet.training.distributed import over_processes
+
+    torch.manual_seed(0)
+    if kind == "prior's end":
+        stack, x = Stack(BatchNorm(16), torch.nn.LeakyReLU(0.1), conv3x3(16, 1)), torch.randn(2, 16, 5, 7)
+    else:
+        stack, x = conv_stack(16, hidden=1, batch_norm=kind != "no norms"), torch.randn(2, 1, 5, 7)
+    layers = deepcopy(stack).double()
+    if kind == "norms over processes":
+        over_processes(stack)
+    expected = layers(x.double())
+    monkeypatch.setattr(fused, "serves", lambda *_: True)
+    found = stack(x)
+    assert_near(found.detach(), expected.detach())
+    weight = torch.randn_like(found)
+    (found * weight).sum().backward()
+    (expected * weight).sum().backward()
+    for one, other in zip(stack.parameters(), layers.parameters(), strict=True):
+        if float(other.grad.norm()) > 1e-9:  # a bias before a batch norm has none
+            assert_near(one.grad, other.grad, 1e-5)
+    for one, other in zip(stack.buffers(), layers.buffers(), strict=True):
+        assert_near(one.double(), other.double())
 
 
 @case
