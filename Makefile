@@ -67,11 +67,11 @@ docs: $(DOCS_READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs $(SITE)
 	$(BIN)/python docs/check_site.py $(SITE)
 
-# The tests run in a folder without the sources, so that what they import is the wheel.
+# `pytest`, unlike `python -m pytest`, does not put this folder first: what the tests import is the wheel.
 release-check:
 	rm -rf dist $(RELEASE) build/release
 	$(PYTHON) -m venv $(RELEASE)
-	$(RELEASE)/bin/python -m pip install --quiet 'build==1.6.0' 'twine==7.0.0' 'cffconvert==2.0.0'
+	$(RELEASE)/bin/python -m pip install --quiet 'build==1.6.1' 'twine==7.0.0' 'cffconvert==2.0.0'
 	$(RELEASE)/bin/cffconvert --validate
 	$(RELEASE)/bin/python -m build
 	$(RELEASE)/bin/python -m twine check --strict dist/*
@@ -80,7 +80,7 @@ release-check:
 	$(RELEASE)/bin/python -m pip install --quiet "$$(ls dist/*.whl)[dev]"
 	mkdir -p build/release
 	cd build/release && ../../$(RELEASE)/bin/unfoldkit demo
-	$(RELEASE)/bin/python -m pytest $(TESTS)
+	OMP_NUM_THREADS=1 $(RELEASE)/bin/pytest -n 2 $(TESTS)
 
 clean:
 	rm -rf $(VENV) $(LOWEST) $(NEWEST) $(RELEASE) build dist runs

@@ -3,7 +3,8 @@
 import math
 import os
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from functools import lru_cache
+from typing import NamedTuple, Protocol
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # no look-up of newer releases on import
 
@@ -27,6 +28,23 @@ class Pictures(Protocol):
     def __getitem__(self, index: int) -> Picture: ...
 
 
+class Turn(NamedTuple):
+    """A picture in an epoch, which decides its augmentation."""
+
+    epoch: int
+    index: int
+
+
+class Cut(NamedTuple):
+    """A sample as part of a picture: pixel (y, x) is the picture's, in a row, at first + y down + x across."""
+
+    height: int
+    width: int
+    first: int
+    down: int
+    across: int
+
+
 class SegmentationDataset(Dataset[Sample]):
     """Samples for a network from `pictures`.
 
@@ -42,7 +60,8 @@ class SegmentationDataset(Dataset[Sample]):
     Raises ValueError where `size` is less than one or, with `crop`, missing, where `seed` is negative, and where a
     picture is smaller than its window.
 
-    The augmentation of a picture depends on (seed, epoch, index) alone; set `epoch` before each epoch.
+    The augmentation of a picture depends on (seed, epoch, index) alone; set `epoch` before each epoch, or ask for
+    `Turn(epoch, index)` instead of an index.
     `keep()` decodes every picture once and for all, where memory allows.
 
     >>> from unfoldkit.datasets import SyntheticScenes
@@ -92,23 +111,58 @@ class SegmentationDataset(Dataset[Sample]):
                     self.kept = list(threads.map(self._sized, range(len(self))))
         return bool(self.kept)
 
-    def __getitem__(self, index: int) -> Sample:
-        image, mask, name = self.kept[index] if self.kept else self._sized(index)
-        seed = _seed(self.seed, self.epoch, index)
-        if self.crop and self.size is not None:
-            there = objects(mask, self.object_level)
-            window = _random_window(np.random.default_rng(seed), there, self.size, name)
-            image, mask = image[window], mask[window]
-        self.transform.set_random_seed(seed)
-        prepared = self.transform(image=image, mask=mask)
+    def __getitem__(self, index: int | Turn) -> Sample:
+        turn = self._turn(index)
+        image, mask, name = self.kept[turn.index] if self.kept else self._sized(turn.index)
+        window = self._window(turn, mask, name)
+        self.transform.set_random_seed(self._seed(turn))
+        prepared = self.transform(image=image[window], mask=mask[window])
         return Sample(
             image=normalise(prepared["image"], self.mean, self.std),
-            mask=torch.from_numpy(self._label(prepared["mask"]).astype(np.float32))[None],
+            mask=torch.from_numpy(self.label(prepared["mask"]).astype(np.float32))[None],
             name=name,
         )
 
-    def _label(self, mask: np.ndarray) -> np.ndarray:
+    def cut(self, index: int | Turn) -> Cut:
+        """Where `self[index]` lies in its kept picture."""
+        turn = self._turn(index)
+        image, mask, name = self.kept[turn.index]
+        rows, columns = self._window(turn, mask, name)
+        places = _turned(_numbered(image.shape)[rows, columns], self._symmetry(turn))
+        (height, width), first = places.shape, int(places[0, 0])
+        down = int(places[1, 0]) - first if height > 1 else 0
+        across = int(places[0, 1]) - first if width > 1 else 0
+        return Cut(height, width, first, down, across)
+
+    def label(self, mask: np.ndarray) -> np.ndarray:
+        """What a network is to find of a picture's mask: shares, or 0 and 1."""
         return mask if self.soft else objects(mask, self.object_level)
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Mean and standard deviation, as levels from 0 to 255."""
+        return self.mean, self.std
+
+    def _turn(self, index: int | Turn) -> Turn:
+        return index if isinstance(index, Turn) else Turn(self.epoch, index)
+
+    def _seed(self, turn: Turn) -> int:
+        return int(np.random.SeedSequence((self.seed, *turn)).generate_state(1)[0])
+
+    def _window(self, turn: Turn, mask: np.ndarray, name: str) -> tuple[slice, slice]:
+        """Rows and columns of the picture that are used."""
+        if not self.crop or self.size is None:
+            return slice(None), slice(None)
+        there = objects(mask, self.object_level)
+        return _random_window(np.random.default_rng(self._seed(turn)), there, self.size, name)
+
+    def _symmetry(self, turn: Turn) -> str:
+        """Which of the square's symmetries, by albumentations' name."""
+        if not self.transform.transforms:
+            return "e"
+        symmetry = self.transform.transforms[0]
+        symmetry.set_random_seed(self._seed(turn))
+        return str(symmetry.get_params()["group_element"])
 
     def _sized(self, index: int) -> Picture:
         """A picture before augmentation."""
@@ -132,10 +186,6 @@ def normalise(image: np.ndarray, mean: float, std: float) -> torch.Tensor:
     return torch.from_numpy((image.astype(np.float32) - np.float32(mean)) / np.float32(std))[None]
 
 
-def _seed(*numbers: int) -> int:
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
-
-
 def _random_window(rng: np.random.Generator, mask: np.ndarray, size: int, name: str) -> tuple[slice, slice]:
     """Rows and columns of a random (size, size) window.
 
@@ -149,6 +199,20 @@ def _random_window(rng: np.random.Generator, mask: np.ndarray, size: int, name: 
         first, last = np.maximum(first, held - size + 1), np.minimum(last, held)
     row, column = (int(x) for x in rng.integers(first, last + 1))
     return slice(row, row + size), slice(column, column + size)
+
+
+@lru_cache(maxsize=4)
+def _numbered(shape: tuple[int, int]) -> np.ndarray:
+    return np.arange(math.prod(shape)).reshape(shape)
+
+
+def _turned(plane: np.ndarray, symmetry: str) -> np.ndarray:
+    """A view of the plane under one of the square's symmetries."""
+    if symmetry in ("t", "hvt"):
+        plane = plane.T
+    turns = {"r90": 1, "r180": 2, "r270": 3, "hvt": 2}.get(symmetry, 0)
+    plane = np.rot90(plane, turns)
+    return {"v": np.flipud, "h": np.fliplr}.get(symmetry, np.asarray)(plane)
 
 
 def _resized(levels: np.ndarray, shape: tuple[int, ...], interpolation: int) -> np.ndarray:

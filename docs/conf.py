@@ -11,7 +11,8 @@ sys.path[:0] = [str(HERE.parent), str(HERE / "_extensions")]
 from unfoldkit import __version__  # noqa: E402
 
 # The gallery shows what its scripts print, and nothing of the libraries beneath them.
-logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.ERROR)
+for name in ("lightning.pytorch.utilities.rank_zero", "onnx_ir", "onnxscript"):
+    logging.getLogger(name).setLevel(logging.ERROR)
 warnings.filterwarnings("ignore", module="lightning|torch|copyreg")
 
 project = "unfoldkit"
@@ -60,6 +61,7 @@ sphinx_gallery_conf = {
     "examples_dirs": str(HERE / "gallery"),
     "gallery_dirs": "auto_gallery",
     "filename_pattern": "/",
+    "subsection_order": [f"gallery/{room}" for room in ("segmentation", "channels", "kernels")],
     "within_subsection_order": "FileNameSortKey",
     "image_scrapers": ("described_figures.described_figures",),
     "matplotlib_animations": False,

@@ -8,9 +8,8 @@ from torch import Tensor
 from .dispatch.checks import require_finite, require_matrix
 from .dispatch.lapack import over_batch
 from .dispatch.operator import operator
-from .svd import inverse_above
+from .svd import inverse_above, on_gpu
 
-LIBRARY = 32  # order up to which the GPU library batches, and was faster on an H200
 LIBRARY_BATCH = 4096  # matrices in one of its calls, which takes 1.1 to 1.3 MB of workspace for each
 
 
@@ -32,8 +31,8 @@ def eigh(matrix: Tensor) -> Eigh:
         eigenvalues (..., n), real, ascending, and eigenvectors (..., n, n) in columns. On every path
         |Q l Q^H - A|, |Q^H Q - I| and |l - l_exact| / |A|_F are within some hundred units in the last place:
         eigenvalues far below the norm have an absolute, not a relative accuracy. On a CPU this is LAPACK's
-        divide and conquer with the batch split over threads; on a GPU, for 32 < n <= 64, one-sided Jacobi on
-        the matrix shifted to be definite, held on chip.
+        divide and conquer with the batch split over threads; on a GPU, implicit QL after Householder's
+        reflections, a block a matrix, and the library for few matrices of n > 32 (`gpu.dense.LIBRARY`).
 
     Gradient: Q (diag(g_l) + F o Q^H g_Q) Q^H, Hermitian part, with F_ij = 1 / (l_j - l_i). Convention: F_ij
     = 0 where |l_j - l_i| <= 10 n eps max|l|. The gradient is then finite everywhere, and exact for losses
@@ -62,18 +61,19 @@ def reference(matrix: Tensor) -> Eigh:
 
 
 def _forward(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    require_finite("matrix", matrix)
+    if not on_gpu("eigh", matrix):  # which looks itself
+        require_finite("matrix", matrix)
     eigenvalues, eigenvectors = decompose(matrix)
     return eigenvalues, eigenvectors.contiguous()
 
 
 def decompose(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """Of matrices that are known to be finite; nothing records it."""
-    if matrix.is_cuda and matrix.numel():
-        from .gpu import jacobi
+    if on_gpu("eigh", matrix):
+        from .gpu import dense
 
-        if matrix.shape[-1] > LIBRARY and jacobi.serves(matrix):
-            return jacobi.eigh(matrix)
+        return dense.eigh(matrix)
+    if matrix.is_cuda and matrix.numel():
         return _scaled(matrix)
     eigenvalues, eigenvectors = over_batch(torch.linalg.eigh, matrix)
     return eigenvalues, eigenvectors

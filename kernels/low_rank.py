@@ -104,10 +104,10 @@ def reference(matrix: Tensor, thresholds: Tensor) -> Tensor:
 
 
 def _forward(matrix: Tensor, thresholds: Tensor) -> Tensor:
-    require_finite("matrix", matrix)
     if matrix.is_cuda or torch.finfo(matrix.dtype).bits > 32:
         U, S, Vh = decompose(matrix)
         return (U * (S - thresholds).clamp_min(0)[..., None, :]) @ Vh
+    require_finite("matrix", matrix)
     if matrix.shape[-2] < matrix.shape[-1]:
         return _by_gram(matrix.mT, thresholds).mT.contiguous()
     return _by_gram(matrix, thresholds)

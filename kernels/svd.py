@@ -28,7 +28,8 @@ def svd(matrix: Tensor) -> SVD:
         U (..., m, k) and Vh (..., k, n) with orthonormal columns and rows, S (..., k) real, descending.
         On every path |U S Vh - A|, |U^H U - I| and |S - S_exact| / S_1 are within some hundred units in the
         last place. On a CPU this is LAPACK's divide and conquer with the batch split over threads; on a
-        GPU, one-sided Jacobi held on chip where k <= 64, the library's SVD above.
+        GPU, implicit QR after Householder's reflections, a block a matrix (QR first where it has more than
+        1,024 rows or columns), and the library for k > 512 and few matrices of k > 64 (`gpu.dense.LIBRARY`).
 
     Gradient (Townsend, "Differentiating the singular value decomposition", 2016): singular vectors are
     defined up to a phase (a loss must not depend on it), and up to rotation where singular values coincide.
@@ -40,8 +41,7 @@ def svd(matrix: Tensor) -> SVD:
         ValueError: the shape or the dtype is not served.
         torch.linalg.LinAlgError: `matrix` holds NaN or infinity.
 
-    Source: Golub and Van Loan, Matrix Computations, section 8.6; on a GPU Abdelfattah and Fasi, "An Efficient
-    Batch Solver for the Singular Value Decomposition on GPUs", 2026.
+    Source: Golub and Van Loan, Matrix Computations, sections 5.4.8 and 8.6.
 
     Example:
         >>> matrix = torch.tensor([[3.0, 0.0], [0.0, -4.0], [0.0, 0.0]])
@@ -84,13 +84,21 @@ def reference(matrix: Tensor) -> SVD:
     return SVD(*torch.linalg.svd(matrix, full_matrices=False))
 
 
-def decompose(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    require_finite("matrix", matrix)
-    if matrix.is_cuda:
-        from .gpu import jacobi
+def on_gpu(name: str, matrix: Tensor) -> bool:
+    """Whether `gpu.dense` decomposes the matrices, by its `eigh` or `svd`; it looks for NaN and infinity."""
+    if not matrix.is_cuda:
+        return False
+    from .gpu import dense
 
-        if jacobi.serves(matrix):
-            return jacobi.svd(matrix)
+    return dense.serves(name, matrix)
+
+
+def decompose(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    if on_gpu("svd", matrix):
+        from .gpu import dense
+
+        return dense.svd(matrix)
+    require_finite("matrix", matrix)
     U, S, Vh = over_batch(reference, matrix)
     return U.contiguous(), S, Vh.contiguous()
 
@@ -152,9 +160,11 @@ svd_operator = operator("svd", decompose, _fake, _save_factors, _backward)
 
 
 def _values_forward(matrix: Tensor) -> Tensor:
+    if on_gpu("svd", matrix):
+        from .gpu import dense
+
+        return dense.svd(matrix, vectors=False)[1]
     require_finite("matrix", matrix)
-    if matrix.is_cuda:
-        return decompose(matrix)[1]
     return over_batch(lambda part: (torch.linalg.svdvals(part),), matrix)[0]
 
 

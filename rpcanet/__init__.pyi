@@ -24,6 +24,7 @@ from .networks.unfolding import Unfolding as Unfolding
 from .networks.weights import build as build
 from .networks.weights import from_published as from_published
 from .networks.weights import load_weights as load_weights
+from .networks.weights import pretrained as pretrained
 from .networks.weights import read_training as read_training
 from .networks.weights import save_weights as save_weights
 from .networks.weights import trained_seed as trained_seed
@@ -33,3 +34,6 @@ from .training.losses import batch_iou_loss as batch_iou_loss
 from .training.losses import decomposition_loss as decomposition_loss
 from .training.losses import soft_iou_loss as soft_iou_loss
 from .training.run import train as train
+from .zoo.pretrained import Card as Card
+from .zoo.pretrained import card as card
+from .zoo.pretrained import pretrained_names as pretrained_names

@@ -25,6 +25,7 @@ from .ofdm.grids import DelayGrid as DelayGrid
 from .ofdm.umi import Cell as Cell
 from .ofdm.umi import covariances as covariances
 from .ofdm.umi import umi_channels as umi_channels
+from .simulation.ofdm_options import OFDMOptions as OFDMOptions
 from .simulation.options import IRSOptions as IRSOptions
 from .simulation.options import SyntheticOptions as SyntheticOptions
 from .simulation.options import SystemOptions as SystemOptions

@@ -47,15 +47,19 @@ class Kernel:
         Tensors go as pointers, int as int32, float as float64, numbers and structures of ctypes as they are.
         Raises RuntimeError where the driver refuses.
         """
+        if torch.cuda.current_device() != self._device.index:
+            with torch.cuda.device(self._device):
+                self(grid, block, shared, *arguments)
+            return
         driver, values = _driver(), [_argument(argument) for argument in arguments]
-        pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
-        with torch.cuda.device(self._device):
-            if shared > self._shared:
-                self._shared = shared
-                _check(driver.cuFuncSetAttribute(self._handle, _MOST_DYNAMIC_SHARED, shared))
-            stream = ctypes.c_void_p(torch.cuda.current_stream(self._device).cuda_stream)
-            sizes = (*_three(grid), *_three(block))
-            _check(driver.cuLaunchKernel(self._handle, *sizes, shared, stream, pointers, None))
+        pointers = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, values))
+        if shared > self._shared:
+            self._shared = shared
+            _check(driver.cuFuncSetAttribute(self._handle, _MOST_DYNAMIC_SHARED, shared))
+        stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
+        _check(
+            driver.cuLaunchKernel(self._handle, *_three(grid), *_three(block), shared, stream, pointers, None)
+        )
 
 
 def kernel(source: Path, name: str, device: torch.device, **definitions: str | int) -> Kernel | None:
@@ -232,10 +236,10 @@ def _three(size: Size | int) -> Size:
 
 def _argument(value: Any) -> Any:
     """A ctypes object whose address the driver takes."""
+    if type(value) is int:
+        return ctypes.c_int(value)
     if isinstance(value, Tensor):
         return ctypes.c_void_p(value.data_ptr())
-    if isinstance(value, int):
-        return ctypes.c_int(value)
     if isinstance(value, float):
         return ctypes.c_double(value)
     return value

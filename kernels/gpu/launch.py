@@ -2,6 +2,7 @@
 
 # mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
 
+import torch
 import triton
 import triton.language as tl
 
@@ -30,3 +31,10 @@ def store(pointer, here, inside, re, im, COMPLEX: tl.constexpr):
 def launch_options(warps: int) -> dict[str, int]:
     """Warps, and every register they may have: left to itself the assembler spills to run more blocks."""
     return {"num_warps": warps, "maxnreg": min(255, REGISTERS // (32 * warps))}
+
+
+def programs_on(device: torch.device, tiles: int, waves: int) -> int:
+    """Programs that share `tiles` among them: `waves` for each multiprocessor."""
+    if device.type != "cuda":  # Triton's interpreter
+        return min(tiles, 3)
+    return min(tiles, waves * torch.cuda.get_device_properties(device).multi_processor_count)

@@ -1,7 +1,10 @@
 """The community's protocol for small targets, "centroid": a target is found when a centroid comes near."""
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from . import batched
 from .protocol import TargetProtocol, Targets, components
 
 REACH = 3.0  # pixels
@@ -31,10 +34,23 @@ class CentroidProtocol(TargetProtocol):
         return probability > 0.5
 
     def match(self, predicted: np.ndarray, mask: np.ndarray) -> Targets:
-        targets, _, _, targets_at = components(mask)
-        number, _, areas, predicted_at = components(predicted)
-        free = set(range(number))
-        for target_at in targets_at:
-            near = (k for k in sorted(free) if np.linalg.norm(predicted_at[k] - target_at) < REACH)
-            free -= {next(near, -1)}
-        return Targets(number - len(free), targets, int(areas[list(free)].sum()), mask.size)
+        targets_at, found = components(mask).centroids, components(predicted)
+        return _paired(targets_at, found.centroids, found.areas, mask.size)
+
+    def binarise_batch(self, probability: Tensor) -> Tensor:
+        return probability > 0.5
+
+    def match_batch(self, predicted: Tensor, mask: Tensor) -> Tensor:
+        pairs = zip(batched.centroids(mask), batched.centroids(predicted), strict=True)
+        counts = [_paired(targets_at, at, areas, mask[0].numel()) for (_, targets_at), (areas, at) in pairs]
+        return torch.tensor(counts).sum(0)
+
+
+def _paired(targets_at: np.ndarray, predicted_at: np.ndarray, areas: np.ndarray, pixels: int) -> Targets:
+    """Targets and predicted components, at centroids (n, 2) each, paired in their order."""
+    number = len(areas)
+    free = set(range(number))
+    for target_at in targets_at:
+        near = (k for k in sorted(free) if np.linalg.norm(predicted_at[k] - target_at) < REACH)
+        free -= {next(near, -1)}
+    return Targets(number - len(free), len(targets_at), int(areas[list(free)].sum()), pixels)

@@ -40,6 +40,7 @@ class DefectProtocol(PixelProtocol):
     1.0
     """
 
+    on_gpu = False  # pysodmetrics counts on the CPU
     shape_sum: Tensor
 
     def __init__(self, threshold: float | None = None) -> None:

@@ -1,7 +1,10 @@
 """The papers' protocol for small targets, "overlap": a target is found when any predicted pixel touches it."""
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from . import batched
 from .protocol import TargetProtocol, Targets, components, relative_to_peak
 
 
@@ -32,3 +35,15 @@ class OverlapProtocol(TargetProtocol):
             return Targets(0, 0, 0, 0)
         touched = np.unique(labels[predicted & mask])
         return Targets(len(touched), targets, int((predicted & ~mask).sum()), int((~mask).sum()))
+
+    def binarise_batch(self, probability: Tensor) -> Tensor:
+        return batched.relative_to_peak(probability) > 0.5
+
+    def match_batch(self, predicted: Tensor, mask: Tensor) -> Tensor:
+        labels = batched.labels_of(mask)
+        roots = batched.roots_of(labels, mask)
+        found = batched.touched(roots, labels, predicted & mask).sum()
+        targets = batched.per_picture(roots)
+        false, background = (batched.per_picture(x) for x in (predicted & ~mask, ~mask))
+        holds = targets > 0
+        return torch.stack((found, targets.sum(), (false * holds).sum(), (background * holds).sum()))

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from . import batched
+
 
 class PixelProtocol(Metric):
     """Counts of a data set's pixels, from which the ratios are taken.
@@ -28,6 +30,7 @@ class PixelProtocol(Metric):
     """
 
     full_state_update = False
+    on_gpu = True  # whether batches on a GPU are counted there
     count: Tensor
     iou_sum: Tensor
 
@@ -44,6 +47,9 @@ class PixelProtocol(Metric):
         raise NotImplementedError
 
     def update(self, probability: Tensor, mask: Tensor) -> None:
+        if probability.is_cuda and self.on_gpu:
+            self.count_batch(*planes(probability, mask))
+            return
         for p, m in pictures(probability, mask):
             predicted = self.binarise(p) if self.threshold is None else p > self.threshold
             self.count_picture(p, predicted, m)
@@ -52,6 +58,28 @@ class PixelProtocol(Metric):
         tp, fp, fn = (int(x.sum()) for x in (predicted & mask, predicted & ~mask, ~predicted & mask))
         self.count += torch.tensor([tp, fp, fn, 1], device=self.count.device)
         self.iou_sum += ratio(tp, tp + fp + fn, of_nothing=1.0)
+
+    def binarise_batch(self, probability: Tensor) -> Tensor:
+        """`binarise` of (batch, height, width)."""
+        raise NotImplementedError
+
+    def count_batch(self, probability: Tensor, mask: Tensor) -> None:
+        """What `update` does, of (batch, height, width) in torch, on whatever device they are."""
+        predicted = (
+            self.binarise_batch(probability) if self.threshold is None else probability > self.threshold
+        )
+        self.count_pictures(predicted, mask)
+
+    def count_pictures(self, predicted: Tensor, mask: Tensor) -> None:
+        counts = torch.stack(
+            [batched.per_picture(x) for x in (predicted & mask, predicted & ~mask, ~predicted & mask)]
+        )
+        union = counts.sum(0)
+        ious = torch.where(union > 0, counts[0].double() / union, 1.0)
+        for iou in ious.unbind():  # in order, as pictures one by one add up
+            self.iou_sum += iou
+        self.count[:3] += counts.sum(1)
+        self.count[3] += len(mask)
 
     def compute(self) -> dict[str, Tensor]:
         tp, fp, fn, images = self.count.tolist()
@@ -97,6 +125,14 @@ class TargetProtocol(PixelProtocol):
         super().count_picture(probability, predicted, mask)
         self.target_count += torch.tensor(self.match(predicted, mask), device=self.target_count.device)
 
+    def match_batch(self, predicted: Tensor, mask: Tensor) -> Tensor:
+        """The sums of `Targets` over pictures (batch, height, width)."""
+        raise NotImplementedError
+
+    def count_pictures(self, predicted: Tensor, mask: Tensor) -> None:
+        super().count_pictures(predicted, mask)
+        self.target_count += self.match_batch(predicted, mask).to(self.target_count.device)
+
     def compute(self) -> dict[str, Tensor]:
         found, targets, false_pixels, pixels = self.target_count.tolist()
         values = {"pd": ratio(found, targets), "fa": ratio(false_pixels, pixels)}
@@ -107,9 +143,15 @@ def pictures(probability: Tensor, mask: Tensor) -> list[tuple[np.ndarray, np.nda
     """The pictures of a batch as (height, width) arrays: probability, float64 where it was, else float32, and
     mask as booleans. Raises what `require_pictures` raises.
     """
+    p, m = planes(probability, mask)
+    return list(zip(p.cpu().numpy(), m.cpu().numpy(), strict=True))
+
+
+def planes(probability: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """The same as (batch, height, width) tensors where they are."""
     require_pictures(probability, mask)
     kept = probability.detach() if probability.dtype == torch.float64 else probability.detach().float()
-    return list(zip(kept.cpu().numpy()[:, 0], (mask.detach() > 0).cpu().numpy()[:, 0], strict=True))
+    return kept[:, 0], mask.detach()[:, 0] > 0
 
 
 def require_pictures(probability: Tensor, mask: Tensor) -> None:

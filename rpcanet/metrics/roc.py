@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from .protocol import components, pictures, relative_to_peak, require_bins
+from . import batched
+from .protocol import components, pictures, planes, relative_to_peak, require_bins
 
 
 class TargetROC(Metric):
@@ -44,6 +45,9 @@ class TargetROC(Metric):
         self.add_state("whole", torch.zeros(2, dtype=torch.int64), dist_reduce_fx="sum")  # targets, pixels
 
     def update(self, probability: Tensor, mask: Tensor) -> None:
+        if probability.is_cuda:
+            self.count_batch(*planes(probability, mask))
+            return
         for p, m in pictures(probability, mask):
             targets, labels, _, _ = components(m)
             if targets == 0:
@@ -54,6 +58,16 @@ class TargetROC(Metric):
             self.found += self._at_least(peaks[1:])
             self.false_pixels += self._at_least(p[~m])
             self.whole += torch.tensor([targets, int((~m).sum())], device=self.whole.device)
+
+    def count_batch(self, probability: Tensor, mask: Tensor) -> None:
+        """What `update` does, of (batch, height, width) in torch, on whatever device they are."""
+        labels, p = batched.labels_of(mask), batched.relative_to_peak(probability)
+        roots = batched.roots_of(labels, mask)
+        targets = batched.per_picture(roots)
+        background = ~mask & (targets > 0)[:, None, None]
+        self.found += batched.at_least(batched.peaks(labels, p), roots, self.bins)
+        self.false_pixels += batched.at_least(p, background, self.bins)
+        self.whole += torch.stack((targets.sum(), background.sum()))
 
     def _at_least(self, values: np.ndarray) -> Tensor:
         """How many of `values` reach each threshold."""

@@ -6,7 +6,8 @@ from scipy.stats import rankdata
 from torch import Tensor
 from torchmetrics import Metric
 
-from .protocol import pictures, ratio, require_threshold
+from . import batched
+from .protocol import pictures, planes, ratio, require_threshold
 
 NAMES = ("accuracy", "sensitivity", "specificity", "precision", "f1", "iou", "auc")
 
@@ -46,11 +47,29 @@ class VesselProtocol(Metric):
         self.add_state("defined", torch.zeros(len(NAMES), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, probability: Tensor, mask: Tensor, region: Tensor | None = None) -> None:
+        if probability.is_cuda:
+            inside(region, mask)
+            counted = torch.ones_like(mask, dtype=torch.bool) if region is None else region > 0
+            self.count_batch(*planes(probability, mask), counted[:, 0].to(probability.device))
+            return
         for (p, m), r in zip(pictures(probability, mask), inside(region, mask), strict=True):
             numbers = _of_picture(p[r], m[r], self.threshold)
             values = torch.tensor(numbers, dtype=torch.float64, device=self.total.device)
             self.total += values.nan_to_num(0.0)
             self.defined += ~values.isnan()
+
+    def count_batch(self, probability: Tensor, mask: Tensor, region: Tensor) -> None:
+        """What `update` does, of (batch, height, width) in torch, on whatever device they are."""
+        for p, m, r in zip(probability, mask, region, strict=True):
+            p, m = p[r], m[r]
+            predicted = p > self.threshold
+            counts = torch.stack(
+                [x.sum() for x in (predicted & m, predicted & ~m, ~predicted & m, ~predicted & ~m)]
+            )
+            area = batched.auc(p, m).item()
+            values = torch.tensor([*_ratios(*counts.tolist()), area], dtype=torch.float64)
+            self.total += values.nan_to_num(0.0).to(self.total.device)
+            self.defined += (~values.isnan()).to(self.defined.device)
 
     def compute(self) -> dict[str, Tensor]:
         return dict(zip(NAMES, self.total / self.defined, strict=True))
@@ -72,15 +91,17 @@ def _of_picture(probability: np.ndarray, mask: np.ndarray, threshold: float) -> 
     """The numbers of one picture in the order of NAMES; NaN where one is over nothing."""
     predicted = probability > threshold
     counts = (predicted & mask, predicted & ~mask, ~predicted & mask, ~predicted & ~mask)
-    tp, fp, fn, tn = (int(x.sum()) for x in counts)
+    return [*_ratios(*(int(x.sum()) for x in counts)), roc_auc(probability, mask)]
+
+
+def _ratios(tp: int, fp: int, fn: int, tn: int) -> list[float]:
     return [
-        ratio(tp + tn, mask.size),
+        ratio(tp + tn, tp + fp + fn + tn),
         ratio(tp, tp + fn),
         ratio(tn, tn + fp),
         ratio(tp, tp + fp),
         ratio(2 * tp, 2 * tp + fp + fn, of_nothing=1.0),
         ratio(tp, tp + fp + fn, of_nothing=1.0),
-        roc_auc(probability, mask),
     ]
 
 

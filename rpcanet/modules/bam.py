@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from .channel_attention import AttentiveStack
-from .layers import BatchNorm, conv1x1, conv3x3, conv_stack, rectified_convs
+from .layers import BatchNorm, Stack, conv1x1, conv3x3, conv_stack, rectified_convs
 from .mam import MAM, Memory
 
 
@@ -50,7 +50,7 @@ class MemoryBAM(nn.Module):
 
     def __init__(self, channels: int = 32, *, first: bool) -> None:
         super().__init__()
-        self.embedding = nn.Sequential(conv3x3(1, channels), BatchNorm(channels), nn.ReLU(inplace=True))
+        self.embedding = Stack(conv3x3(1, channels), BatchNorm(channels), nn.ReLU(inplace=True))
         self.mam = MAM(channels, first=first)
         self.projection = conv3x3(channels, 1)
 

@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from ...kernels import conv_spectrum, large_kernel_conv2d
-from .layers import BatchNorm, conv1x1, conv3x3, require_several
+from ...kernels import conv_spectrum, fused, large_kernel_conv2d
+from .layers import BatchNorm, Stack, conv1x1, conv3x3, require_several
 
 WINDOW = 17
 
@@ -54,6 +54,9 @@ class CentralContrast(nn.Module):
         self.gate = ChannelGate(channels)
 
     def forward(self, z: Tensor) -> Tensor:
+        if self.training and fused.serves(z, z.shape[1]):
+            centre = F.linear(z.permute(0, 2, 3, 1), self.weight.sum(dim=(2, 3))).permute(0, 3, 1, 2)
+            return self.gate(z) * centre - fused.window(z, self.weight)
         centre = F.conv2d(z, self.weight.sum(dim=(2, 3), keepdim=True))
         surround = large_kernel_conv2d(z, self.weight)
         return self.gate(z) * centre - surround
@@ -104,11 +107,9 @@ class DCPM(nn.Module):
 
     def __init__(self, channels: int = 32) -> None:
         super().__init__()
-        self.embedding = nn.Sequential(conv3x3(1, channels), nn.ReLU(inplace=True))
+        self.embedding = Stack(conv3x3(1, channels), nn.ReLU(inplace=True))
         self.contrast = CentralContrast(channels)
-        self.projection = nn.Sequential(
-            BatchNorm(channels), nn.LeakyReLU(0.1, inplace=True), conv3x3(channels, 1)
-        )
+        self.projection = Stack(BatchNorm(channels), nn.LeakyReLU(0.1, inplace=True), conv3x3(channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.projection(self.contrast(self.embedding(x)))

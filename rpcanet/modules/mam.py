@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ...kernels import same_conv2d
+from ...kernels import fused, same_conv2d
 from .layers import Conv3x3, conv3x3
 
 
@@ -27,7 +27,10 @@ class ResidualBlock(nn.Module):
         self.conv2 = conv3x3(channels, channels)
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.conv2(self.relu(self.conv1(z))) + z
+        first, second = self.conv1, self.conv2
+        if fused.serves(z, z.shape[1]) and first.bias is not None and second.bias is not None:
+            return fused.conv_run(z, [first.weight, second.weight], [first.bias, second.bias], residual=True)
+        return second(self.relu(first(z))) + z
 
 
 def gate_convs(channels: int, gates: int) -> Conv3x3:
@@ -43,6 +46,11 @@ def _split(gates: Tensor, count: int) -> Iterator[Tensor]:
     return (gate.contiguous(memory_format=torch.channels_last) for gate in gates.chunk(count, dim=1))
 
 
+def _fused_gates(features: Tensor, weight: Tensor, bias: Tensor | None, cell: Tensor | None) -> Memory:
+    assert bias is not None
+    return Memory(*fused.lstm(same_conv2d(features, weight), bias, cell))
+
+
 class FirstConvLSTM(nn.Module):
     """The convolutional LSTM of the first stage, where there is no memory yet.
 
@@ -56,6 +64,8 @@ class FirstConvLSTM(nn.Module):
         self.gates_x = gate_convs(channels, gates=3)
 
     def forward(self, z: Tensor, memory: Memory | None) -> Memory:
+        if fused.serves(z, z.shape[1]):
+            return _fused_gates(z, self.gates_x.weight, self.gates_x.bias, None)
         i, o, j = _split(self.gates_x(z), 3)
         cell = i.sigmoid() * j.tanh()
         return Memory(hidden=o.sigmoid() * cell, cell=cell)
@@ -83,7 +93,10 @@ class ConvLSTM(nn.Module):
         weight = torch.cat((x.weight, h.weight), dim=1)
         assert x.bias is not None
         assert h.bias is not None
-        gates = same_conv2d(torch.cat((z, memory.hidden), dim=1), weight, x.bias + h.bias)
+        both = torch.cat((z, memory.hidden), dim=1)
+        if fused.serves(z, z.shape[1]):
+            return _fused_gates(both, weight, x.bias + h.bias, memory.cell)
+        gates = same_conv2d(both, weight, x.bias + h.bias)
         f, i, o, j = _split(gates, 4)
         cell = torch.addcmul(f.sigmoid() * memory.cell, i.sigmoid(), j.tanh())
         return Memory(hidden=o.sigmoid() * cell.tanh(), cell=cell)

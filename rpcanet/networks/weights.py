@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from unfoldkit.common.files import write_whole
 
+from ..zoo.pretrained import PREFIX, Card, checksum, zoo_file
 from .drpca_net import DRPCANet
 from .l_rpcanet import LRPCANet
 from .low_rank_rpcanet import LowRankRPCANet
@@ -45,12 +47,31 @@ def build(name: str, **architecture: Any) -> UnfoldedNetwork:
     return NETWORKS[name](**architecture)
 
 
-def save_weights(net: UnfoldedNetwork, path: str | Path, training: dict[str, Any] | None = None) -> None:
+def pretrained(network: str, data_set: str) -> UnfoldedNetwork:
+    """The network of the weights zoo:`network`-`data_set` that come with the package, as `load_weights` gives it.
+
+    network: such as "rpcanet++-s3".  data_set: what it was trained on, such as "nudt_sirst".
+    Raises FileNotFoundError, with what there is, where there are none.
+
+    >>> pretrained("rpcanet++-s6", "neu_seg").architecture["stages"]
+    6
+    """
+    return load_weights(f"{PREFIX}{network}-{data_set}")
+
+
+def save_weights(
+    net: UnfoldedNetwork,
+    path: str | Path,
+    training: dict[str, Any] | None = None,
+    half: bool = False,
+    card: Card | None = None,
+) -> None:
     """Write `net` to a safetensors file that holds all that `load_weights` needs.
 
-    Beside the tensors it carries the architecture, the input normalisation and `training`, the
-    configuration (JSON values) that the network was trained with. Raises OSError where it cannot be written; what
-    was there before then stays.
+    Beside the tensors and their checksum it carries the architecture, the input normalisation and `training`, the
+    configuration (JSON values) that the network was trained with. half: convolutions are kept in float16.
+    card: of weights that come with the package. Raises OSError where it cannot be written; what was there before
+    then stays.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "net.safetensors"
@@ -58,14 +79,18 @@ def save_weights(net: UnfoldedNetwork, path: str | Path, training: dict[str, Any
     >>> load_weights(path).architecture["stages"], read_training(path)
     (2, {'epochs': 3})
     """
+    tensors = {key: tensor.contiguous() for key, tensor in net.state_dict().items()}
+    if half:
+        tensors = {key: tensor.half() if tensor.ndim > 1 else tensor for key, tensor in tensors.items()}
     metadata = {
         "format": FORMAT,
         "network": name_of(net),
         "architecture": json.dumps(net.architecture),
         "training": json.dumps(training or {}),
         **processing(net.mean, net.std),
+        "checksum": checksum(tensors),
+        **({"card": json.dumps(asdict(card))} if card else {}),
     }
-    tensors = {key: tensor.contiguous() for key, tensor in net.state_dict().items()}
     write_whole(path, save(tensors, metadata))
 
 
@@ -92,8 +117,9 @@ def load_weights(path: str | Path) -> UnfoldedNetwork:
 
     `path` is a safetensors file written by `save_weights`; an officially published `.pkl` of any number of stages;
     the state_dict of such a network or of one of this package's, as it is or wrapped (see `unwrapped`: in
-    dictionaries, with prefixed keys, in half precision, as numpy arrays, in a Lightning checkpoint); or a folder
-    of save_pretrained. What the file holds decides, not its name; the architecture follows from keys and shapes.
+    dictionaries, with prefixed keys, in half precision, as numpy arrays, in a Lightning checkpoint); a folder
+    of save_pretrained; or zoo:NAME, weights that come with the package. What the file holds decides, not its name;
+    the architecture follows from keys and shapes.
     Only tensors, numbers and text are read: a pickle that would run code is refused.
 
     Raises FileNotFoundError where there is no such file, ValueError where it holds anything else, with what
@@ -152,8 +178,12 @@ def _count(training: Mapping[str, Any], section: str, name: str, default: int) -
 
 
 def _found(path: str | Path) -> Path:
+    if str(path).startswith(PREFIX):
+        return zoo_file(str(path).removeprefix(PREFIX))
     if not Path(path).exists():
-        raise FileNotFoundError(f"{path}: no such file; expected weights (.safetensors or a published .pkl)")
+        raise FileNotFoundError(
+            f"{path}: no such file; expected weights (.safetensors, a published .pkl or zoo:NAME)"
+        )
     return Path(path)
 
 
@@ -178,6 +208,8 @@ def _from_safetensors(path: Path) -> UnfoldedNetwork:
     metadata = _metadata(path)
     with safe_open(path, framework="pt") as file:
         state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dictionary
+    if metadata.get("checksum", checksum(state)) != checksum(state):
+        raise ValueError(f"{path}: its tensors are not those that were written (their checksum differs)")
     architecture = _json(metadata, "architecture", path)
     stages = {key.split(".")[1] for key in state if key.startswith("stages.")}
     if architecture.get("stages") != len(stages):

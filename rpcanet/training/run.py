@@ -22,6 +22,8 @@ from ..networks.unfolding import UnfoldedNetwork
 from ..networks.weights import build, load_weights, save_weights
 from .configuration import Configuration, Data, Recipe, settled
 from .distributed import over_processes
+from .graphed import PRECISIONS as GRAPHED
+from .graphed import GraphedTask
 from .selection import MONITOR, Looks, Selection
 from .task import SegmentationTask
 from .watching import Watch
@@ -70,7 +72,8 @@ def train(configuration: Configuration, out: str | Path, resume: bool = False) -
         f"on {len(data.train)} pictures, validating on {len(data.validation)}"
     )
     recipe = configuration.recipe
-    task = SegmentationTask(net, recipe.learning_rate, recipe.fidelity_weight, recipe.protocol, recipe.loss)
+    kind = GraphedTask if graphed(trainer, configuration.machine.precision) else SegmentationTask
+    task = kind(net, recipe.learning_rate, recipe.fidelity_weight, recipe.protocol, recipe.loss)
     trainer.fit(task, data, ckpt_path=last if last.is_file() else None, weights_only=True)
     if trainer.is_global_zero:
         report(selection.looks, out, asdict(configuration))
@@ -86,6 +89,12 @@ def untrained(configuration: Configuration) -> UnfoldedNetwork:
     if machine.compile:
         net.compile_stages()
     return net
+
+
+def graphed(trainer: L.Trainer, precision: str) -> bool:
+    """Whether whole steps are replayed as CUDA graphs: on one GPU, where no step asks the host for anything."""
+    on_gpu = trainer.strategy.root_device.type == "cuda"
+    return on_gpu and trainer.world_size == 1 and precision in GRAPHED
 
 
 def require_precision(precision: str) -> None:

@@ -1,5 +1,6 @@
 """Training with Lightning: the published recipe, its metrics and its pictures."""
 
+import math
 from typing import Any
 
 import lightning as L
@@ -58,12 +59,18 @@ class SegmentationTask(L.LightningModule):
         for name, value in zip(LOSSES, loss, strict=True):
             self.log(f"train/{name}", value.detach(), prog_bar=name == "loss")
         self.log("train/learning_rate", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
-        if not loss.total.isfinite():
-            raise FloatingPointError(
-                f"the loss is {loss.total.item()} at step {self.global_step}, batch {batch_index} of epoch "
-                f"{self.current_epoch}, pictures: {', '.join(batch.name)}"
-            )
+        self.require_finite(
+            loss.total.item(), self.global_step, batch_index, self.current_epoch, list(batch.name)
+        )
         return loss.total
+
+    @staticmethod
+    def require_finite(loss: float, step: int, batch: int, epoch: int, names: list[str]) -> None:
+        """FloatingPointError where a step's loss is not finite."""
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss is {loss} at step {step}, batch {batch} of epoch {epoch}, pictures: {', '.join(names)}"
+            )
 
     def on_validation_model_zero_grad(self) -> None:
         """Keep the last step's gradients, which `rpcanet.training.watching.Watch` shows."""
@@ -90,7 +97,10 @@ class SegmentationTask(L.LightningModule):
         self.selection.reset()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = torch.optim.Adam(self.net.parameters(), lr=self.learning_rate, fused=True)
+        on_gpu = self.device.type == "cuda"
+        optimizer = torch.optim.Adam(
+            self.net.parameters(), lr=self.learning_rate, fused=True, capturable=on_gpu
+        )
         total = int(self.trainer.estimated_stepping_batches)
         decay = PolynomialLR(optimizer, total, power=0.9)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": decay, "interval": "step"}}

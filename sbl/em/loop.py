@@ -51,10 +51,10 @@ class ExpectationMaximisation(ABC):
     ones, `floor` and whatever else is not a ratio are relative to the data's scale, and scaling y and the noise
     alike only scales the mean. Small problems on a CPU go through double precision whatever the dtype.
 
-    pruning: entries below this ratio of their factor's largest are dropped for good (0: none), a number or
-        one for each factor, unless they count against the noise: unless
-        g_i[n] prod_{j != i} max g_j >= negligible s2 ln N, where s2 ln N is what noise alone makes of the largest
-        of N columns of norm one; without noise the ratios stand alone. floor: so are entries below this value.
+    pruning: entries below this ratio of their factor's largest are dropped for good (0: none), a number or one for
+        each factor, unless g_i[n] prod_{j != i} max g_j >= negligible s2 ln N, or twice that for a real y, where
+        they count against the noise: s2 ln N is what it makes of the largest of N columns of norm one. Without
+        noise the ratios stand alone. floor: entries below this value are dropped as well.
     tolerance: None runs exactly `max_iterations`, with no step that depends on values: then the result is
         differentiable in every argument and works under `torch.func.vmap`.
     as_published: as the papers have it: columns and data as they are, a start at ones, absolute constants. Where
@@ -63,7 +63,7 @@ class ExpectationMaximisation(ABC):
     """
 
     pruning: float | tuple[float, ...] = 0.0
-    negligible: float = 1.0
+    negligible: float = 2.0
     floor: float = 0.0
     max_iterations: int = 150
     tolerance: float | None = 1e-4
@@ -169,7 +169,8 @@ class ExpectationMaximisation(ABC):
         if self.as_published:
             return Pruning(ratios, math.inf, 0.0, self.floor)
         N = math.prod(problem.lengths)
-        negligible = self.negligible * math.log(N)
+        largest = math.log(N) * (1 if problem.y.is_complex() else 2)
+        negligible = self.negligible * largest
         return Pruning(ratios, negligible, FAINT * N / problem.y.shape[-1], self.floor)
 
     def _run_compiled(self, problem: Problem, pruning: Pruning, history: bool) -> Run | None:

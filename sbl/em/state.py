@@ -73,8 +73,8 @@ def prune(state: State, pruning: Pruning) -> State:
         g_i[n] < ratio_i max g_i   and   g_i[n] prod_{j != i} max g_j < negligible s2.
 
     Where columns have norm one, no x under such an entry has a prior variance, and adds to y an expected energy,
-    of `negligible` s2. The ratios stand alone where `negligible` is infinite and where s2 <= faint: nothing is small
-    against no noise.
+    of `negligible` s2. The ratios stand alone where `negligible` is infinite and where s2 <= faint: nothing is
+    small against no noise.
     """
     ratios, negligible, faint, floor = pruning
     if floor == 0 and not any(ratios):

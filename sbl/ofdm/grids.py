@@ -13,8 +13,8 @@ from torch import Tensor
 class DelayGrid:
     """Delays from `lead` steps before zero to `span` seconds, 1 / (oversampling bandwidth) apart.
 
-    A path between two delays needs atoms on both sides of it, hence the lead; the span is cut where pilots that are
-    d subcarriers apart see delays repeat, after 1 / (d spacing).
+    A path between two delays needs atoms on both sides of it, hence the lead; the span is cut where pilots
+    that are d subcarriers apart see delays repeat, after 1 / (d spacing).
 
     >>> tau = DelayGrid().delays(bandwidth=624 * 30e3, period=1 / (4 * 30e3))
     >>> len(tau), tau[0].mul(1e6).round(decimals=3), tau[10]
@@ -64,7 +64,7 @@ def fourier(n: int) -> Tensor:
 
 
 def trend(at: Tensor, pilots: Tensor) -> Tensor:
-    """Level and slope over time at the symbols `at`, about the middle of the symbols of the pilots: (len(at), 2 or 1).
+    """Level and slope over time at the symbols `at`, about the middle of the pilots': (len(at), 2 or 1).
 
     The slope, in units of the pilots' root mean square distance, is left out where there is one pilot symbol.
 
@@ -112,8 +112,8 @@ class Pilots(NamedTuple):
 def pilot_groups(mask: Tensor, pilots: Tensor, subcarriers: Tensor) -> list[Pilots]:
     """The streams' pilots, those of one structure together.
 
-    mask: (streams, symbols, F) of a Sionna pilot pattern; pilots: (streams, pilots), zero where a stream is silent;
-    subcarriers: (F,), the place of each effective subcarrier in the whole grid.
+    mask: (streams, symbols, F) of a Sionna pilot pattern; pilots: (streams, pilots), zero where a stream is
+    silent; subcarriers: (F,), the place of each effective subcarrier in the whole grid.
 
     Raises:
         ValueError: a stream has no pilots, its pilots are not symbols x subcarriers or their moduli not a product

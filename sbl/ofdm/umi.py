@@ -47,8 +47,8 @@ class Cell:
 def umi_channels(resource_grid: ResourceGrid, drops: int, seed: int, cell: Cell | None = None) -> Tensor:
     """Channels of `drops` drops of the resource grid's transmitters, the drop d of seed `seed` + d.
 
-    (drops, 1, antennas, transmitters, 1, symbols, effective subcarriers), complex64, of unit energy a link. Sionna's
-    seed is set, and afterwards what it was.
+    (drops, 1, antennas, transmitters, 1, symbols, effective subcarriers), complex64, of unit energy a link.
+    Sionna's seed is set, and afterwards what it was.
 
     Raises:
         ValueError: `drops` or `seed` is negative.
@@ -103,13 +103,22 @@ class Covariances:
 
 
 def covariances(resource_grid: ResourceGrid, drops: int, seed: int, cell: Cell | None = None) -> Covariances:
-    """Sample covariances of `umi_channels`, gathered twenty drops at a time."""
-    sums: list[Tensor] | None = None
-    for start in range(0, drops, 20):
-        h = umi_channels(resource_grid, min(20, drops - start), seed + start, cell)
-        rows = (h.movedim(axis, -1).flatten(0, -2) for axis in (-2, -1, 2))
-        parts = [x.mT @ x.conj() / (len(x) * drops) * len(h) for x in rows]
-        sums = parts if sums is None else [a + b for a, b in zip(sums, parts, strict=True)]
-    if sums is None:
+    """Sample covariances of `umi_channels`; those of space and frequency from the first symbol."""
+    if drops < 1:
         raise ValueError(f"covariances need at least one drop, got {drops}")
-    return Covariances(*sums)
+    time, frequency, space = (
+        torch.zeros(n, n, dtype=torch.complex64)
+        for n in (resource_grid.num_ofdm_symbols, resource_grid.num_effective_subcarriers, _antennas(cell))
+    )
+    for drop in range(drops):
+        h = umi_channels(resource_grid, 1, seed + drop, cell)
+        first = h[..., 0, :]
+        for total, x in ((time, h.movedim(-2, -1)), (frequency, first), (space, first.movedim(2, -1))):
+            rows = x.flatten(0, -2)
+            total += rows.mT @ rows.conj() / (len(rows) * drops)
+    return Covariances(time, frequency, space)
+
+
+def _antennas(cell: Cell | None) -> int:
+    cell = cell or Cell()
+    return cell.rows * cell.columns * (1 + cell.dual)

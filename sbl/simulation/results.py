@@ -27,12 +27,16 @@ METRICS = {
     "nmse": "NMSE",
     "pooled_nmse": "pooled NMSE",
     "ser": "symbol error rate",
+    "ber": "bit error rate",
+    "bler": "block error rate",
+    "spectral_efficiency": "spectral efficiency (bit/s/Hz)",
+    "claimed_error": "error variance over error",
     "srr": "support recovery rate",
     "seconds": "seconds a solve",
 }
 OTHER_NMSES = ("median_nmse", *(f"outage_above_{limit:g}" for limit in OUTAGES))
-LINEAR = ("srr",)
-LOWEST = {"ser": 1e-5}
+LINEAR = ("srr", "spectral_efficiency")
+LOWEST = {"ser": 1e-5, "ber": 1e-6, "bler": 1e-4}
 SMALLEST = 1e-20  # NMSE that is drawn
 PANELS_A_ROW = 3
 

@@ -11,6 +11,7 @@ from typing import Any
 from unfoldkit.common.files import write_whole
 
 from .gpus import trials_that_fit
+from .ofdm_options import OFDMOptions
 from .options import IRSOptions, Point, SyntheticOptions
 
 # Of what the estimators and experiments compute: raised whenever a change alters numbers, so that shards that were
@@ -20,9 +21,15 @@ NUMBERS_VERSION = 2
 # Small kernels leave a GPU waiting for small batches.
 SHARD_TRIALS = {"cpu": 200, "cuda": 5000}
 SHARDS_TOGETHER = {"cpu": 1, "cuda": 5}
+OFDM_TRIALS = 10  # a drop takes seconds
 _OF_BOTH = {"nmse", "error_energy", "reference_energy", "iterations", "seconds"}
 BOUND = "bound"  # in place of an estimator; it has what is of both experiments alone
-METRICS = {SyntheticOptions.name: _OF_BOTH | {"srr"}, IRSOptions.name: _OF_BOTH | {"ser"}}
+_OF_A_LINK = {"claimed_error", "ser", "ber", "bler", "spectral_efficiency", "pilots"}
+METRICS = {
+    SyntheticOptions.name: _OF_BOTH | {"srr"},
+    IRSOptions.name: _OF_BOTH | {"ser"},
+    OFDMOptions.name: (_OF_BOTH | _OF_A_LINK) - {"iterations"},
+}
 NAMED = 3  # shards in a line about many
 
 Scores = dict[str, list[float]]
@@ -30,7 +37,7 @@ Scores = dict[str, list[float]]
 
 @dataclass(frozen=True)
 class Shard:
-    """Trials of one estimator at one point; `experiment` is a `SyntheticExperiment` or an `IRSExperiment`."""
+    """Trials of one estimator at one point; `experiment` is a `SyntheticExperiment` or its like."""
 
     experiment: Any
     estimator: str
@@ -56,13 +63,12 @@ def _exact(value: float) -> str:
     return short if float(short := f"{value:g}") == value else repr(value)
 
 
-def blocks(trials: int, device: str) -> list[range]:
+def blocks(trials: int, size: int) -> list[range]:
     """The trials 0, 1, ..., shared out among shards.
 
-    >>> blocks(300, "cpu")
+    >>> blocks(300, 200)
     [range(0, 200), range(200, 300)]
     """
-    size = SHARD_TRIALS[device]
     return [range(start, min(start + size, trials)) for start in range(0, trials, size)]
 
 

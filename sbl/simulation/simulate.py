@@ -10,15 +10,18 @@ from typing import Any
 from unfoldkit.common.files import write_whole
 
 from .gpus import watched
+from .ofdm_options import OFDMOptions
 from .options import IRSOptions, Point, SyntheticOptions, decibels, different, varying
 from .processes import executor, prepare
 from .shards import (
     NUMBERS_VERSION,
+    OFDM_TRIALS,
     SHARD_TRIALS,
     Scores,
     Shard,
     batches,
     blocks,
+    label,
     missing_shards,
     read_json,
     read_shard,
@@ -26,7 +29,7 @@ from .shards import (
     write_shard,
 )
 
-Options = SyntheticOptions | IRSOptions
+Options = SyntheticOptions | IRSOptions | OFDMOptions
 SWEPT = ("first_rows", "sparsity")  # options that are part of the points, which a run can be given more of
 
 
@@ -56,6 +59,8 @@ def simulate(
             support and the variances) and bound (Bayesian Cramer-Rao, of the pooled NMSE; drawn dashed); OLS too
             in the synthetic experiment; Decomposed and Unfolded:FILE, with weights of tools/train_estimator.py,
             in the other.
+            The OFDM experiment has LS, LMMSE (Sionna's, over subcarriers, symbols and antennas; LMMSE-ORDER for
+            another order such as t-f), AM, Unfolded:FILE and known (the channel itself).
         trials: Random problems at each point.
         snr: Signal-to-noise ratios in dB, comma-separated.
         seed: Every trial is drawn from a generator seeded by this and its number.
@@ -113,6 +118,9 @@ def _require_estimators(options: Options, names: Sequence[str]) -> None:
     from .experiments import SYNTHETIC_ESTIMATORS, irs_estimator
     from .references import IRS_REFERENCES, SYNTHETIC_REFERENCES, require_reference
 
+    if isinstance(options, OFDMOptions):
+        _require_ofdm(options, names)
+        return
     if "LASSO" in names:
         require_celer()
     if isinstance(options, IRSOptions):
@@ -127,6 +135,16 @@ def _require_estimators(options: Options, names: Sequence[str]) -> None:
     unknown = [name for name in names if name not in known]
     if unknown:
         raise ValueError(f"no estimator {', '.join(unknown)}; there are {', '.join(known)}")
+
+
+def _require_ofdm(options: OFDMOptions, names: Sequence[str]) -> None:
+    [(_, experiment)] = options.experiments()
+    from ..ofdm.experiment import require_name
+
+    experiment.uplink()
+    for name in names:
+        require_name(name)
+        label(name)  # reads a file of weights
 
 
 def _require_machine(device: str, workers: int | None, scheduler: str | None) -> None:
@@ -146,11 +164,12 @@ def _shards(
     options: Options, names: list[str], trials: int, snrs_db: list[float], seed: int, device: str
 ) -> Iterator[Shard]:
     experiments = options.experiments(device)
+    size = OFDM_TRIALS if isinstance(options, OFDMOptions) else SHARD_TRIALS[device]
     for snr_db in snrs_db:
         for point, experiment in experiments:
             at: Point = {"snr_db": snr_db, **point}
             for name in names:
-                for block in blocks(trials, device):
+                for block in blocks(trials, size):
                     yield Shard(experiment, name, at, seed, block)
 
 

@@ -101,8 +101,14 @@ def difference(ours, theirs):
     return float((ours.double() - theirs.double()).norm() / theirs.double().norm())
 
 
-@pytest.mark.parametrize("name", RUNS)
-@pytest.mark.parametrize(("channels", "shape"), [(32, (1, 9, 35)), (16, (2, 17, 5))])
+QUICK = ("embedding", "layer", "residual to a plane")
+CASES = [(name, 32, (1, 9, 35)) for name in RUNS] + [(name, 16, (2, 17, 5)) for name in RUNS]
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "shape"),
+    [pytest.param(*case, marks=[] if case[0] in QUICK else pytest.mark.slow) for case in CASES],
+)
 def test_a_chain_equals_its_layers(name, channels, shape, on_host):
     torch.manual_seed(0)
     chain = chain_of(channels, *RUNS[name])
@@ -114,6 +120,7 @@ def test_a_chain_equals_its_layers(name, channels, shape, on_host):
     assert found.dtype == (torch.float32 if chain.to_plane else torch.bfloat16)
 
 
+@pytest.mark.slow
 def test_a_window_equals_its_layers(on_host):
     torch.manual_seed(0)
     squeeze = torch.randn(8, 32), torch.randn(8), torch.randn(32, 8), torch.randn(32)
@@ -135,10 +142,12 @@ def test_an_lstm_step_equals_its_layers(first, on_host):
 
 
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90", "sm_100"])
-def test_every_kernel_compiles_for_every_architecture(architecture):
+@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["some", "every"])
+def test_kernels_compile_for_every_architecture(architecture, every):
     cases = [("chain.cu", launches.chain_definitions(spec, 8)) for spec in specifications()]
     cases += [("window.cu", launches.window_definitions(32, rows)) for rows in (8, 16, 32)]
     cases += [("gates.cu", launches.gates_definitions(32, first)) for first in (True, False)]
+    cases = cases if every else [cases[9], cases[17], cases[-4], cases[-1]]
     try:
         compiler.nvrtc()
     except OSError:
@@ -164,9 +173,12 @@ def test_tiles_fit_on_the_chip(limits, monkeypatch):
             rows = launches._chain_rows.__wrapped__(spec, columns, height, torch.device("cpu"))
             assert launches.Chain.shared(spec, rows) <= limits[0]
             if limits[0] > 150_000:
-                assert launches._window_shared(
-                    launches._window_rows.__wrapped__(columns, height, torch.device("cpu"))
-                ) <= limits[0]
+                assert (
+                    launches._window_shared(
+                        launches._window_rows.__wrapped__(columns, height, torch.device("cpu"))
+                    )
+                    <= limits[0]
+                )
 
 
 def test_what_makes_no_run_is_refused():
@@ -174,7 +186,9 @@ def test_what_makes_no_run_is_refused():
         with pytest.raises(ValueError, match="convs must lead"):
             ConvChain(convs)
     with pytest.raises(ValueError, match="memory"):
-        LSTMStep(torch.randn(12, 4, 3, 3), torch.zeros(12))(torch.rand(1, 4, 5, 5), (torch.rand(1), torch.rand(1)))
+        LSTMStep(torch.randn(12, 4, 3, 3), torch.zeros(12))(
+            torch.rand(1, 4, 5, 5), (torch.rand(1), torch.rand(1))
+        )
 
 
 @pytest.mark.gpu

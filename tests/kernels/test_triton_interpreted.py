@@ -37,63 +37,6 @@ def assert_close(actual, expected, scale, ulp=300):
 @case
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
-    ("kind", "shape"),
-    [
-        *((kind, (4, 4)) for kind in KINDS),
-        *(("gaussian", shape) for shape in ((7, 3), (3, 7), (1, 5), (5, 1))),
-    ],
-)
-def test_svd(matrices, kind, dtype, shape):
-    from unfoldkit.kernels.gpu.jacobi import svd
-
-    for exponent in (0, -30, 30) if shape == (7, 3) else (0,):
-        matrix = matrices(0, kind, *shape, dtype, exponent)
-        U, S, Vh = svd(matrix)
-        exact = torch.linalg.svdvals(matrix.to(torch.complex128))
-        largest = exact.max()
-        identity = torch.eye(min(shape), dtype=dtype)
-        assert bool((S[..., :-1] >= S[..., 1:]).all())
-        assert_close(
-            S.double(), exact.double(), largest * torch.finfo(dtype).eps / torch.finfo(torch.float64).eps
-        )
-        assert_close((U * S[..., None, :]) @ Vh, matrix, largest)
-        assert_close(U.mH @ U, identity, 1)
-        assert_close(Vh @ Vh.mH, identity, 1)
-
-
-@case
-@pytest.mark.parametrize("n", [1, 4, 5])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.complex128])
-@pytest.mark.parametrize("kind", KINDS)
-def test_eigh(matrices, kind, dtype, n):
-    from unfoldkit.kernels.gpu.jacobi import eigh
-
-    square = matrices(1, kind, n, n, dtype)
-    matrix = square + square.mH
-    values, Q = eigh(
-        square.tril(-1) + square.mH.tril(-1) + torch.diag_embed(matrix.diagonal(dim1=-2, dim2=-1))
-    )
-    exact = torch.linalg.eigvalsh(matrix.to(torch.complex128))
-    norm = torch.linalg.matrix_norm(matrix).max()
-    assert bool((values[..., :-1] <= values[..., 1:]).all())
-    assert_close(values.double(), exact, norm * torch.finfo(dtype).eps / torch.finfo(torch.float64).eps)
-    assert_close((Q * values[..., None, :]) @ Q.mH, matrix, norm)
-    assert_close(Q.mH @ Q, torch.eye(n, dtype=dtype), 1)
-
-
-@case
-def test_a_tall_matrix_is_reduced_first(matrices):
-    from unfoldkit.kernels.gpu.jacobi import svd
-
-    matrix = matrices(2, "gaussian", 70, 3, torch.float32)
-    U, S, Vh = svd(matrix)
-    assert_close((U * S[..., None, :]) @ Vh, matrix, S.max())
-    assert_close(S, torch.linalg.svdvals(matrix), S.max())
-
-
-@case
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(
     ("kind", "shape"), [*((kind, (5, 40)) for kind in KINDS), ("gaussian", (1, 3)), ("gaussian", (17, 17))]
 )
 def test_leading_vector(matrices, kind, dtype, shape):

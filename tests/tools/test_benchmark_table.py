@@ -5,8 +5,8 @@
 import json
 from pathlib import Path
 
-from unfoldkit.tools.benchmarks.speed_tables import SUBJECTS, marks, tables
-from unfoldkit.tools.benchmarks.tables import RESULTS, replaced
+from unfoldkit.tools.benchmarks.speed_tables import SUBJECTS, tables
+from unfoldkit.tools.benchmarks.tables import RESULTS, marks_of, replaced
 
 DOCUMENT = Path(__file__).parents[2] / "docs/results.md"
 SETTING = {"date": "2026-01-02", "torch": "2.0", "threads": 2, "device": "cpu"}
@@ -39,4 +39,4 @@ def test_the_networks_stand_beside_what_their_papers_state(tmp_path):
 def test_the_document_is_up_to_date():
     text = DOCUMENT.read_text(encoding="utf-8")
     for subject in SUBJECTS:
-        assert replaced(text, tables(subject, RESULTS), *marks(subject)) == text
+        assert replaced(text, tables(subject, RESULTS), *marks_of(subject)) == text

@@ -26,7 +26,7 @@ def tables(folder: Path) -> dict[Marks, str]:
     made = {f"irs-{metric}": both(forms, metric) for metric in ("nmse", "pooled_nmse", "outage_above_1")}
     made["irs-unfolded"] = with_times(points(folder / UNFOLDED))
     made["irs-off-grid"] = with_times(points(folder / OFF_GRID))
-    return {marks_of(name, "results_table.py"): table for name, table in made.items()}
+    return {marks_of(name): table for name, table in made.items()}
 
 
 def points(path: Path) -> Points:

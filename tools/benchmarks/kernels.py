@@ -52,9 +52,17 @@ def cases(device: str) -> Iterator[Case]:
     )
     yield Case("eigh 1000 x 32x32", "torch.linalg.eigh", _eigh, _library_eigh, (small @ small.mT,))
     if device == "cuda":
-        for count, n in ((10_000, 8), (10_000, 16), (10_000, 32), (1000, 64)):
+        for count, n in ((10_000, 8), (10_000, 16), (10_000, 32), (1000, 64), (256, 128), (64, 256)):
             batch = draw(count, n, n)
             yield Case(f"svd {count} x {n}x{n}", "torch.linalg.svd", _svd, _library_svd, (batch,))
+        batch = draw(1000, 64, 64, dtype=torch.complex64)
+        yield Case("svd 1000 x 64x64 complex64", "torch.linalg.svd", _svd, _library_svd, (batch,))
+        for dtype in (torch.float32, torch.complex128):
+            for n in (8, 16, 32):
+                square = draw(4096, n, n, dtype=dtype)
+                name = f"eigh 4096 x {n}x{n} {str(dtype).removeprefix('torch.')}"
+                hermitian = (square + square.mH) / 2
+                yield Case(name, "torch.linalg.eigh", _eigh, _library_eigh, (hermitian,))
     wide = draw(250, 18, 324, dtype=torch.float64)
     yield Case("triplet 250 x 18x324 float64", "torch.linalg.svd", _triplet, _library_triplet, (wide,))
     yield Case(

@@ -13,7 +13,7 @@ SPEED = ("networks-xeon-inference", "networks-epyc-inference")
 def tables(folder: Path) -> dict[Marks, str]:
     """The table of every record by its marks, which its file's name holds: DATE-NAME.json."""
     found = sorted((folder / "records").glob("*.json"))
-    return {marks_of(path.stem[11:], "results_table.py"): table(read(path)) for path in found}
+    return {marks_of(path.stem[11:]): table(read(path)) for path in found}
 
 
 def table(record: dict[str, Any]) -> str:
@@ -52,7 +52,7 @@ def highlights(folder: Path) -> dict[Marks, str]:
         f"In a batch of 5,000 SVD-KroSBL takes {solve['value']:.2f} {solve['unit']} a problem on an H200:\n"
         "  [estimators](docs/results.md#estimators).",
     ]
-    return {marks_of("highlights", "results_table.py"): "\n".join(f"- {line}" for line in lines)}
+    return {marks_of("highlights"): "\n".join(f"- {line}" for line in lines)}
 
 
 def record_rows(folder: Path, name: str) -> list[list[str]]:

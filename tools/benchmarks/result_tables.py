@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 from unfoldkit.rpcanet.inference.options import Evaluation
 from unfoldkit.rpcanet.names import LABELS, UNITS
 
-from . import channel_tables, records
+from . import channel_tables, records, speed_tables
 from .tables import Marks, Row, markdown, marks_of
 
 if TYPE_CHECKING:
     from unfoldkit.datasets import DataSet
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-MARKS = marks_of("results", "results_table.py")
+MARKS = marks_of("results")
+WEIGHTS = marks_of("weights")
 COLUMNS = {
     "overlap": ("iou", "niou", "f1", "pd", "fa", "auc"),
     "vessel": ("accuracy", "sensitivity", "precision", "auc", "f1", "iou"),
@@ -192,5 +193,14 @@ def collected(folder: Path) -> str:
 
 def everything(folder: Path) -> dict[Marks, str]:
     """All that `tools/results_table.py` writes, by the marks between which it stands."""
-    others = (channel_tables.tables(folder), records.tables(folder), records.highlights(folder))
-    return {MARKS: collected(folder)} | {marks: text for tables in others for marks, text in tables.items()}
+    from unfoldkit.rpcanet.zoo.cards import cards
+
+    speeds = {
+        speed_tables.marks(subject): speed_tables.tables(subject, folder) for subject in speed_tables.SUBJECTS
+    }
+    channels, measured, best = (
+        channel_tables.tables(folder),
+        records.tables(folder),
+        records.highlights(folder),
+    )
+    return {MARKS: collected(folder), WEIGHTS: cards()} | speeds | channels | measured | best

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .tables import Marks, Row, markdown, marks_of
+from .tables import Row, markdown
 
 Content = dict[str, Any]
 
@@ -30,7 +30,17 @@ def kernels(content: Content) -> list[Row]:
 
 def networks(content: Content) -> list[Row]:
     """Each form of a network beside the same network layer by layer in float32."""
-    header = ["network", "pixels", "batch", "what", "form", "ms", "layer by layer, ms", "times faster"]
+    header = [
+        "network",
+        "pixels",
+        "batch",
+        "what",
+        "form",
+        "ms",
+        "host to host, ms",
+        "layer by layer, ms",
+        "times faster",
+    ]
     header += ["MiB", "layer by layer, MiB", "difference"]
     rows = [
         [
@@ -40,6 +50,7 @@ def networks(content: Content) -> list[Row]:
             row["what"],
             row["form"],
             f"{1000 * row['seconds']:.4g}",
+            number(row.get("latency_seconds"), 1000),
             f"{1000 * row['plain_seconds']:.4g}",
             f"{row['ratio']:.2f}",
             f"{row['bytes'] / 2**20:.0f}",
@@ -100,10 +111,6 @@ SUBJECTS: dict[str, Callable[[Content], list[Row]]] = {
     "estimators": estimators,
     "classical": classical,
 }
-
-
-def marks(subject: str) -> Marks:
-    return marks_of(subject, "benchmark_table.py")
 
 
 def tables(subject: str, folder: Path) -> str:

@@ -21,9 +21,9 @@ def markdown(header: Row, rows: list[Row]) -> str:
     return "\n".join(map(line, [header, ["---"] * len(header), *rows]))
 
 
-def marks_of(name: str, tool: str) -> Marks:
-    """The two marks of a document between which a tool writes what is called `name`."""
-    return f"<!-- {name}: tools/{tool} -->", f"<!-- end of {name} -->"
+def marks_of(name: str) -> Marks:
+    """The two marks of a document between which what is called `name` is written."""
+    return f"<!-- {name}: tools/results_table.py -->", f"<!-- end of {name} -->"
 
 
 def replaced(text: str, inside: str, begin: str, end: str) -> str:

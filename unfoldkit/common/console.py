@@ -18,6 +18,7 @@ COMMAND = "unfoldkit "
 # File of tools/ -> command of an installed unfoldkit.
 COMMANDS = {
     "demo": "demo",
+    "zoo": "zoo",
     "prepare_data": "prepare-data",
     "train": "train",
     "evaluate": "evaluate",

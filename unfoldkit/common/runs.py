@@ -50,12 +50,12 @@ class StopSignals(L.Callback):
 
 
 class Progress(RichProgressBar):
-    """A progress bar of loss and validation metrics alone."""
+    """A progress bar of loss and validation metrics alone, and of what the task itself has in `shown`."""
 
     def get_metrics(self, trainer: L.Trainer, task: L.LightningModule) -> dict[str, Any]:
         metrics = super().get_metrics(trainer, task)
         metrics.pop("v_num", None)
-        return metrics
+        return metrics | getattr(task, "shown", {})
 
 
 def placement(devices: int | str) -> dict[str, Any]:

@@ -47,9 +47,8 @@ figure, (left, right) = plt.subplots(
     2,
     figsize=(8, 3.4),
     layout="constrained",
-    num="Left: the error falls to a minimum as the threshold grows, and gradient descent ends in "
-    "it. Right: the"
-    "first 12 singular values; thresholding leaves two, as the clean matrix has.",
+    num="Left: the error falls to a minimum as the threshold grows, and gradient descent ends in it. Right: the "
+    "first 12 singular values; thresholding leaves two large ones, as the clean matrix has, and the others sink.",
 )
 left.plot(levels, curve, color="0.6")
 left.plot(thresholds, errors, "k.", markersize=4)

@@ -51,9 +51,8 @@ figure, axes = plt.subplots(
     3,
     figsize=(8, 3),
     layout="constrained",
-    num="Three panels: a scene that the network has not seen, the true mask, and the probability of "
-    "an object, which"
-    "is high where the mask is.",
+    num="Three panels: a scene that the network has not seen, the true mask, and the probability of an object "
+    "that the small network gives, bright at the largest target.",
 )
 panels = {"picture": picture.image, "true mask": picture.mask, "probability": answer.object.sigmoid()[0, 0]}
 for axis, (title, panel) in zip(axes, panels.items(), strict=True):

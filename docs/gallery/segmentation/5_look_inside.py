@@ -43,9 +43,8 @@ figure, axes = plt.subplots(
     4,
     figsize=(8, 4.2),
     layout="constrained",
-    num="A scene, then in columns what stages 1, 2 and 3 make of it: the first row shows the "
-    "backgrounds, the second"
-    "the objects; at the last stage the object row is bright at the target and dark elsewhere.",
+    num="A scene, then in columns what stages 1, 2 and 3 make of it: the first row shows the backgrounds, the "
+    "second the objects, in which the targets stand out as bright spots.",
 )
 axes[0, 0].imshow(images[3, 0], cmap="gray")
 axes[0, 0].set_title("picture D")

@@ -177,9 +177,9 @@ def chain_definitions(spec: Chain, rows: int) -> dict[str, str | int]:
 @lru_cache(None)
 def _chain_rows(spec: Chain, columns: int, height: int, device: torch.device) -> int:
     """Rows of a tile: the most of which two blocks share a multiprocessor, fewer where those leave some idle."""
-    _, together, multiprocessors = _limits(device)
+    block, together, multiprocessors = _limits(device)
     choices = [rows for rows in (16, 14, 12, 8) if 2 * (spec.shared(rows) + RESERVED) <= together]
-    choices = choices or [8]
+    choices = choices or [rows for rows in (16, 8, 4) if spec.shared(rows) <= block]
     busy = [rows for rows in choices if columns * -(-height // rows) >= 2 * multiprocessors]
     return (busy or choices[-1:])[0]
 

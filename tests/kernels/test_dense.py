@@ -1,0 +1,263 @@
+"""The CUDA C of eigh and svd: compiled for GPUs, and run on a CPU with a fiber for each thread of a block."""
+
+# mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
+
+import ctypes
+import shutil
+import subprocess
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+import torch
+
+from unfoldkit.kernels.gpu import compile as cuda
+from unfoldkit.kernels.gpu import dense
+
+HOST = Path(__file__).with_name("dense_on_host.cpp")
+DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
+KINDS = (
+    *("gaussian", "zero", "rank one", "repeated", "graded"),
+    *("kahan", "laeuchli", "nilpotent", "denormal", "every second column"),
+)
+FEW = ("gaussian", "repeated", "nilpotent")
+ULP = 300
+on_host = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
+
+
+def double(x):
+    return x.to(torch.complex128 if x.is_complex() else torch.float64)
+
+
+@pytest.fixture(scope="session")
+def hard(matrices):
+    """A function that draws a matrix of a kind."""
+
+    def draw(kind, m, n, dtype, seed=0):
+        square = torch.arange(max(m, n), dtype=torch.float64)
+        columns = torch.arange(n, dtype=torch.float64)
+        generator = torch.Generator().manual_seed(seed)
+        gaussian = torch.randn(m, n, generator=generator, dtype=torch.float64)
+        identity = torch.eye(m, n, dtype=torch.float64)
+        made = {
+            "kahan": lambda: (
+                torch.diag(0.96**square)
+                @ (torch.eye(len(square)).double() - 0.28 * (square[:, None] < square))
+            ),
+            "laeuchli": lambda: torch.cat([torch.ones(1, n).double(), 1e-9 * identity[: m - 1]]),
+            "nilpotent": lambda: identity.roll(1, 1).triu(1),
+            "denormal": lambda: 1e-40 * gaussian,
+            "every second column": lambda: gaussian * (columns % 2),
+        }
+        if kind not in made:
+            return matrices(seed, kind, m, n, dtype, batch=())
+        real = made[kind]()[:m, :n]
+        return ((1 + 1j) * real if dtype.is_complex else real).to(dtype)
+
+    return draw
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    """A function that gives eigh.cu or svd.cu as C++ with these definitions."""
+    folder = tmp_path_factory.mktemp("dense")
+
+    @lru_cache
+    def build(name, definitions):
+        built = folder / f"{name}-{abs(hash(definitions))}.so"
+        options = ["-std=c++17", "-O1", "-shared", "-fPIC", "-Wno-unknown-pragmas", f"-D{name.upper()}"]
+        options += [f"-D{key}={value}" for key, value in definitions]
+        options += [f'-DDECOMPOSITION="{dense.FOLDER.resolve() / name}.cu"']
+        subprocess.run(["g++", *options, HOST, "-o", built], check=True)
+        return ctypes.CDLL(str(built))
+
+    return build
+
+
+@pytest.fixture
+def run(library):
+    """A function that decomposes (batch, rows, columns) as `dense` would; on_chip: where the matrices are kept."""
+
+    def decompose(name, matrix, vectors=True, on_chip=True, shape=None):
+        batch, rows, columns = matrix.shape
+        m, n = max(rows, columns), min(rows, columns)
+        warps, lanes = shape or dense.layout(m if name == "eigh" or m <= dense.WARP else m + n)
+        held, scratch = dense.memory(name, matrix.dtype, m, n, warps, vectors)
+        definitions = dense.definitions(matrix.dtype, warps, lanes, vectors, on_chip)
+        first, last = (
+            matrix.new_full((batch, rows, n), torch.nan),
+            matrix.new_full((batch, n, columns), torch.nan),
+        )
+        values = matrix.new_full((batch, n), torch.nan, dtype=matrix.dtype.to_real())
+        workspace, failed = (
+            matrix.new_full((batch, 2 * n * (m + 1)), torch.nan),
+            torch.zeros(1, dtype=torch.int32),
+        )
+        sizes = [n, n | 1, 0, 0, 0] if name == "eigh" else [m, n, m | 1, n | 1, int(rows < columns)]
+        pointers = [ctypes.c_void_p(x.data_ptr()) for x in (matrix, first, values, last, workspace, failed)]
+        room = scratch + (held if on_chip else 0)
+        library(name, tuple(definitions.items())).run(*pointers, batch, room, (ctypes.c_int * 5)(*sizes))
+        return first, values, last, int(failed)
+
+    return decompose
+
+
+def assert_ulps(actual, expected, scale, dtype, ulp=ULP):
+    """Up to the spacing of denormal numbers, which bounds what can be said of the least."""
+    error = float((double(actual) - double(expected)).abs().max())
+    least = 4 * torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps
+    assert error <= ulp * torch.finfo(dtype).eps * float(scale) + least, (
+        error / torch.finfo(dtype).eps / float(scale)
+    )
+
+
+def assert_eigh(matrix, values, Q):
+    for A, found, V in zip(double(matrix), values, Q, strict=True):
+        norm = max(float(torch.linalg.matrix_norm(A)), 1e-300)
+        assert bool((found[1:] >= found[:-1]).all())
+        assert_ulps(found, torch.linalg.eigvalsh(A), norm, matrix.dtype)
+        assert_ulps((double(V) * double(found)) @ double(V).mH, A, norm, matrix.dtype)
+        assert_ulps(double(V).mH @ double(V), torch.eye(len(found)), 1, matrix.dtype)
+
+
+def assert_svd(matrix, U, S, Vh):
+    for A, u, s, vh in zip(double(matrix), U, S, Vh, strict=True):
+        exact = torch.linalg.svdvals(A)
+        norm = max(float(exact[0]), 1e-300)
+        assert bool((s[1:] <= s[:-1]).all())
+        assert bool((s >= 0).all())
+        assert_ulps(s, exact, norm, matrix.dtype)
+        assert_ulps((double(u) * double(s)) @ double(vh), A, norm, matrix.dtype)
+        assert_ulps(double(u).mH @ double(u), torch.eye(len(s)), 1, matrix.dtype)
+        assert_ulps(double(vh) @ double(vh).mH, torch.eye(len(s)), 1, matrix.dtype)
+
+
+@on_host
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", [1, 2, 7, 8])
+def test_eigh_of_hard_matrices_that_share_a_warp(run, hard, n, dtype):
+    square = torch.stack([hard(kind, n, n, dtype) for kind in KINDS])
+    matrix = square / 2 + square.mH / 2
+    Q, values, _, failed = run("eigh", matrix)
+    assert failed == 0
+    assert_eigh(matrix, values, Q)
+
+
+@on_host
+@pytest.mark.parametrize(("n", "dtype"), [(32, torch.complex64), (34, torch.float32)])
+def test_eigh_of_larger_ones(run, hard, n, dtype):
+    square = torch.stack([hard(kind, n, n, dtype) for kind in FEW])
+    matrix = square / 2 + square.mH / 2
+    Q, values, _, failed = run("eigh", matrix)
+    assert failed == 0
+    assert_eigh(matrix, values, Q)
+
+
+@on_host
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [(1, 1), (3, 2), (2, 5), (8, 8)])
+def test_svd_of_hard_matrices_that_share_a_warp(run, hard, size, dtype):
+    matrix = torch.stack([hard(kind, *size, dtype) for kind in KINDS])
+    *factors, failed = run("svd", matrix)
+    assert failed == 0
+    assert_svd(matrix, *factors)
+
+
+@on_host
+@pytest.mark.parametrize(("size", "dtype"), [((32, 20), torch.complex64), ((12, 34), torch.float64)])
+def test_svd_of_larger_ones(run, hard, size, dtype):
+    matrix = torch.stack([hard(kind, *size, dtype) for kind in FEW])
+    *factors, failed = run("svd", matrix)
+    assert failed == 0
+    assert_svd(matrix, *factors)
+
+
+@on_host
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_order_128(run, hard, dtype):
+    matrix = torch.stack([hard(kind, 128, 128, dtype) for kind in KINDS])
+    *factors, failed = run("svd", matrix)
+    assert failed == 0
+    assert_svd(matrix, *factors)
+    hermitian = matrix / 2 + matrix.mH / 2
+    Q, values, _, failed = run("eigh", hermitian)
+    assert failed == 0
+    assert_eigh(hermitian, values, Q)
+
+
+@on_host
+def test_matrices_kept_off_the_chip(run, hard):
+    matrix = hard("gaussian", 20, 35, torch.complex128)[None]
+    *factors, failed = run("svd", matrix, on_chip=False, shape=(2, 32))
+    assert failed == 0
+    assert_svd(matrix, *factors)
+    hermitian = matrix @ matrix.mH
+    Q, values, _, failed = run("eigh", hermitian, on_chip=False, shape=(2, 32))
+    assert failed == 0
+    assert_eigh(hermitian, values, Q)
+
+
+@on_host
+def test_values_alone(run, hard):
+    matrix = torch.stack([hard(kind, 12, 7, torch.float64) for kind in KINDS])
+    U, S, _, failed = run("svd", matrix, vectors=False)
+    assert failed == 0
+    assert bool(U.isnan().all())
+    exact = torch.linalg.svdvals(matrix)
+    assert_ulps(S / exact[:, :1].clamp_min(1e-300), exact / exact[:, :1].clamp_min(1e-300), 1, torch.float64)
+
+
+@on_host
+@pytest.mark.parametrize("name", ["eigh", "svd"])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_what_is_not_finite_is_reported(run, name, value):
+    matrix = torch.eye(3, dtype=torch.float64).repeat(5, 1, 1)
+    matrix[3, 0, 2] = value
+    *_, failed = run(name, matrix)
+    assert failed == dense.NOT_FINITE
+
+
+VARIANTS = (
+    (torch.float32, 1, 8, True, True),
+    (torch.float64, 5, 32, False, True),
+    (torch.complex64, 1, 32, True, True),
+    (torch.complex128, 17, 32, True, False),
+)
+
+
+@pytest.mark.parametrize(
+    "variants", [VARIANTS[:1], pytest.param(VARIANTS, marks=pytest.mark.slow)], ids=["quick", "all"]
+)
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_90", "sm_100"])
+@pytest.mark.parametrize("name", ["eigh", "svd"])
+def test_it_compiles(name, architecture, variants):
+    try:
+        cuda.nvrtc()
+    except OSError:
+        pytest.skip("needs NVRTC")
+    for variant in variants:
+        macros = dense.definitions(*variant)
+        assert cuda.cubin(dense.FOLDER / f"{name}.cu", architecture, **macros)
+
+
+def test_a_block_fits():
+    """Of matrices that a warp shares, all together."""
+    for dtype in DTYPES:
+        for n in range(1, 33):
+            warps, lanes = dense.layout(n)
+            assert (warps, lanes >= min(n, 32), 32 % lanes) == (1, True, 0)
+            for name in ("eigh", "svd"):
+                held, scratch = dense.memory(name, dtype, n, n, warps, True)
+                assert held % 16 == scratch % 16 == 0
+                assert 32 // lanes * (held + scratch) <= 160 * 1024
+    assert [dense.layout(rows)[0] for rows in (33, 64, 65, 128, 129, 256, 257, 5000)] == [
+        3,
+        3,
+        5,
+        5,
+        9,
+        9,
+        17,
+        17,
+    ]

@@ -1,0 +1,169 @@
+"""The kernels of training on a GPU, run by Triton's interpreter on the CPU, against PyTorch's layers one by one.
+
+The interpreter is chosen when a kernel is defined, so the cases run in a process of their own.
+"""
+
+# mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from unfoldkit.kernels.dispatch import spectral_product
+
+pytest.importorskip("triton")
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+case = pytest.mark.skipif(not INTERPRETED, reason="run by test_in_the_interpreter")
+LAST = torch.channels_last
+
+
+@pytest.mark.skipif(INTERPRETED, reason="is the caller")
+def test_in_the_interpreter():
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", __file__]
+    run = subprocess.run(command, env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True)
+    print(run.stdout)
+    assert run.returncode == 0, run.stdout
+    assert " passed" in run.stdout
+
+
+def randoms(seed, *shapes):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(shape, generator=generator) for shape in shapes]
+
+
+def assert_near(found, expected, bound=2e-6):
+    error = (found.double() - expected).norm() / expected.norm().clamp_min(1e-30)
+    assert float(error) < bound
+
+
+def assert_same_function(fused, layers, *inputs, outputs=1):
+    """Values and gradients of both, the latter in double precision."""
+    single = [x.clone().requires_grad_() for x in inputs]
+    double = [x.double().requires_grad_() for x in inputs]
+    found, expected = fused(*single), layers(*double)
+    found, expected = (x if outputs > 1 else (x,) for x in (found, expected))
+    weights = [torch.randn_like(x) for x in found]
+    for one, other in zip(found, expected, strict=True):
+        assert_near(one.detach(), other.detach())
+    grads = torch.autograd.grad(found, single, weights)
+    wanted = torch.autograd.grad(expected, double, [x.double() for x in weights])
+    for one, other in zip(grads, wanted, strict=True):
+        assert_near(one, other)
+
+
+@case
+@pytest.mark.parametrize("last_relu", [False, True])
+def test_a_run_from_one_channel_to_one(last_relu):
+    from unfoldkit.kernels import fused
+
+    x, *parameters = randoms(
+        0, (2, 1, 7, 11), (16, 1, 3, 3), (16, 16, 3, 3), (1, 16, 3, 3), (16,), (16,), (1,)
+    )
+    if last_relu:
+        del parameters[5], parameters[2]
+    count = len(parameters) // 2
+
+    def run(x, *parameters):
+        return fused.conv_run(x, parameters[:count], parameters[count:], last_relu)
+
+    def layers(x, *parameters):
+        for index in range(count):
+            x = F.conv2d(x, parameters[index], parameters[count + index], padding=1)
+            x = x.relu() if index < count - 1 or last_relu else x
+        return x
+
+    assert_same_function(run, layers, x, *parameters)
+
+
+@case
+def test_a_residual_block():
+    from unfoldkit.kernels import fused
+
+    inputs = randoms(1, (2, 16, 5, 9), (16, 16, 3, 3), (16, 16, 3, 3), (16,), (16,))
+    assert_same_function(
+        lambda x, v, w, a, b: fused.conv_run(x, [v, w], [a, b], residual=True),
+        lambda x, v, w, a, b: x + F.conv2d(F.conv2d(x, v, a, padding=1).relu(), w, b, padding=1),
+        *inputs,
+    )
+
+
+@case
+@pytest.mark.parametrize("slope", [0.0, 0.1, 1.0])
+def test_batch_norm_with_its_activation(slope):
+    from unfoldkit.kernels import fused
+
+    x, weight, bias, added, mean, variance = randoms(2, (3, 16, 6, 5), *[(16,)] * 5)
+    x, variance, means = x + 50, variance.abs(), [mean.clone(), mean.double()]
+    variances = [variance.clone(), variance.double()]
+    assert_same_function(
+        lambda x, w, b: fused.norm_activation(x, means[0], variances[0], w, b, 0.1, 1e-5, slope, added),
+        lambda x, w, b: F.leaky_relu(
+            F.batch_norm(x + added.double()[:, None, None], means[1], variances[1], w, b, True, 0.1, 1e-5),
+            slope,
+        ),
+        *(x, weight, bias),
+    )
+    assert_near(means[0], means[1])
+    assert_near(variances[0], variances[1])
+
+
+@case
+@pytest.mark.parametrize("first", [False, True])
+def test_lstm(first):
+    from unfoldkit.kernels import fused
+
+    gates, bias, cell = randoms(3, (2, 48 if first else 64, 5, 7), (48 if first else 64,), (2, 16, 5, 7))
+
+    def layers(gates, bias, *cell):
+        *f, i, o, j = (gates + bias[:, None, None]).chunk(3 if first else 4, dim=1)
+        product = i.sigmoid() * j.tanh()
+        if first:
+            return o.sigmoid() * product, product
+        product = f[0].sigmoid() * cell[0] + product
+        return o.sigmoid() * product.tanh(), product
+
+    inputs = [gates, bias, *([] if first else [cell.contiguous(memory_format=LAST)])]
+    assert_same_function(lambda g, b, *c: fused.lstm(g, b, c[0] if c else None), layers, *inputs, outputs=2)
+
+
+@case
+@pytest.mark.parametrize(("before", "size"), [(8, 32), (0, 16)])
+def test_tiles(before, size):
+    from unfoldkit.kernels.gpu import tiles
+
+    (images,), two = randoms(4, (2, 4, 40, 33)), torch.tensor(2.0)
+    images, grid = images.contiguous(memory_format=LAST), spectral_product.Grid(32, 16, 3, 3, 40, 33)
+    cut = tiles.cut(images, two, torch.float32, 3, 3, 16, size, before)
+    join = tiles.join(cut, two, (2, 40, 33), torch.float32, 3, 3, 16, before)
+    if before:
+        expected = spectral_product.overlapping_tiles(images, two, torch.float32, grid, 17)
+        assert torch.equal(join, spectral_product.added_up(expected, images, two, grid, 17))
+    else:
+        expected = spectral_product.separate_tiles(images, two, torch.float32, grid)
+        assert torch.equal(join, spectral_product.side_by_side(expected, images, two, grid))
+    assert torch.equal(cut, expected)
+
+
+@pytest.mark.skipif(INTERPRETED, reason="needs no interpreter")
+@pytest.mark.parametrize(
+    ("dtype", "bound"), [(torch.float64, 1e-13), (torch.float32, 1e-6), (torch.bfloat16, 4e-3)]
+)
+@pytest.mark.parametrize("size", [(40, 33), (100, 70), (5, 9)])
+def test_a_window_by_products_and_its_gradients(dtype, bound, size):
+    """Also of gradients as small as those of a mean over many pixels, which float16 would lose."""
+    images, weight, grad = (x.to(dtype) for x in randoms(5, (2, 4, *size), (6, 4, 17, 17), (2, 6, *size)))
+    images, grad = images.contiguous(memory_format=LAST), grad * 1e-9
+    exact = [x.double().clone().requires_grad_() for x in (images, weight)]
+    expected = F.conv2d(*exact, padding=8)
+    wanted = torch.autograd.grad(expected, exact, grad.double())
+    grid = spectral_product.grid_of(17, *size)
+    found = spectral_product.correlate(images, weight, grid)
+    gradients = spectral_product.gradients(grad, found, 17, grid)
+    assert found.out.dtype == gradients[0].dtype == dtype
+    for one, other in zip((found.out, *gradients), (expected.detach(), *wanted), strict=True):
+        assert_near(one, other, bound)

@@ -1,0 +1,90 @@
+"""The form of a few kernels a stage: the same stages, whatever kernels compute them."""
+
+# mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
+
+from copy import deepcopy
+
+import pytest
+import torch
+from torch import nn
+
+from unfoldkit import rpcanet
+from unfoldkit.rpcanet.inference.fast import InferenceForm
+from unfoldkit.rpcanet.inference.on_chip import Run, StageOnChip, on_chip
+from unfoldkit.rpcanet.inside.interpretation import look_inside
+from unfoldkit.rpcanet.networks.weights import NETWORKS
+
+gpu = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+
+def settled(name, channels=16, stages=2):
+    torch.manual_seed(0)
+    net = NETWORKS[name](stages=stages, channels=channels)
+    with torch.no_grad():
+        for _ in range(3):
+            net(torch.rand(2, 1, 24, 24))
+    return net.eval()
+
+
+def in_kernels(net):
+    stages = [on_chip(deepcopy(stage)) for stage in net.stages]
+    return InferenceForm(stages, net.mean, net.std).eval().requires_grad_(False)
+
+
+def relative(ours, exact):
+    return ((ours.double() - exact.double()).norm() / exact.double().norm()).item()
+
+
+@pytest.mark.parametrize("name", ["rpcanet", "rpcanet++"])
+@pytest.mark.parametrize("channels", [8, 16])
+def test_stages_equal_those_of_the_network(name, channels):
+    net, image = settled(name, channels), torch.rand(2, 1, 20, 18)
+    with torch.no_grad():
+        exact, found = look_inside(net, image), look_inside(in_kernels(net), image)
+    for ours, theirs in zip((*found.stages, found.responses), (*exact.stages, exact.responses), strict=True):
+        for a, b in zip(ours, theirs, strict=True):
+            assert a.dtype == torch.float32
+            assert relative(a, b) < 0.05
+    assert len(found.memory_changes) == len(exact.memory_changes)
+
+
+def test_networks_of_other_parts_have_no_such_form():
+    assert on_chip(rpcanet.LRPCANet(stages=1).stages[0]) is None
+
+
+@pytest.mark.parametrize(
+    ("between", "expected"),
+    [(0, [(0, 2)]), (1, [(1, 2)]), (3, [(1, 1), (2, 1)]), (6, [(2, 1), (2, 0), (2, 1)])],
+)
+def test_a_stack_is_cut_into_runs_of_two(between, expected):
+    convs = [nn.Conv2d(1, 8, 3), *(nn.Conv2d(8, 8, 3) for _ in range(between)), nn.Conv2d(8, 1, 3)]
+    assert [(chain.layers, chain.from_plane + chain.to_plane) for chain in Run(convs)] == expected
+
+
+@pytest.mark.parametrize("case", [pytest.param(name, marks=gpu) for name in ("rpcanet", "rpcanet++")])
+@pytest.mark.parametrize("size", [(1, 1), (40, 50), (256, 256)])
+def test_on_a_gpu_bfloat16_is_near_float32(case, size):
+    net, image = settled(case, channels=32), torch.rand(2, 1, *size)
+    with torch.no_grad():
+        exact = net(image)
+        fast = rpcanet.optimize(net.cuda(), torch.bfloat16)
+        assert all(isinstance(stage, StageOnChip) for stage in fast.stages)
+        for _ in range(3):
+            for ours, theirs in zip(fast(image.cuda())[:3], exact[:3], strict=True):
+                assert relative(ours.cpu(), theirs) < 0.05
+    assert next(fast.parameters()).is_cuda
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(name, marks=gpu) for name in ("rpcanet", "rpcanet++", "drpca_net")]
+)
+def test_on_a_gpu_float32_equals_the_cpu(case, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    net, image = settled(case, channels=32), torch.rand(2, 1, 40, 50)
+    with torch.no_grad():
+        exact, found = net(image), rpcanet.optimize(net.cuda())(image.cuda())
+    for ours, theirs in zip(found[:3], exact[:3], strict=True):
+        assert relative(ours.cpu(), theirs) < 1e-5
