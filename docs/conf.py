@@ -3,6 +3,7 @@
 import logging
 import sys
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -53,6 +54,7 @@ api_packages = {
 }
 maximum_signature_line_length = 88
 autodoc_typehints_format = "short"
+autodoc_mock_imports = [] if find_spec("sionna") else ["sionna"]
 autodoc_inherit_docstrings = False
 autodoc_member_order = "bysource"
 python_use_unqualified_type_names = True

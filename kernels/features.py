@@ -74,8 +74,8 @@ class ConvChain(nn.Module):
             setattr(self, f"weight{i}", _constant(weight.to(DTYPE)))
 
     def forward(self, source: Tensor | Planes, added: Planes = ()) -> Tensor:
-        like = source if isinstance(source, Tensor) else source[0][1]
-        if library_only(like) or not _on_chip(like, self.channels):
+        features = [source] if isinstance(source, Tensor) else [plane for _, plane in source]
+        if not _on_chip([*features, *(plane for _, plane in added)], self.channels):
             return self._layer_by_layer(source, added)
         from .gpu.features import launches
 
@@ -149,7 +149,7 @@ class ContrastWindow(nn.Module):
 
     def forward(self, planes: Planes) -> Tensor:
         like = planes[0][1]
-        if library_only(like) or not _on_chip(like, self.channels, "window"):
+        if not _on_chip([plane for _, plane in planes], self.channels, "window"):
             return self._layer_by_layer(planes)
         from .gpu.features import launches
 
@@ -198,7 +198,7 @@ class LSTMStep(nn.Module):
     def forward(self, z: Tensor, memory: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
         if self.first != (memory is None):
             raise ValueError("the first step runs without memory, every other one with it")
-        if library_only(z) or not _on_chip(z, self.channels, "first gates" if self.first else "gates"):
+        if not _on_chip([z, *(memory or ())], self.channels, "first gates" if self.first else "gates"):
             return self._layer_by_layer(z, memory)
         from .gpu.features import launches
 
@@ -219,17 +219,19 @@ def _constant(value: Tensor) -> nn.Parameter:
     return nn.Parameter(value.detach(), requires_grad=False)
 
 
-def _on_chip(x: Tensor, channels: int, what: str = "chain") -> bool:
-    """Whether there is a kernel; where its compiler is wanting, the warning comes once."""
-    if not x.is_cuda or (torch.is_grad_enabled() and x.requires_grad):
+def _on_chip(tensors: Sequence[Tensor], channels: int, what: str = "chain") -> bool:
+    """Whether there is a kernel, which keeps nothing for gradients; without its compiler a warning comes once."""
+    wanted = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
+    if wanted or library_only(tensors[0]) or not tensors[0].is_cuda:
         return False
     from .gpu.features import launches
 
+    device = tensors[0].device
     if what == "window":
-        return launches.serves_window(x.device, channels)
+        return launches.serves_window(device, channels)
     if what.endswith("gates"):
-        return launches.serves_gates(x.device, channels, what.startswith("first"))
-    return launches.serves(x.device, channels)
+        return launches.serves_gates(device, channels, what.startswith("first"))
+    return launches.serves(device, channels)
 
 
 def _dense(features: Tensor) -> Tensor:

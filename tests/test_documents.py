@@ -20,7 +20,7 @@ MOST_LINES = 150
 FENCE = re.compile(r"^```([\w{}-]*).*?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"(?:(?<!from )\bunfoldkit ([a-z][a-z-]*)|\btools/([a-z_]+)\.py)((?: +[^\s`;#]+)*)")
 SUBCOMMANDS = {
-    "simulate": ("irs", "synthetic"),
+    "simulate": ("irs", "synthetic", "ofdm"),
     "trace_estimate": ("irs", "synthetic"),
     "benchmark": ("kernels", "networks", "estimators", "family", "classical"),
 }

@@ -1,14 +1,15 @@
 """The API pages: every name of a package's `__all__`, gathered by the room that it is written in."""
 
+import ast
 from collections.abc import Iterable
-from importlib import import_module
-from inspect import isclass, isroutine
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
+
+
+ROOT = Path(__file__).parents[2]
 
 
 def write_pages(app: "Sphinx") -> None:
@@ -29,53 +30,68 @@ def write_changed(path: Path, text: str) -> None:
 
 def page(package: str, extra: Iterable[str]) -> str:
     """A package's docstring, then a section for each room, and one for what the others speak of."""
-    module = import_module(package)
     parts = [title(package, "="), f".. automodule:: {package}\n   :no-members:\n"]
-    for room, names in rooms(module).items():
+    for room, names in rooms(package).items():
         if room:
-            parts.append(title(heading(import_module(f"{package}.{room}")), "-"))
-        parts += [directive(f"{package}.{name}", getattr(module, name)) for name in names]
+            parts.append(title(heading(f"{package}.{room}"), "-"))
+        parts += [directive(f"{package}.{name}", source, name) for name, source in names.items()]
     if extra := list(extra):
         parts.append(title("What these build on", "-"))
-        parts += [
-            directive(path, getattr(import_module(path.rpartition(".")[0]), path.rpartition(".")[2]))
-            for path in extra
-        ]
+        parts += [directive(path, *path.rsplit(".", 1)) for path in extra]
     return "\n".join(parts)
 
 
-def rooms(module: ModuleType) -> dict[str, list[str]]:
-    """The public names of a module by the subpackage that they come from, "" for those of no subpackage."""
-    found: dict[str, list[str]] = {}
-    for name in public(module):
-        source = getattr(getattr(module, name), "__module__", module.__name__)
-        inner = source.removeprefix(f"{module.__name__}.").split(".")
-        room = inner[0] if len(inner) > 1 and source.startswith(f"{module.__name__}.") else ""
-        found.setdefault(room, []).append(name)
+def rooms(package: str) -> dict[str, dict[str, str]]:
+    """The public names of a package with the modules they are written in, by subpackage, "" for those of none."""
+    found: dict[str, dict[str, str]] = {}
+    for name, source in public(package).items():
+        inner = source.removeprefix(package).strip(".").split(".")
+        found.setdefault(inner[0] if len(inner) > 1 else "", {})[name] = source
     return dict(sorted(found.items()))
 
 
-def public(module: ModuleType) -> list[str]:
-    """`__all__`; of a module without one, its own functions and classes without underscore."""
-    names = getattr(module, "__all__", None)
-    own = [
-        name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__
-    ]
-    return list(names) if names is not None else [name for name in own if not name.startswith("_")]
+def public(package: str) -> dict[str, str]:
+    """The public names of a package, and where each is written. Read, not imported: extras may be missing."""
+    tree = ast.parse(stub(package).read_text(encoding="utf-8"))
+    names, listed = {}, None
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.level == 1:
+            names |= {alias.asname or alias.name: f"{package}.{node.module}" for alias in node.names}
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names[node.name] = package
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            if getattr(target, "id", "") == "__all__":
+                listed = ast.literal_eval(node.value)
+            else:
+                names[getattr(target, "id", "_")] = package
+    listed = [name for name in names if not name.startswith("_")] if listed is None else listed
+    return {name: names[name] for name in listed}
 
 
-def heading(room: ModuleType) -> str:
-    return (room.__doc__ or room.__name__).splitlines()[0].partition(":")[0].rstrip(".")
+def stub(package: str) -> Path:
+    """The file that says what a package or module holds."""
+    place = ROOT.joinpath(*package.split("."))
+    files = (place / "__init__.pyi", place / "__init__.py", place.with_suffix(".py"))
+    return next(file for file in files if file.is_file())
+
+
+def heading(room: str) -> str:
+    docstring = ast.get_docstring(ast.parse(stub(room).read_text(encoding="utf-8"))) or room
+    return docstring.splitlines()[0].partition(":")[0].rstrip(".")
 
 
 def title(text: str, under: str) -> str:
     return f"{text}\n{under * len(text)}\n"
 
 
-def directive(path: str, value: object) -> str:
-    if isclass(value):
+def directive(path: str, source: str, name: str) -> str:
+    """The directive of a name, by what it is in the module that it is written in."""
+    body = ast.parse(stub(source).read_text(encoding="utf-8")).body
+    node = next((node for node in body if getattr(node, "name", "") == name), None)
+    if isinstance(node, ast.ClassDef):
         return f".. autoclass:: {path}\n   :members:\n   :special-members: __call__\n"
-    return f".. auto{'function' if isroutine(value) else 'data'}:: {path}\n"
+    return f".. auto{'function' if node else 'data'}:: {path}\n"
 
 
 def setup(app: "Sphinx") -> dict[str, bool]:

@@ -1,1 +1,1 @@
-"""Triton kernels, each beside the operation of `kernels` that it speeds up on a GPU."""
+"""Kernels in Triton and CUDA C, each beside the operation of `kernels` that it speeds up on a GPU."""

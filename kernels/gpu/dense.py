@@ -19,16 +19,18 @@ from .compile import Kernel, kernel
 FOLDER = Path(__file__).parent
 WARP = 32
 MOST_WARPS = 17
-TALL = 1024  # rows from which on QR comes first
 NOT_FINITE = 1
 
-# (order up to, matrices up to): of so few, the library's loop over them takes less time. H100, torch 2.11 with
-# CUDA 13.0, 26 November 2026: a float64 eigh of n = 256 takes 2.2 ms by the library and 22 ms by one block, which
-# follows the chain of rotations of one matrix, yet 256 of them take 86 ms together; of n = 484, 4.9 and 86 ms. For
-# the SVD the library takes 2.5 ms of n = 128 and 6.7 ms of n = 256, one block 3 and 15 ms.
+# (order up to, matrices up to): of so few, the library's loop over them takes less time, since a block follows the
+# chain of rotations of its matrix at one pace however many blocks there are. H100, torch 2.11 with CUDA 13.0, 26
+# November 2026, ms of 8 matrices by this module / of one by the library. eigh, float32: n = 64 0.56 / 0.84, 128
+# 1.7 / 1.8, 256 13 / 4.7, 512 72 / 13; float64: 64 0.94 / 0.78, 128 3.3 / 1.7, 256 24 / 2.3, 512 97 / 5.0. svd,
+# float32: 64 0.74 / 1.1, 128 2.4 / 2.8, 256 16 / 6.9, 512 140 / 19; in double precision taken as twice that.
 LIBRARY = {
-    "eigh": ((32, 0), (64, 1), (128, 4), (256, 10), (512, 18)),
-    "svd": ((64, 0), (128, 1), (256, 2), (512, 4)),
+    ("eigh", torch.float32): ((64, 0), (128, 1), (256, 3), (512, 6)),
+    ("eigh", torch.float64): ((33, 0), (64, 1), (128, 2), (256, 10), (512, 20)),
+    ("svd", torch.float32): ((128, 0), (256, 2), (512, 7)),
+    ("svd", torch.float64): ((64, 0), (128, 2), (256, 5), (512, 15)),
 }
 
 
@@ -44,15 +46,12 @@ class Plan(NamedTuple):
 
 def serves(name: str, matrix: Tensor) -> bool:
     """Whether the matrices are many and small enough for `eigh` or `svd`, and can be compiled for."""
-    rows, columns = matrix.shape[-2:]
-    order, count = min(rows, columns), matrix.shape[:-2].numel()
+    order, count = min(matrix.shape[-2:]), matrix.shape[:-2].numel()
     if count == 0 or order == 0:
         return False
-    few = next((few for largest, few in LIBRARY[name] if order <= largest), count)
-    if count <= few:
-        return False
-    rows = order if max(rows, columns) > TALL else max(rows, columns)
-    return _plan(name, matrix.dtype, matrix.device, rows, order, True) is not None
+    table = LIBRARY[name, matrix.dtype.to_real()]
+    few = next((few for largest, few in table if order <= largest), count)
+    return count > few and _plan(name, matrix.dtype, matrix.device, order, order, True) is not None
 
 
 def eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,10 +75,10 @@ def svd(matrix: Tensor, vectors: bool = True) -> tuple[Tensor, Tensor, Tensor]:
     """
     batch, (rows, columns) = matrix.shape[:-2], matrix.shape[-2:]
     m, n = max(rows, columns), min(rows, columns)
-    if m > max(TALL, n):
-        return _svd_of_long(matrix, vectors)
     flat, count = _flat(matrix), batch.numel()
     plan = _planned("svd", flat, m, n, vectors)
+    if m > 2 * n and not plan.on_chip:
+        return _svd_of_long(flat, vectors)
     U, Vh = flat.new_empty(*batch, rows, n), flat.new_empty(*batch, n, columns)
     S = flat.new_empty(*batch, n, dtype=matrix.dtype.to_real())
     workspace = flat if plan.on_chip else flat.new_empty(count * n * (_leading(m) + _leading(n)))
@@ -92,9 +91,9 @@ def _svd_of_long(matrix: Tensor, vectors: bool) -> tuple[Tensor, Tensor, Tensor]
     if matrix.shape[-2] < matrix.shape[-1]:
         V, S, Uh = _svd_of_long(matrix.mH, vectors)
         return Uh.mH.contiguous(), S, V.mH.contiguous()
-    Q, R = torch.linalg.qr(matrix, mode="reduced" if vectors else "r")
+    Q, R = torch.linalg.qr(matrix)
     U, S, Vh = svd(R, vectors)
-    return Q @ U if vectors else Q, S, Vh
+    return Q @ U, S, Vh
 
 
 def _flat(matrix: Tensor) -> Tensor:
@@ -118,7 +117,7 @@ def _plan(name: str, dtype: torch.dtype, device: torch.device, m: int, n: int, v
     """For matrices (m, n), m >= n, on chip where they fit; None where there is no compiler."""
     warps, lanes = layout(m if name == "eigh" or m <= WARP else m + n)
     held, scratch = memory(name, dtype, m, n, warps, vectors)
-    on_chip = held + scratch <= torch.cuda.get_device_properties(device).shared_memory_per_block_optin
+    on_chip = held + scratch <= torch.cuda.get_device_properties(device).shared_memory_per_block_optin  # type: ignore[attr-defined]
     run = kernel(
         FOLDER / f"{name}.cu",
         f"{name}_kernel",

@@ -32,8 +32,10 @@ def optimize(net: Unfolding, dtype: torch.dtype = torch.float32, compile: bool =
     gets float32 features all the same: they are exact, and as fast by convolutions with a quarter of the
     multiplications as bfloat16 by vector instructions; where these too are missing it is emulated, hundreds of
     times slower.
+    In bfloat16 on a GPU of compute capability 8 or later, RPCANet and RPCANet++ of 32 channels (in part of 16)
+    run in a few kernels a stage, `kernels.ConvChain`, `LSTMStep` and `ContrastWindow`.
     compile: fuse the elementwise steps with `torch.compile`, one compilation for the first stage and one for
-    all others; the first call at a new size takes minutes.
+    all others; the first call at a new size takes minutes. Kernels as above it leaves alone.
 
     On a GPU the second call at a size records a CUDA graph of the whole network, which later ones replay without
     waiting for Python; `kernels.Graphs` says when. The eight sizes used last keep theirs.
@@ -49,7 +51,8 @@ def optimize(net: Unfolding, dtype: torch.dtype = torch.float32, compile: bool =
         raise ValueError(f"dtype must be torch.float32 or torch.bfloat16, got {dtype}")
     device = next(net.parameters()).device
     features = feature_dtype(dtype, device)
-    form = _form_on_chip if features == torch.bfloat16 and device.type == "cuda" else _inference_form
+    kernels = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    form = _form_on_chip if features == torch.bfloat16 and kernels else _inference_form
     stages = [form(deepcopy(stage).eval(), features) for stage in net.stages]
     fast = InferenceForm(stages, net.mean, net.std).eval().requires_grad_(False)
     fast = fast.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's types

@@ -14,13 +14,14 @@ from ..networks.unfolding import StageOutput
 
 Planes = tuple[tuple[float, Tensor], ...]
 AT_ONCE = 2  # layers C -> C of a kernel
+CHANNELS = (16, 32)  # of which there are kernels
 
 
 def on_chip(stage: nn.Module) -> nn.Module | None:
     """The stage's form in these kernels, None of a stage that has none."""
-    if isinstance(stage, RPCANetStage | RPCANetPlusPlusStage):
-        return StageOnChip(stage)
-    return None
+    if not isinstance(stage, RPCANetStage | RPCANetPlusPlusStage):
+        return None
+    return StageOnChip(stage) if folded(stage.oem.layers)[0].out_channels in CHANNELS else None
 
 
 class StageOnChip(nn.Module):

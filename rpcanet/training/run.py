@@ -1,5 +1,6 @@
 """A training run from its configuration to the folder that it leaves."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,12 @@ from .watching import Watch
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "64-true", "bf16-true", "16-true")
 
 
-def train(configuration: Configuration, out: str | Path, resume: bool = False) -> UnfoldedNetwork:
+def train(
+    configuration: Configuration,
+    out: str | Path,
+    resume: bool = False,
+    callbacks: Sequence[L.Callback] = (),
+) -> UnfoldedNetwork:
     """Train a network as configured; returns it with the weights of the last step, in evaluation mode.
 
     `out` then holds
@@ -40,6 +46,8 @@ def train(configuration: Configuration, out: str | Path, resume: bool = False) -
         best.safetensors, last.safetensors  weights, best by `SelectionIoU` of the validation pictures
         checkpoints/best.ckpt, last.ckpt    all that `resume` needs; SIGTERM and Ctrl-C save last.ckpt, too
         tensorboard/                        losses, metrics, curves, pictures and stages
+
+    callbacks: Lightning's, called before the run's own.
 
     Raises ValueError where `out` holds another run, or one and `resume` is false, FileNotFoundError where there
     is none to resume, FloatingPointError where the loss is not finite, and what opening the data raises.
@@ -63,7 +71,7 @@ def train(configuration: Configuration, out: str | Path, resume: bool = False) -
     net = untrained(configuration)
     require_several(configuration, net)
     selection = Selection(configuration.recipe.look_every)
-    trainer = trainer_of(configuration, net, data, out, selection)
+    trainer = trainer_of(configuration, net, data, out, selection, callbacks)
     if trainer.world_size > 1:
         over_processes(net)
     millions = sum(parameter.numel() for parameter in net.parameters()) / 1e6
@@ -117,6 +125,7 @@ def trainer_of(
     data: SegmentationData,
     out: Path,
     selection: Selection,
+    callbacks: Sequence[L.Callback] = (),
 ) -> L.Trainer:
     """Lightning's trainer with everything that a run keeps, logs and survives."""
     recipe, machine, stored = configuration.recipe, configuration.machine, asdict(configuration)
@@ -135,6 +144,7 @@ def trainer_of(
         log_every_n_steps=min(10, -(-len(data.train) // data.batch_size)),
         enable_model_summary=False,
         callbacks=[
+            *callbacks,
             selection,
             *best_and_last(last.parent, MONITOR, "max"),
             weights,

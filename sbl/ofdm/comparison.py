@@ -1,4 +1,4 @@
-"""Channel estimators against each other on 3GPP's urban microcells: NMSE, honesty of the error variance, bit errors."""
+"""Channel estimators against each other on 3GPP's urban microcells: NMSE, error variance, bit errors."""
 
 import math
 import time
@@ -80,8 +80,8 @@ def compare(
     """`Score.row` of each estimator at each SNR = 1 / N0 of a resource element, on the drops of `umi_channels`.
 
     All see the same channels, noise and QPSK data, which `seed` alone decides. `estimators` take y and N0 and give
-    h_hat and err_var as every Sionna channel estimator does. Bits are detected in the first `detected` drops, which
-    takes longer than most estimates; None: in all.
+    h_hat and err_var as every Sionna channel estimator does. Bits are detected in the first `detected` drops,
+    which takes longer than most estimates; None: in all.
 
     Raises:
         ValueError: there is no drop.

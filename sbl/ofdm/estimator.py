@@ -32,8 +32,8 @@ class KroSBLChannelEstimator(BaseChannelEstimator):
 
     The channel of a stream is h = (T kron C_1 kron ... kron F) x with sparse x: T is level and slope over the
     OFDM symbols, C_i the beams of each axis of the receiver's array (polarisations as they are) and F the
-    responses of a grid of delays over the subcarriers. x is estimated from the stream's pilots, and `h_hat` and `err_var` are the
-    posterior mean and variance of h on all resource elements, with the covariances of all atoms.
+    responses of a grid of delays over the subcarriers. x is estimated from the stream's pilots, and `h_hat` and
+    `err_var` are the posterior mean and variance of h on all resource elements, with the covariances of all atoms.
 
     Args:
         resource_grid: with a pilot pattern whose streams each send at some symbols x some subcarriers, at no
@@ -115,7 +115,11 @@ class KroSBLChannelEstimator(BaseChannelEstimator):
             for group in self._groups:
                 mean, variance = self._solve(group, y[part], self._noise(y[part], no, part))[1]
                 h_hat[part, :, group.streams], err_var[part, :, group.streams] = mean, variance
-        return tuple(x.movedim(2, 3).unflatten(3, self._streams) for x in (h_hat, err_var))  # type: ignore[return-value]
+        return self._by_transmitter(h_hat), self._by_transmitter(err_var)
+
+    def _by_transmitter(self, x: Tensor) -> Tensor:
+        """(batch, receivers, antennas, transmitters, streams, symbols, F)."""
+        return x.movedim(2, 3).unflatten(3, self._streams)
 
     def learn_prior(self, y: Tensor, no: Tensor | None = None) -> tuple[Tensor, ...]:
         """The average profile of each factor over all streams of `y`, of sum one, to start other estimators at.

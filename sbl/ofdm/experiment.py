@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import permutations
 from typing import Any
 
 import torch
@@ -12,19 +11,20 @@ from torch import Tensor
 
 from ..simulation.seeds import trial_generator
 from ..training.weights import load_estimator
+from .comparison import ORDERS
 from .estimator import KroSBLChannelEstimator
 from .extra import require_sionna
 from .link import Uplink
+from .shared_lmmse import SharedLMMSE
 from .umi import Cell, Covariances, covariances, umi_channels
 
 require_sionna()
-from sionna.phy.ofdm import LMMSEChannelEstimator, LSChannelEstimator, ResourceGrid  # noqa: E402
+from sionna.phy.ofdm import LSChannelEstimator, ResourceGrid  # noqa: E402
 
 ChannelEstimator = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 Scores = dict[str, list[float]]
 
-# Of LMMSE's passes over time, frequency and space.
-ORDERS = ["-".join(order) for axes in ("tf", "tfs") for order in permutations(axes)]
+# Of LMMSE's passes over frequency, time and space.
 DEFAULT_ORDER = "f-t-s"
 UNFOLDED = "Unfolded:"
 KNOWN = "known"
@@ -98,8 +98,8 @@ class OFDMExperiment:
 def channel_estimator(name: str, experiment: OFDMExperiment, seed: int) -> ChannelEstimator:
     """The estimator called `name`; ValueError where there is none, or what `load_estimator` raises for a file.
 
-    LS and LMMSE are Sionna's, LMMSE from covariances of drops that no trial is of; AM is AM-KroSBL,
-    Unfolded:FILE a trained `UnfoldedKroSBL`, both as `KroSBLChannelEstimator`.
+    LS is Sionna's; LMMSE is, too, with filters that all drops share, from covariances of drops that no trial is
+    of; AM is AM-KroSBL, Unfolded:FILE a trained `UnfoldedKroSBL`, both as `KroSBLChannelEstimator`.
     """
     grid, array = experiment.uplink().grid, experiment.cell().array()
     if name.startswith(UNFOLDED):
@@ -110,9 +110,8 @@ def channel_estimator(name: str, experiment: OFDMExperiment, seed: int) -> Chann
         return LSChannelEstimator(grid, interpolation_type="lin")
     if name == "AM":
         return KroSBLChannelEstimator(grid, array)
-    C = _covariances(experiment, seed)
     order = name.removeprefix("LMMSE").removeprefix("-") or DEFAULT_ORDER
-    return LMMSEChannelEstimator(grid, C.time, C.frequency, C.space if "s" in order else None, order=order)
+    return SharedLMMSE(grid, _covariances(experiment, seed), order)
 
 
 def require_name(name: str) -> None:

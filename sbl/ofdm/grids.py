@@ -18,10 +18,10 @@ class DelayGrid:
 
     >>> tau = DelayGrid().delays(bandwidth=624 * 30e3, period=1 / (4 * 30e3))
     >>> len(tau), tau[0].mul(1e6).round(decimals=3), tau[10]
-    (180, tensor(-0.3560, dtype=torch.float64), tensor(0., dtype=torch.float64))
+    (234, tensor(-0.3560, dtype=torch.float64), tensor(0., dtype=torch.float64))
     """
 
-    span: float = 6e-6
+    span: float = 8e-6
     lead: int = 10
     oversampling: float = 1.5
 

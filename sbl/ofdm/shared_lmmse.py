@@ -1,4 +1,4 @@
-"""Sionna's LMMSE estimator for many drops of one noise variance: its filters, which no drop alters, are found once."""
+"""Sionna's LMMSE estimator for many drops of one noise variance: its filters are found once."""
 
 from collections.abc import Callable
 
@@ -19,8 +19,8 @@ class SharedLMMSE:
     """What `LMMSEChannelEstimator` of this order gives for one N0, up to rounding, called with y and that N0.
 
     Sionna takes an error variance for each drop and solves for each; it makes 2.8 GB of filters a drop for 16
-    antennas and 624 subcarriers. Passes over symbols (t), subcarriers (f) and antennas (s), with covariance R, pilots
-    or earlier estimates at the indices p, and error variances e of (antennas, users, symbols, subcarriers):
+    antennas and 624 subcarriers. Passes over symbols (t), subcarriers (f) and antennas (s), with covariance R,
+    pilots or earlier estimates at the indices p, and error variances e of (antennas, users, symbols, subcarriers):
 
         A = R[:, p] (R[p, p] + diag e[p])^-1,   error = diag(R - A R[p, :])
 
@@ -63,7 +63,7 @@ class SharedLMMSE:
 def _one_pass(
     R: Tensor, axis: int, error: Tensor, known: Tensor, last: bool
 ) -> tuple[Callable[[Tensor], Tensor], Tensor, Tensor]:
-    """The pass over one axis of (antennas, users, symbols, subcarriers); then, error variances and what is known."""
+    """The pass over one axis of (antennas, users, symbols, subcarriers), error variances and what is known."""
     n, variance = len(R), R.diagonal().real
     lines, errors = known.movedim(axis, -1), error.movedim(axis, -1)
     shape, found = lines.shape[:-1], lines.any(-1).flatten()

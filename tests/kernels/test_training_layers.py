@@ -136,10 +136,10 @@ def test_lstm(first):
 def test_tiles(before, size):
     from unfoldkit.kernels.gpu import tiles
 
-    (images,), two = randoms(4, (2, 4, 40, 33)), torch.tensor(2.0)
-    images, grid = images.contiguous(memory_format=LAST), spectral_product.Grid(32, 16, 3, 3, 40, 33)
-    cut = tiles.cut(images, two, torch.float32, 3, 3, 16, size, before)
-    join = tiles.join(cut, two, (2, 40, 33), torch.float32, 3, 3, 16, before)
+    (images,), two = randoms(4, (2, 4, 20, 17)), torch.tensor(2.0)
+    images, grid = images.contiguous(memory_format=LAST), spectral_product.Grid(32, 16, 2, 2, 20, 17)
+    cut = tiles.cut(images, two, torch.float32, 2, 2, 16, size, before)
+    join = tiles.join(cut, two, (2, 20, 17), torch.float32, 2, 2, 16, before)
     if before:
         expected = spectral_product.overlapping_tiles(images, two, torch.float32, grid, 17)
         assert torch.equal(join, spectral_product.added_up(expected, images, two, grid, 17))

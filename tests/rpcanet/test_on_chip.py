@@ -39,9 +39,8 @@ def relative(ours, exact):
 
 
 @pytest.mark.parametrize("name", ["rpcanet", "rpcanet++"])
-@pytest.mark.parametrize("channels", [8, 16])
-def test_stages_equal_those_of_the_network(name, channels):
-    net, image = settled(name, channels), torch.rand(2, 1, 20, 18)
+def test_stages_equal_those_of_the_network(name):
+    net, image = settled(name), torch.rand(2, 1, 20, 18)
     with torch.no_grad():
         exact, found = look_inside(net, image), look_inside(in_kernels(net), image)
     for ours, theirs in zip((*found.stages, found.responses), (*exact.stages, exact.responses), strict=True):
@@ -53,6 +52,7 @@ def test_stages_equal_those_of_the_network(name, channels):
 
 def test_networks_of_other_parts_have_no_such_form():
     assert on_chip(rpcanet.LRPCANet(stages=1).stages[0]) is None
+    assert on_chip(rpcanet.RPCANet(stages=1, channels=8).stages[0]) is None
 
 
 @pytest.mark.parametrize(
@@ -88,3 +88,14 @@ def test_on_a_gpu_float32_equals_the_cpu(case, monkeypatch):
         exact, found = net(image), rpcanet.optimize(net.cuda())(image.cuda())
     for ours, theirs in zip(found[:3], exact[:3], strict=True):
         assert relative(ours.cpu(), theirs) < 1e-5
+
+
+@pytest.mark.parametrize("case", [pytest.param(name, marks=gpu) for name in ("rpcanet", "rpcanet++")])
+def test_on_a_gpu_gradients_of_the_picture_go_layer_by_layer(case):
+    net, image = settled(case, channels=32), torch.rand(1, 1, 40, 50)
+    grads = []
+    fast = rpcanet.optimize(deepcopy(net).cuda(), torch.bfloat16)
+    for form, picture in ((net, image), (fast, image.cuda())):
+        leaf = picture.clone().requires_grad_()
+        grads.append(torch.autograd.grad(form(leaf).background.square().sum(), leaf)[0].cpu())
+    assert relative(grads[1], grads[0]) < 0.05

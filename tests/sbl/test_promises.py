@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from unfoldkit.sbl import AMKroSBL, DecomposedSBL, OracleLS, PCKroSBL, UnfoldedKroSBL
+from unfoldkit.sbl.em.kronecker_posterior import kronecker_posterior
 from unfoldkit.sbl.em.loop import ExpectationMaximisation
 from unfoldkit.sbl.em.state import Pruning, initial_state, prune
 from unfoldkit.sbl.estimate import Ended
@@ -270,10 +271,50 @@ def test_svd_krosbl_on_the_channels_of_the_readme(engine):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["AM", "PC0.8"])
-def test_the_alternating_estimators_are_as_good_as_svd_krosbl(name, engine):
+def test_pc_krosbl_is_as_good_as_svd_krosbl_on_blocks(engine):
     if engine == "pytorch":
         pytest.skip("one engine is enough; they agree")
-    other, reference = (pooled(IRSExperiment(), which, 7, range(150)) for which in (name, "SVD"))
+    other, reference = (pooled(IRSExperiment(), which, 7, range(150)) for which in ("PC0.8", "SVD"))
     difference = other - reference
     assert (difference.mean(-1) < 2 * difference.std(-1) / 150**0.5).all()
+
+
+@pytest.mark.slow
+def test_am_krosbl_is_better_than_svd_krosbl_without_blocks(engine):
+    if engine == "pytorch":
+        pytest.skip("one engine is enough; they agree")
+    snrs = [5.0, 10.0, 15.0, 20.0, 25.0, 30.0]
+    am, svd = (
+        torch.tensor([p["nmse"] for p in SyntheticExperiment().run(n, snrs, 1, range(200))])
+        for n in ("AM", "SVD")
+    )
+    assert (am.mean(-1) < svd.mean(-1)).all()
+
+
+@pytest.mark.slow
+def test_what_am_krosbl_minimises_does_not_prefer_the_better_channel(engine):
+    """Why AM-KroSBL is behind SVD-KroSBL on the IRS uplink: it mostly ends at the lower marginal cost, and to take
+    for each channel the estimate of lower cost is still behind."""
+    if engine == "pytorch":
+        pytest.skip("one engine is enough; they agree")
+    system, seed = IRSMIMO(), 2026
+    training = [system.draw_training(trial_generator(seed, "training", trial)) for trial in range(150)]
+    costs, errors = [], []
+    for trial, pilots in enumerate(training):
+        random = trial_generator(seed, trial)
+        channel = system.draw_channel(random)
+        cascade, noise = system.cascade(channel, pilots), system.draw_noise(random)
+        y, s2 = observe(system.received(channel, pilots), noise, torch.tensor(SNRS_DB).double())
+        estimates = [irs_estimator(name)(system.factors(pilots), y, s2) for name in ("AM", "SVD")]
+        problem = pose(system.factors(pilots), y, s2)
+        costs.append(
+            torch.stack(
+                [kronecker_posterior(initial_state(problem, e.hyperparameters)).cost() for e in estimates]
+            )
+        )
+        found = [system.channel_of(e.mean, pilots).flatten(-3) for e in estimates]
+        errors.append(torch.stack([nmse(channel, cascade.flatten(-3)) for channel in found]))
+    (am_cost, svd_cost), (am, svd) = torch.stack(costs, -1), torch.stack(errors, -1)
+    lower = am_cost < svd_cost
+    assert lower.double().mean() > 0.6
+    assert (torch.where(lower, am, svd).mean(-1) > svd.mean(-1)).all()

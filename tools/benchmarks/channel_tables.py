@@ -1,13 +1,16 @@
 """The tables of channel estimation, made of the files that `tools/simulate.py` leaves."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from .tables import Marks, Row, markdown, marks_of
 
 FORMS = {"default": "2026-11-26-irs-default.json", "published": "2026-11-26-irs-published.json"}
+OFDM = "2026-11-26-ofdm-reconstruction.json"
 UNFOLDED, OFF_GRID = "2026-11-23-irs-unfolded.json", "2026-11-23-irs-off-grid.json"
+UNFOLDED_DEFAULT = "2026-11-26-irs-unfolded.json"
 NAMES = {
     "SVD": "SVD-KroSBL",
     "AM": "AM-KroSBL",
@@ -25,6 +28,8 @@ def tables(folder: Path) -> dict[Marks, str]:
     forms = {form: points(folder / file) for form, file in FORMS.items()}
     made = {f"irs-{metric}": both(forms, metric) for metric in ("nmse", "pooled_nmse", "outage_above_1")}
     made["irs-unfolded"] = with_times(points(folder / UNFOLDED))
+    made["irs-unfolded-default"] = side_by_side(points(folder / UNFOLDED_DEFAULT), ("nmse", "pooled_nmse"))
+    made["ofdm-reconstruction"] = receivers(points(folder / OFDM))
     made["irs-off-grid"] = with_times(points(folder / OFF_GRID))
     return {marks_of(name): table for name, table in made.items()}
 
@@ -46,6 +51,16 @@ def both(forms: dict[str, Points], metric: str) -> str:
     return markdown(["estimator", "form", *(f"{snr:g} dB" for snr in levels(first))], rows)
 
 
+def side_by_side(found: Points, metrics: Sequence[str]) -> str:
+    """Every metric of every estimator."""
+    rows = [
+        [named(estimator) if metric == metrics[0] else "", metric, *cells(found, estimator, metric)]
+        for estimator in estimators(found)
+        for metric in metrics
+    ]
+    return markdown(["estimator", "", *(f"{snr:g} dB" for snr in levels(found))], rows)
+
+
 def with_times(found: Points) -> str:
     """The mean NMSE, and the milliseconds that a solve took from the fastest SNR to the slowest."""
     rows: list[Row] = []
@@ -55,6 +70,25 @@ def with_times(found: Points) -> str:
             [named(estimator), *cells(found, estimator, "nmse"), f"{min(times):.1f} to {max(times):.1f}"]
         )
     return markdown(["SNR (dB)", *(f"{snr:g}" for snr in levels(found)), "ms a solve"], rows)
+
+
+def receivers(found: Points) -> str:
+    """What a receiver makes of each estimate, an SNR after the other."""
+    shown = ("ser", "ber", "bler", "spectral_efficiency", "seconds")
+    rows: list[Row] = [
+        [
+            f"{snr:g}" if estimator == estimators(found)[0] else "",
+            estimator,
+            f"{point['pooled_nmse']:.4f} ± {point['pooled_nmse_standard_error']:.4f}",
+            f"{point['median_nmse']:.4f}",
+            *(f"{point[name]:.3g}" for name in ("claimed_error", *shown)),
+        ]
+        for snr in levels(found)
+        for estimator in estimators(found)
+        for point in [found[estimator, snr]]
+    ]
+    header = ["SNR (dB)", "estimator", "pooled NMSE", "median NMSE", "err_var / error", "SER", "BER", "BLER"]
+    return markdown([*header, "bit/s/Hz", "s a drop"], rows)
 
 
 def cells(found: Points, estimator: str, metric: str) -> Row:

@@ -28,7 +28,7 @@ def run(
     import torch
 
     from unfoldkit.sbl import Cell, KroSBLChannelEstimator, covariances
-    from unfoldkit.sbl.ofdm.comparison import ORDERS, compare, sionna_estimators
+    from unfoldkit.sbl.ofdm.comparison import ORDERS, ChannelEstimator, compare, sionna_estimators
 
     torch.set_num_threads(1)
     import sionna.phy
@@ -38,7 +38,7 @@ def run(
     grid = ResourceGrid(**SIZES, **PILOTS)
     cell = Cell(rows=2 if dual else 4, dual=dual, speed=speed)
     covariance = covariances(grid, covariance_drops, COVARIANCE_SEED, cell)
-    estimators = {
+    estimators: dict[str, ChannelEstimator] = {
         **sionna_estimators(grid, covariance, orders or ORDERS),
         "AM-KroSBL": KroSBLChannelEstimator(grid, cell.array()),
     }

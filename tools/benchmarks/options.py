@@ -31,7 +31,7 @@ def ofdm(commands: Commands) -> None:
         "ofdm",
         help="KroSBLChannelEstimator against Sionna's LS and LMMSE on 3GPP's urban microcells",
         description=(
-            "NMSE, honesty of the error variance, uncoded QPSK bit error rate and seconds a user (of a core) of the "
+            "NMSE, honesty of the error variance, uncoded QPSK bit error rate and core seconds a user of the "
             "channel estimators, on drops of TR 38.901 UMi: 4 users of one antenna, 16 antennas, 14 symbols x 624 "
             "subcarriers of 30 kHz, pilots on symbols 2 and 11, SNR = 1 / N0. LMMSE takes its covariances from "
             "other drops. Needs the extra unfoldkit[sionna]."
@@ -40,10 +40,14 @@ def ofdm(commands: Commands) -> None:
     parser.add_argument("--drops", type=int, default=200, help="of four users (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=20_000, help="of the first drop (default: %(default)s)")
     parser.add_argument("--covariance_drops", type=int, default=600, help="(default: %(default)s)")
-    parser.add_argument("--detected", type=int, default=20, help="drops with bit errors (default: %(default)s)")
+    parser.add_argument(
+        "--detected", type=int, default=20, help="drops with bit errors (default: %(default)s)"
+    )
     parser.add_argument("--snr", type=float, nargs="+", default=[-10.0, 0.0, 10.0], metavar="DB")
     parser.add_argument("--speed", type=float, default=0.83, help="metres a second (default: %(default)s)")
-    parser.add_argument("--dual", action="store_true", help="2 x 4 positions of two polarisations, not 4 x 4 of one")
+    parser.add_argument(
+        "--dual", action="store_true", help="2 x 4 positions of two polarisations, not 4 x 4 of one"
+    )
     parser.add_argument("--orders", nargs="+", help="of LMMSE's passes, such as f-t-s (default: six)")
     parser.add_argument("--json", metavar="FILE", dest="json_path", help="also write the results to FILE")
     parser.set_defaults(run=run_ofdm)
@@ -123,6 +127,30 @@ def networks(commands: Commands) -> None:
     parser.set_defaults(run=run_networks)
 
 
+def epoch(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "epoch",
+        help="whole epochs of training, and the share of them in which the GPU idles",
+        description=(
+            "Train networks as tools/train.py does, on SIRST or on as many generated pictures, and time epochs "
+            "from start to start, validation, metrics, logs and checkpoints included: the first, and the median "
+            "of those after the second. In the second the seconds of all GPU kernels are added up; the rest is "
+            "idle."
+        ),
+    )
+    parser.add_argument("--json", metavar="FILE", help="also write the results to FILE")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
+    parser.add_argument("--networks", nargs="+", default=["S3"], metavar="NETWORK", help="default: S3")
+    parser.add_argument("--data", metavar="DIR", help="the folder of SIRST (default: generated pictures)")
+    parser.add_argument("--size", type=int, default=256, help="of pictures (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=8, help="pictures a step (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=7, help="at least 4 (default: %(default)s)")
+    parser.add_argument(
+        "--precision", default="bf16-mixed", help="of --machine.precision (default: %(default)s)"
+    )
+    parser.set_defaults(run=run_epoch)
+
+
 def family(commands: Commands) -> None:
     parser = commands.add_parser(
         "family",
@@ -173,6 +201,15 @@ def run_networks(options: argparse.Namespace) -> int:
     return run(options.device, options.rounds, *cases, options.forms, options.json)
 
 
+def run_epoch(options: argparse.Namespace) -> int:
+    from .epochs import run
+
+    if options.epochs < 4:
+        raise SystemExit(f"benchmark.py epoch: --epochs must be at least 4, got {options.epochs}")
+    pictures = (options.networks, options.size, options.batch, options.data)
+    return run(options.device, *pictures, options.precision, options.epochs, options.json)
+
+
 def run_family(options: argparse.Namespace) -> int:
     from .family import run
 
@@ -185,4 +222,4 @@ def run_classical(options: argparse.Namespace) -> int:
     return run(options.device, options.rounds, options.json)
 
 
-SUBJECTS = (kernels, estimators, ofdm, networks, family, classical)
+SUBJECTS = (kernels, estimators, ofdm, networks, epoch, family, classical)

@@ -195,9 +195,7 @@ def everything(folder: Path) -> dict[Marks, str]:
     """All that `tools/results_table.py` writes, by the marks between which it stands."""
     from unfoldkit.rpcanet.zoo.cards import cards
 
-    speeds = {
-        speed_tables.marks(subject): speed_tables.tables(subject, folder) for subject in speed_tables.SUBJECTS
-    }
+    speeds = {marks_of(subject): speed_tables.tables(subject, folder) for subject in speed_tables.SUBJECTS}
     channels, measured, best = (
         channel_tables.tables(folder),
         records.tables(folder),

@@ -53,8 +53,8 @@ def networks(content: Content) -> list[Row]:
             number(row.get("latency_seconds"), 1000),
             f"{1000 * row['plain_seconds']:.4g}",
             f"{row['ratio']:.2f}",
-            f"{row['bytes'] / 2**20:.0f}",
-            f"{row['plain_bytes'] / 2**20:.0f}",
+            mebibytes(row["bytes"]),
+            mebibytes(row["plain_bytes"]),
             f"{row['difference']:.1e}",
         ]
         for row in content["rows"]
@@ -93,6 +93,10 @@ def family(content: Content) -> list[Row]:
 
 def number(value: float | None, scale: float = 1) -> str:
     return "" if value is None else f"{scale * value:.4g}"
+
+
+def mebibytes(value: float | None) -> str:
+    return "" if value is None else f"{value / 2**20:.0f}"
 
 
 def classical(content: Content) -> list[Row]:

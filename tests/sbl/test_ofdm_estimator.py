@@ -1,0 +1,182 @@
+"""KroSBLChannelEstimator keeps the contract of Sionna's channel estimators, and estimates."""
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("sionna.phy")
+
+from sionna.phy.channel.tr38901 import PanelArray
+from sionna.phy.mimo import StreamManagement
+from sionna.phy.ofdm import LinearDetector, PilotPattern, ResourceGrid
+
+from unfoldkit.sbl import Cell, DelayGrid, KroSBLChannelEstimator, UnfoldedKroSBL, umi_channels
+from unfoldkit.sbl.ofdm.estimator import array_axes
+
+
+def uplink(streams=1, transmitters=2, symbols=(2, 11), **options):
+    return ResourceGrid(
+        *(14, 48, 30e3),
+        num_tx=transmitters,
+        num_streams_per_tx=streams,
+        pilot_pattern="kronecker",
+        pilot_ofdm_symbol_indices=list(symbols),
+        **options,
+    )
+
+
+def received(grid, h, no, seed=0):
+    """The pilots alone, through h and noise: (drops, receivers, antennas, symbols, fft_size)."""
+    pattern = grid.pilot_pattern
+    x = torch.zeros(pattern.mask.shape, dtype=h.dtype)
+    x[pattern.mask.bool()] = pattern.pilots.to(h.dtype).flatten()
+    y = h.new_zeros(*h.shape[:3], h.shape[-2], grid.fft_size)
+    y[..., grid.effective_subcarrier_ind] = torch.einsum("brautsf,utsf->brasf", h, x)
+    noise = torch.randn(y.shape, generator=torch.Generator().manual_seed(seed), dtype=h.dtype)
+    return y + no**0.5 * noise
+
+
+@pytest.mark.parametrize("precision", ["single", "double"])
+@pytest.mark.parametrize("receivers", [1, 2])
+@pytest.mark.parametrize("streams", [1, 2])
+def test_shapes_and_dtypes(precision, receivers, streams):
+    grid = uplink(streams)
+    estimator = KroSBLChannelEstimator(grid, (2, 2), precision=precision)
+    complex_type = torch.complex64 if precision == "single" else torch.complex128
+    y = torch.randn(3, receivers, 4, 14, 48, dtype=complex_type)
+    for no in (0.1, torch.rand(3) + 0.1, torch.rand(3, receivers) + 0.1, torch.rand(3, receivers, 4) + 0.1):
+        h_hat, err_var = estimator(y, no)
+        assert h_hat.shape == err_var.shape == (3, receivers, 4, 2, streams, 14, 48)
+        assert h_hat.dtype == complex_type
+        assert err_var.dtype == complex_type.to_real()
+        assert (err_var >= 0).all()
+
+
+def test_a_batch_gives_what_its_members_give():
+    grid = uplink()
+    estimator = KroSBLChannelEstimator(grid, (4, 4), precision="double")
+    y = received(grid, umi_channels(grid, 3, 40).to(torch.complex128), 0.1)
+    no = torch.tensor([0.1, 0.2, 0.05])
+    h_hat, err_var = estimator(y, no)
+    for member in range(3):
+        alone, variance = estimator(y[member : member + 1], no[member : member + 1])
+        torch.testing.assert_close(h_hat[member], alone[0], rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(err_var[member], variance[0], rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "cell", [Cell(), Cell(rows=2, dual=True), Cell(speed=20.0)], ids=["still", "dual", "20"]
+)
+def test_it_denoises_and_knows_its_error(cell):
+    grid = uplink()
+    h = umi_channels(grid, 8, 60, cell)
+    estimator = KroSBLChannelEstimator(grid, cell.array())
+    h_hat, err_var = estimator(received(grid, h, 0.1), 0.1)
+    error = (h_hat - h).abs().square()
+    assert error.mean() < 0.03  # least squares: 0.1 / 2, and interpolation
+    assert 0.5 < err_var.mean() / error.mean() < 2
+
+
+def test_guards_and_a_nulled_carrier_count_as_places():
+    grid = ResourceGrid(
+        *(14, 53, 30e3),
+        num_tx=2,
+        num_guard_carriers=(2, 2),
+        dc_null=True,
+        pilot_pattern="kronecker",
+        pilot_ofdm_symbol_indices=[2, 11],
+    )
+    delay = 0.4e-6
+    h = torch.exp(-2j * torch.pi * torch.as_tensor(grid.effective_subcarrier_ind) * 30e3 * delay)
+    h = h.to(torch.complex64).expand(1, 1, 4, 2, 1, 14, 48)
+    h_hat, _ = KroSBLChannelEstimator(grid, (4,))(received(grid, h, 1e-3), 1e-3)
+    assert (h_hat - h).abs().square().mean() < 1e-3
+
+
+def test_one_pilot_symbol_and_pilots_of_uneven_power():
+    grid = uplink(symbols=(3,))
+    pattern = grid.pilot_pattern
+    pilots = pattern.pilots * torch.linspace(0.5, 2, pattern.num_pilot_symbols)
+    grid.pilot_pattern = PilotPattern(pattern.mask, pilots)
+    h = umi_channels(grid, 6, 80)
+    h_hat, err_var = KroSBLChannelEstimator(grid, (4, 4))(received(grid, h, 0.05), 0.05)
+    error = (h_hat - h).abs().square().mean()
+    assert error < 0.05
+    assert 0.4 < err_var.mean() / error < 2.5
+
+
+def test_noise_may_be_unknown():
+    grid = uplink()
+    h = umi_channels(grid, 6, 90)
+    y = received(grid, h, 0.1)
+    known, _ = KroSBLChannelEstimator(grid, (4, 4))(y, 0.1)
+    unknown, _ = KroSBLChannelEstimator(grid, (4, 4), estimate_noise=True)(y)
+    losses = [(x - h).abs().square().mean() for x in (unknown, known)]
+    assert losses[0] < 1.3 * losses[1]
+
+
+def test_a_learned_profile_starts_others():
+    grid = uplink()
+    estimator = KroSBLChannelEstimator(grid, (4, 4))
+    profile = estimator.learn_prior(received(grid, umi_channels(grid, 10, 200), 0.1), torch.tensor(0.1))
+    assert [len(g) for g in profile] == list(estimator.lengths)
+    h = umi_channels(grid, 6, 300)
+    started = KroSBLChannelEstimator(grid, (4, 4), prior=profile)
+    losses = [(e(received(grid, h, 1.0), 1.0)[0] - h).abs().square().mean() for e in (started, estimator)]
+    assert losses[0] < 1.05 * losses[1]
+
+
+def test_an_unfolded_network_takes_its_place():
+    grid = uplink()
+    network = UnfoldedKroSBL(iterations=3, factors=4, m_step="am")
+    with torch.no_grad():
+        h_hat, err_var = KroSBLChannelEstimator(grid, (2, 2), estimator=network)(
+            torch.randn(2, 1, 4, 14, 48, dtype=torch.complex64), 0.5
+        )
+    assert h_hat.isfinite().all()
+    assert (err_var > 0).all()
+
+
+def test_sionnas_detector_takes_the_output():
+    grid = uplink()
+    h = umi_channels(grid, 2, 95)
+    y = received(grid, h, 0.1)
+    detector = LinearDetector(
+        *("lmmse", "bit", "app", grid, StreamManagement(np.ones((1, 2)), 1)),
+        constellation_type="qam",
+        num_bits_per_symbol=2,
+        hard_out=True,
+    )
+    found = detector(y, *KroSBLChannelEstimator(grid, (4, 4))(y, 0.1), torch.tensor(0.1))
+    assert found.shape == (2, 2, 1, 2 * grid.num_data_symbols)
+
+
+def test_arrays_have_their_axes():
+    panel = PanelArray(
+        num_rows_per_panel=2,
+        num_cols_per_panel=3,
+        polarization="dual",
+        polarization_type="cross",
+        antenna_pattern="omni",
+        carrier_frequency=3.5e9,
+    )
+    axes = array_axes(panel)
+    assert axes.sizes == (1, 1, 2, 3, 2)
+    assert axes.beams == (True, True, False, True, True)
+
+
+def test_what_does_not_fit_is_refused():
+    grid = uplink()
+    y = torch.ones(1, 1, 4, 14, 48, dtype=torch.complex64)
+    with pytest.raises(ValueError, match="at least one antenna"):
+        KroSBLChannelEstimator(grid, ())
+    with pytest.raises(ValueError, match=r"y must be \(batch, receivers, 8"):
+        KroSBLChannelEstimator(grid, (8,))(y, 0.1)
+    with pytest.raises(ValueError, match="noise variance, is missing"):
+        KroSBLChannelEstimator(grid, (4,))(y)
+    with pytest.raises(ValueError, match="no must be"):
+        KroSBLChannelEstimator(grid, (4,))(y, torch.ones(3))
+    with pytest.raises(ValueError, match="prior must hold vectors"):
+        KroSBLChannelEstimator(grid, (4,), prior=[torch.ones(2)])
+    with pytest.raises(ValueError, match="span and oversampling"):
+        KroSBLChannelEstimator(grid, (4,), delays=DelayGrid(span=-1.0))
