@@ -93,9 +93,10 @@ def serves(problem: Problem, step: int) -> bool:
     if device.type != "cuda" or len(problem.factors) > MOST_FACTORS or torch.version.hip:
         return False
     rows = tuple(factor.shape[-2] for factor in problem.factors)
-    room = torch.cuda.get_device_properties(device).shared_memory_per_block_optin - RESERVED
+    properties = torch.cuda.get_device_properties(device)
+    room = getattr(properties, "shared_memory_per_block_optin", properties.shared_memory_per_block)
     size = layout(rows, problem.lengths, problem.y.is_complex())[1]
-    return size <= room and _kernel(device, len(rows), problem.y.is_complex(), step) is not None
+    return size <= room - RESERVED and _kernel(device, len(rows), problem.y.is_complex(), step) is not None
 
 
 def run(call: Call, device: torch.device) -> None:
