@@ -49,10 +49,9 @@ def test_it_wins_back_what_a_phase_error_of_ten_degrees_costs(name, snr_db):
     found = calibrate(estimator, factors, y, s2, factor=ARRAY)
     refined = error_db(found.estimate, found.factors, clean)
     assert nominal > known + 5
-    assert refined < known + 0.2 * (nominal - known)
-    assert refined < known + 0.5 or snr_db == 30.0
+    assert refined < known + 0.5
     torch.testing.assert_close(found.gains.abs(), torch.ones(16, dtype=torch.float64))
-    assert (found.gains * gains.conj()).angle().std() < math.radians(1.5)
+    assert (found.gains * gains.conj()).angle().std() < math.radians(10) / 5
 
 
 def test_moduli_are_learned_too():
