@@ -9,6 +9,11 @@ from .markdown import Marks, Row, markdown, marks_of
 
 FORMS = {"default": "2026-11-26-irs-default.json", "published": "2026-11-26-irs-published.json"}
 OFDM = "2026-11-26-ofdm-reconstruction.json"
+UMI = {
+    "3 km/h": "2026-11-26-ofdm-umi.json",
+    "20 m/s": "2026-11-26-ofdm-umi-20-m-s.json",
+    "two polarisations": "2026-11-26-ofdm-umi-dual.json",
+}
 UNFOLDED, OFF_GRID = "2026-11-23-irs-unfolded.json", "2026-11-23-irs-off-grid.json"
 UNFOLDED_DEFAULT = "2026-11-26-irs-unfolded.json"
 NAMES = {
@@ -30,14 +35,20 @@ def tables(folder: Path) -> dict[Marks, str]:
     made["irs-unfolded"] = with_times(points(folder / UNFOLDED))
     made["irs-unfolded-default"] = side_by_side(points(folder / UNFOLDED_DEFAULT), ("nmse", "pooled_nmse"))
     made["ofdm-reconstruction"] = receivers(points(folder / OFDM))
+    made["ofdm-umi"] = against_lmmse({case: read(folder / file) for case, file in UMI.items()})
     made["irs-off-grid"] = with_times(points(folder / OFF_GRID))
     return {marks_of(name): table for name, table in made.items()}
 
 
 def points(path: Path) -> Points:
     """The points of a file by estimator and SNR; a trained estimator goes by its class."""
-    found = json.loads(path.read_text(encoding="utf-8"))["points"]
+    found = read(path)["points"]
     return {(point["estimator"].partition(":")[0], point["snr_db"]): point for point in found}
+
+
+def read(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
 
 
 def both(forms: dict[str, Points], metric: str) -> str:
@@ -89,6 +100,48 @@ def receivers(found: Points) -> str:
     ]
     header = ["SNR (dB)", "estimator", "pooled NMSE", "median NMSE", "err_var / error", "SER", "BER", "BLER"]
     return markdown([*header, "bit/s/Hz", "s a drop"], rows)
+
+
+def against_lmmse(cases: dict[str, dict[str, Any]]) -> str:
+    """`tools/benchmark.py ofdm`: every estimator of every case, an SNR after the other."""
+    rows: list[Row] = []
+    for case, content in cases.items():
+        ordered = sorted(content["rows"], key=lambda row: row["snr"])
+        for row in ordered:
+            first = row is ordered[0]
+            rows.append(
+                [
+                    case if first else "",
+                    str(content["drops"]) if first else "",
+                    f"{row['snr']:g}",
+                    row["estimator"],
+                    f"{row['nmse']:.2f}",
+                    f"{row['calibration']:+.2f}",
+                    f"{row['ber']:.2g}",
+                    f"{1000 * row['seconds']:.0f}",
+                ]
+            )
+    header = [
+        "users",
+        "drops",
+        "SNR (dB)",
+        "estimator",
+        "NMSE (dB)",
+        "err_var / error (dB)",
+        "BER",
+        "ms a user",
+    ]
+    return markdown(header, rows)
+
+
+def lead(folder: Path) -> list[float]:
+    """By how many dB of NMSE AM-KroSBL is below the better LMMSE, from the lowest SNR to the highest."""
+    rows = read(folder / UMI["3 km/h"])["rows"]
+    ours = {row["snr"]: row["nmse"] for row in rows if "KroSBL" in row["estimator"]}
+    return [
+        min(row["nmse"] for row in rows if row["snr"] == snr and "LMMSE" in row["estimator"]) - ours[snr]
+        for snr in sorted(ours)
+    ]
 
 
 def cells(found: Points, estimator: str, metric: str) -> Row:
