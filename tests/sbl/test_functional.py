@@ -130,6 +130,6 @@ def test_large_factors_have_the_compiled_loop(draw, order):
     estimator = AMKroSBL(max_iterations=3)
     found = estimator(factors, y, s2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compiled, "serves", lambda problem: False)
+        patch.setattr(compiled, "serves", lambda problem, step: False)
         expected = estimator(factors, y, s2)
     torch.testing.assert_close(found.mean, expected.mean, rtol=1e-8, atol=1e-9)

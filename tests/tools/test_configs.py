@@ -60,7 +60,9 @@ def test_a_choice_wins_over_the_record():
 
 
 def test_every_configuration_parses():
-    for path in CONFIGS.glob("*.yaml"):
+    for path in set(CONFIGS.glob("*.yaml")) - {
+        CONFIGS / "mimo_ofdm_chest.yaml"
+    }:  # of simulate, in tests/ofdm
         tool = train_estimator if path.name.startswith("unfolded") else train
         tool.configuration_from(tool.parser().parse_args([f"--config={path}"]))
 
