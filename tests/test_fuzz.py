@@ -91,8 +91,8 @@ def test_no_public_function_is_left_out():
     # Through the commands that call them, in test_fuzzed_command_lines.py.
     fuzzed |= {"train", "evaluate_data_set", "predict", "interpret", "export_weights"}
     fuzzed |= {"simulate", "trace_problem", "train_estimator"}
-    # Told a truth, a generator or a name, and tested on their own: test_baselines.py, test_calibration.py, test_zoo.py,
-    # test_graphs.py, tests/ofdm.
+    # Told a truth, a generator or a name, and tested on their own: test_baselines.py, test_calibration.py,
+    # test_zoo.py, test_graphs.py, tests/ofdm.
     fuzzed |= {
         "GenieMMSE",
         "LMMSE",
