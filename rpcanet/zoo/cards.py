@@ -64,7 +64,7 @@ def cards() -> str:
 
 def _described(name: str, told: Card) -> str:
     record = record_of(told.data_set)
-    return f"""### {PREFIX}{name}
+    return f"""## {PREFIX}{name}
 
 - Data: {record.title} ({record.source}); licence of the pictures: {told.licence}.
 - Trained by `{told.training}`.
