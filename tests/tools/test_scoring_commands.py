@@ -4,7 +4,6 @@
 
 import csv
 import json
-import sys
 
 import cv2
 import numpy as np
@@ -16,18 +15,12 @@ MASKS = {"a": (slice(10, 14), slice(10, 14)), "b": (slice(20, 26), slice(5, 11))
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
+def run(run):
     """A function that types a command: its exit status and all that it says."""
 
     def typed(tool, *arguments):
-        monkeypatch.setattr(sys, "argv", [f"{tool.__name__.rpartition('.')[2]}.py", *map(str, arguments)])
-        status = 0
-        try:
-            tool.main()
-        except SystemExit as ended:
-            status = int(ended.code or 0)
-        said = capsys.readouterr()
-        return status, said.out + said.err
+        status, out, err = run(tool, *arguments)
+        return status, out + err
 
     return typed
 

@@ -4,7 +4,6 @@
 
 import csv
 import json
-import sys
 
 import cv2
 import numpy as np
@@ -16,23 +15,6 @@ from unfoldkit.datasets import SyntheticScenes
 from unfoldkit.tools import evaluate, predict
 
 OFFICIAL = "weights/rpcanet_sirst_official.pkl"
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """A function that types a command: its exit status, what it says, and what it complains of."""
-
-    def typed(tool, *arguments):
-        monkeypatch.setattr(sys, "argv", [f"{tool.__name__.rpartition('.')[2]}.py", *map(str, arguments)])
-        status = 0
-        try:
-            tool.main()
-        except SystemExit as ended:
-            status = int(ended.code or 0)
-        said = capsys.readouterr()
-        return status, said.out, said.err
-
-    return typed
 
 
 def detections_of(folder):
