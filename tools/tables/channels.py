@@ -86,13 +86,14 @@ def with_times(found: Points) -> str:
 
 
 def gained(found: Points, ours: str, theirs: str) -> str:
-    """By how much one estimator's NMSE is below another's at every SNR, and its share of the time, in a sentence."""
+    """How far one estimator's NMSE is below another's at every SNR, and its share of the time, in a sentence."""
     pairs = [(found[ours, snr], found[theirs, snr]) for snr in levels(found)]
     gains = [10 * math.log10(their["nmse"] / our["nmse"]) for our, their in pairs]
     times = sorted(their["seconds"] / our["seconds"] for our, their in pairs)
     return (
-        f"{named(ours)}, gains {', '.join(f'{gain:.1f}' for gain in gains)} dB on {named(theirs)} run to convergence, "
-        f"{sum(gains) / len(gains):.1f} dB on average, in 1/{times[0]:.0f} to 1/{times[-1]:.0f} of its time."
+        f"{named(ours)}, gains {', '.join(f'{gain:.1f}' for gain in gains)} dB on {named(theirs)} run to "
+        f"convergence, {sum(gains) / len(gains):.1f} dB on average, in 1/{times[0]:.0f} to 1/{times[-1]:.0f} of "
+        "its time."
     )
 
 
