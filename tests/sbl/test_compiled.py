@@ -88,7 +88,7 @@ def combinations():
 
 
 each_combination = pytest.mark.parametrize(
-    ("name", "dtype", "sizes", "known_noise", "settings"), combinations()
+    ("name", "dtype", "sizes", "known_noise", "settings"), [*combinations()]
 )
 
 
