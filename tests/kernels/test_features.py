@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from unfoldkit.kernels import ContrastWindow, ConvChain, LSTMStep, features
@@ -18,6 +19,7 @@ from unfoldkit.kernels.gpu.features import launches
 
 HERE = Path(__file__).parent
 H100 = (232448, 233472, 132)
+CACHED = (launches._chain_kernel, launches._chain_rows, launches._window_rows, launches._backward_rows)
 RUNS = {  # layers C -> C, from a plane, to a plane, residual
     "embedding": (0, True, False, False),
     "layer": (1, False, False, False),
@@ -34,14 +36,13 @@ RUNS = {  # layers C -> C, from a plane, to a plane, residual
 class OnHost:
     """A kernel compiled as C++, a fiber for each thread."""
 
-    def __init__(self, library, name):
-        self.run, self.gate = library["run_gate" if name == "gate" else "run"], name == "gate"
+    def __init__(self, library):
+        self.run = library.run
 
     def __call__(self, grid, block, shared, *arguments):
         assert shared <= H100[0]
         sizes = [grid] if isinstance(grid, int) else [*grid]
-        leading = [grid] if self.gate else [*sizes, *[1] * (3 - len(sizes)), block]
-        self.run(*leading, *map(self.passed, arguments))
+        self.run(*sizes, *[1] * (3 - len(sizes)), block, *map(self.passed, arguments))
 
     @staticmethod
     def passed(argument):
@@ -60,18 +61,18 @@ def on_host(monkeypatch, tmp_path_factory):
     def kernel(source, name, device, **definitions):
         target = tmp_path_factory.mktemp("host") / f"{source.stem}.so"
         macros = [f"-D{key}={value}" for key, value in definitions.items()]
-        macros.append(f'-DSOURCE="{source}"')
+        macros += [f'-DSOURCE="{source}"', f"-DKERNEL_{name}"]
         flags = ["-std=c++17", "-O1", "-w", "-shared", "-fPIC", *macros]
         subprocess.run(["g++", *flags, "-o", target, HERE / "features_on_host.cpp"], check=True)
-        return OnHost(ctypes.CDLL(str(target)), name)
+        return OnHost(ctypes.CDLL(str(target)))
 
     monkeypatch.setattr(launches, "kernel", kernel)
     monkeypatch.setattr(launches, "_limits", lambda device: H100)
     monkeypatch.setattr(features, "_on_chip", lambda *what: True)
-    for cached in (launches._chain_kernel, launches._chain_rows, launches._window_rows):
+    for cached in CACHED:
         cached.cache_clear()
     yield
-    for cached in (launches._chain_kernel, launches._chain_rows, launches._window_rows):
+    for cached in CACHED:
         cached.cache_clear()
 
 
@@ -141,13 +142,40 @@ def test_an_lstm_step_equals_its_layers(first, on_host):
     assert all(difference(ours, theirs) < 8e-3 for ours, theirs in pairs)
 
 
+@pytest.mark.parametrize("channels", [16, pytest.param(32, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rectified", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_gradients_of_a_layer(channels, rectified, on_host, monkeypatch):
+    """Of either layout of the weight, with another gradient added or not; a block has two tiles."""
+    monkeypatch.setattr(launches, "_limits", lambda device: (101376, 102400, 1))
+    torch.manual_seed(0)
+    grad, x, plus = (as_features(pictures(channels, (1, 5, 33))) for _ in range(3))
+    weight = torch.randn(channels, channels, 3, 3)
+    weight = weight.contiguous(memory_format=torch.channels_last if rectified else torch.contiguous_format)
+    found = launches.run_conv_backward(grad, x, weight, rectified, None if rectified else plus)
+    assert_gradients(found, grad, x, weight, rectified, None if rectified else plus)
+
+
+def assert_gradients(found, grad, x, weight, rectified, plus):
+    wide = [y.double().requires_grad_() for y in (x, weight.bfloat16())]
+    result = F.conv2d(*wide, padding=1)
+    of_x, of_weight = torch.autograd.grad(result, wide, grad.double())
+    of_x = of_x * (x > 0) if rectified else of_x
+    of_x = of_x if plus is None else of_x + plus
+    assert float((found[0] - of_x).norm() / of_x.norm()) < 3e-3  # bfloat16's own
+    assert found[1].stride() == weight.stride()
+    assert float((found[1] - of_weight).norm() / of_weight.norm()) < 2e-6
+    of_bias = grad.double().sum((0, 2, 3))
+    assert float((found[2] - of_bias).norm() / of_bias.norm()) < 2e-6
+
+
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90", "sm_100"])
 @pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["some", "every"])
 def test_kernels_compile_for_every_architecture(architecture, every):
     cases = [("chain.cu", launches.chain_definitions(spec, 8)) for spec in specifications()]
     cases += [("window.cu", launches.window_definitions(32, rows)) for rows in (8, 16, 32)]
     cases += [("gates.cu", launches.gates_definitions(32, first)) for first in (True, False)]
-    cases = cases if every else [cases[9], cases[17], cases[-4], cases[-1]]
+    cases += [("conv_backward.cu", launches.backward_definitions(*size)) for size in ((16, 8), (32, 16))]
+    cases = cases if every else [cases[9], cases[17], cases[-6], cases[-3], cases[-1]]
     try:
         compiler.nvrtc()
     except OSError:
@@ -172,6 +200,7 @@ def test_tiles_fit_on_the_chip(limits, monkeypatch):
         for columns, height in ((1, 5), (8, 256), (64, 256), (1000, 1024)):
             rows = launches._chain_rows.__wrapped__(spec, columns, height, torch.device("cpu"))
             assert launches.Chain.shared(spec, rows) <= limits[0]
+            assert launches._backward_rows.__wrapped__(spec.channels, torch.device("cpu")) > 0
             if limits[0] > 150_000:
                 assert (
                     launches._window_shared(
@@ -223,3 +252,12 @@ class TestOnTheGPU:
         memory = None if first else (hidden, cell)
         pairs = zip(step(z, memory), step._layer_by_layer(z, memory), strict=True)
         assert all(difference(ours, theirs) < 8e-3 for ours, theirs in pairs)
+
+    @pytest.mark.parametrize("rectified", [True, False])
+    @pytest.mark.parametrize("channels", [16, 32])
+    def test_gradients_of_a_layer(self, channels, rectified, shape):
+        torch.manual_seed(0)
+        grad, x, plus = (as_features(pictures(channels, shape)).cuda() for _ in range(3))
+        weight = torch.randn(channels, channels, 3, 3).cuda()
+        given = (grad, x, weight, rectified, None if rectified else plus)
+        assert_gradients(launches.run_conv_backward(*given), *given)

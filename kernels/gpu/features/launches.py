@@ -11,7 +11,7 @@ from torch import Tensor
 from ..compile import Kernel, kernel
 
 FOLDER = Path(__file__).parent
-COLUMNS, WARPS, WINDOW = 32, 8, 17
+COLUMNS, WARPS, BACKWARD_WARPS, WINDOW = 32, 8, 12, 17
 RESERVED = 1024  # bytes of shared memory that a block takes for itself
 MOST_PLANES = 4
 
@@ -132,6 +132,34 @@ def run_gates(
     return hidden, cell
 
 
+def serves_conv_backward(device: torch.device, channels: int) -> bool:
+    return serves(device, channels) and bool(_backward_rows(channels, device))
+
+
+@torch.compiler.disable
+def run_conv_backward(
+    grad: Tensor, input: Tensor, weight: Tensor, rectified: bool, plus: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of input, weight and bias; weight float32, contiguous or channels-last."""
+    pictures, channels, height, width = input.shape
+    device, rows = input.device, _backward_rows(input.shape[1], input.device)
+    definitions = backward_definitions(channels, rows)
+    run = kernel(FOLDER / "conv_backward.cu", "conv_backward", device, **definitions)
+    add_up = kernel(FOLDER / "conv_backward.cu", "sum_parts", device, **definitions)
+    assert run is not None
+    assert add_up is not None
+    tiles = -(-width // COLUMNS) * -(-height // rows) * pictures
+    blocks, part = min(tiles, _limits(device)[2]), channels * (9 * channels + 1)
+    of_input, of_weight = torch.empty_like(input), torch.empty_like(weight)
+    of_bias, parts = weight.new_empty(channels), weight.new_empty(2 * blocks, part)
+    layout = int(weight.is_contiguous(memory_format=torch.channels_last))
+    added = ctypes.c_void_p() if plus is None else plus
+    arguments = (weight, layout, added, int(rectified), of_input, parts, height, width, tiles)
+    run(blocks, 32 * BACKWARD_WARPS, _backward_shared(channels, rows), grad, input, *arguments)
+    add_up(-(-part // 32), 256, 0, parts, 2 * blocks, of_weight, of_bias, layout)
+    return of_input, of_weight, of_bias
+
+
 def _features(like: Tensor, channels: int) -> Tensor:
     shape = (like.shape[0], channels, *like.shape[2:])
     return torch.empty(shape, dtype=torch.bfloat16, device=like.device, memory_format=torch.channels_last)
@@ -204,6 +232,22 @@ def _window_rows(columns: int, height: int, device: torch.device) -> int:
 def _window_shared(rows: int) -> int:
     margin = WINDOW - 1
     return (rows + margin) * (COLUMNS + margin) * 64 + 2 * WINDOW * 32 * 64
+
+
+def backward_definitions(channels: int, rows: int) -> dict[str, str | int]:
+    return {"CHANNELS": channels, "ROWS": rows}
+
+
+@lru_cache(None)
+def _backward_rows(channels: int, device: torch.device) -> int:
+    """Rows of a tile, 0 where none fits."""
+    return next((rows for rows in (16, 8) if _backward_shared(channels, rows) <= _limits(device)[0]), 0)
+
+
+def _backward_shared(channels: int, rows: int) -> int:
+    pixel = 2 * channels
+    grad = -(-(rows + 2) * (COLUMNS + 2) * pixel // 1024) * 1024
+    return 2 * (grad + rows * COLUMNS * pixel) + 9 * channels * pixel
 
 
 def _gates_shared(first: bool) -> int:
