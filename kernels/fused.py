@@ -220,14 +220,8 @@ class _LSTM(torch.autograd.Function):
         gates, bias, before = ctx.saved_tensors
         of_hidden = of_hidden.contiguous(memory_format=torch.channels_last)
         of_cell = of_cell.contiguous(memory_format=torch.channels_last)
-        of_gates, of_before = lstm.lstm_backward(of_hidden, of_cell, gates, bias, before)
-        return of_gates, _sum_over_pixels(of_gates).to(bias.dtype), of_before
-
-
-def _sum_over_pixels(x: Tensor) -> Tensor:
-    """(N, C, H, W) to (C,), as a matrix product: many times faster than a reduction over the slow axis."""
-    pixels = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
-    return (pixels.mT @ pixels.new_ones(len(pixels), 8))[:, 0]
+        of_gates, of_bias, of_before = lstm.lstm_backward(of_hidden, of_cell, gates, bias, before)
+        return of_gates, of_bias.to(bias.dtype), of_before
 
 
 class _Window(torch.autograd.Function):
