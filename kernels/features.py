@@ -84,7 +84,7 @@ class ConvChain(nn.Module):
             self.channels, self.layers, self.from_plane, self.to_plane, (1 << keeps) - 1, self.residual
         )
         given = _dense(source) if isinstance(source, Tensor) else _contiguous(source)
-        return launches.run_chain(spec, given, self.packed, self.biases, _contiguous(added))[0]
+        return launches.run_chain(spec, given, self.packed, self.biases, _contiguous(added)).result
 
     def _packed(self, weights: list[Tensor]) -> Tensor:
         between = weights[self.from_plane : len(weights) - self.to_plane]
@@ -155,7 +155,7 @@ class ContrastWindow(nn.Module):
 
         spec = launches.Chain(self.channels, 0, True, False, 0, pooled=True)
         chain = self.embedding
-        z, pooled = launches.run_chain(spec, _contiguous(planes), chain.packed, chain.biases)
+        z, pooled, _ = launches.run_chain(spec, _contiguous(planes), chain.packed, chain.biases)
         theta = launches.run_gate(pooled, like.shape[2] * like.shape[3], tuple(self.squeeze))
         weights = (self.packed_window, self.packed_centre, self.shift)
         return launches.run_window(z, weights, theta, self.slope)

@@ -25,9 +25,7 @@ def conv_backward(
     plus: added to the input's gradient.
     """
     if input.dtype == torch.bfloat16 and launches.serves_conv_backward(input.device, len(weight)):
-        wide = weight.float()
-        dense = wide if wide.is_contiguous(memory_format=torch.channels_last) else wide.contiguous()
-        of_input, *found = launches.run_conv_backward(grad, input, dense, rectified, plus)
+        of_input, *found = launches.run_conv_backward(grad, input, weight.float(), rectified, plus)
         return of_input, found[0].to(weight.dtype), found[1].to(weight.dtype)
     of_input, of_weight = torch.ops.aten.convolution_backward(
         grad, input, weight.to(input.dtype), None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [True, True, False]

@@ -36,16 +36,10 @@ __device__ __forceinline__ void fetch(char* memory, const char* grad, const char
     end_of_copies();
 }
 
-// Where entry (o, c, tap) of the weight lies, float32, in either layout.
-__device__ __forceinline__ int place_of_weight(int o, int c, int tap, int channels_last) {
-    return 9 * CHANNELS * o + (channels_last ? tap * CHANNELS + c : 9 * c + tap);
-}
-
-// The weight in bfloat16 as `accumulate` takes it, of inner dimension o, its window turned around.
-__device__ __forceinline__ void pack_weight(char* to, const float* weight, int channels_last) {
+// The weight (o, tap, c), float32, in bfloat16 as `accumulate` takes it, of inner dimension o, its window turned around.
+__device__ __forceinline__ void pack_weight(char* to, const float* weight) {
     for (int i = threadIdx.x; i < 9 * CHANNELS * CHANNELS; i += blockDim.x) {
-        int o = i / (9 * CHANNELS), rest = i % (9 * CHANNELS);
-        int c = channels_last ? rest % CHANNELS : rest / 9, tap = 8 - (channels_last ? rest / CHANNELS : rest % 9);
+        int o = i / (9 * CHANNELS), tap = 8 - i / CHANNELS % 9, c = i % CHANNELS;
         int word = ((tap * STEPS + o / 16) * (BLOCKS / 2) + c / 16) * 32 + 4 * (c % 8) + o % 8 / 2;
         int half = 8 * word + 4 * (c / 8 % 2) + 2 * (o / 8 % 2) + o % 2;
         reinterpret_cast<unsigned short*>(to)[half] = (unsigned short)pack(weight[i], 0);
@@ -144,13 +138,13 @@ __device__ __forceinline__ void store(float* part, const Sums& sums, int dy) {
 }
 
 extern "C" __global__ void __launch_bounds__(32 * (INPUT_WARPS + WEIGHT_WARPS), 1)
-conv_backward(const char* grad, const char* input, const float* weight, int channels_last, const char* plus, int rectified,
+conv_backward(const char* grad, const char* input, const float* weight, const char* plus, int rectified,
               char* result, float* parts, int height, int width, int tiles) {
     SHARED_MEMORY(memory);
     char* weights = memory + 2 * (GRAD + INPUT);
     int warp = threadIdx.x / 32, dy = warp % 3 - 1, half = warp / 3 % 2;
     fetch(memory, grad, input, blockIdx.x, tiles, height, width);
-    pack_weight(weights, weight, channels_last);
+    pack_weight(weights, weight);
     auto for_each_tile = [&](auto use) {
         int turn = 0;
         for (int number = blockIdx.x; number < tiles; number += gridDim.x, turn ^= 1) {
@@ -171,9 +165,9 @@ conv_backward(const char* grad, const char* input, const float* weight, int chan
     }
 }
 
-// The gradients of weight, in its layout, and bias, of all parts.
+// The gradients of weight, (o, tap, c), and bias, of all parts.
 extern "C" __global__ void __launch_bounds__(256)
-sum_parts(const float* parts, int count, float* of_weight, float* of_bias, int channels_last) {
+sum_parts(const float* parts, int count, float* of_weight, float* of_bias) {
     __shared__ float sums[8][32];
     int lane = threadIdx.x % 32, group = threadIdx.x / 32, i = blockIdx.x * 32 + lane;
     float sum = 0;
@@ -185,7 +179,7 @@ sum_parts(const float* parts, int count, float* of_weight, float* of_bias, int c
     for (int other = 1; other < 8; other++) sum += sums[other][lane];
     int o = i % CHANNELS, c = i / CHANNELS % CHANNELS, tap = i / (CHANNELS * CHANNELS);
     if (tap < 9)
-        of_weight[place_of_weight(o, c, tap, channels_last)] = sum;
+        of_weight[(9 * o + tap) * CHANNELS + c] = sum;
     else
         of_bias[o] = sum;
 }

@@ -1,6 +1,7 @@
 """The kernels for features in bfloat16: what they serve, in tiles of which size, and their launch."""
 
 import ctypes
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -28,6 +29,7 @@ class Chain(NamedTuple):
     rectified: int
     residual: bool = False
     pooled: bool = False
+    kept: bool = False
 
     def shared(self, rows: int) -> int:
         """Bytes of shared memory of a block."""
@@ -40,6 +42,14 @@ class Chain(NamedTuple):
         pooled = WARPS * self.channels * 4 if self.pooled else 0
         weights = 9 * self.channels * pixel if self.layers else 0
         return 2 * pixel + tiles * tile + weights + source + sums + pooled
+
+
+class Chained(NamedTuple):
+    """Features or a plane; of a pooled chain its blocks' sums (pictures, blocks, C); of a kept one the middle."""
+
+    result: Tensor
+    pooled: Tensor
+    middle: Tensor
 
 
 class _Planes(ctypes.Structure):
@@ -67,8 +77,8 @@ def serves_window(device: torch.device, channels: int) -> bool:
 @torch.compiler.disable
 def run_chain(
     spec: Chain, source: Tensor | Planes, packed: Tensor, biases: Tensor, added: Planes = ()
-) -> tuple[Tensor, Tensor]:
-    """The chain's features or plane and, where it is pooled, its blocks' sums (pictures, blocks, C)."""
+) -> Chained:
+    """`source` through the chain, to which a plane is added."""
     like = source if isinstance(source, Tensor) else source[0][1]
     pictures, _, height, width = like.shape
     device = like.device
@@ -82,10 +92,11 @@ def run_chain(
     )
     pooled = biases.new_empty(pictures, grid[0] * grid[1] if spec.pooled else 0, spec.channels)
     given = _planes(()) if isinstance(source, Tensor) else _planes(source)
+    middle = torch.empty_like(features) if spec.kept else features
     start = like if isinstance(source, Tensor) else features
-    arguments = (start, given, packed, biases, features, _planes(added), plane, pooled, height, width)
+    arguments = (start, given, packed, biases, features, _planes(added), plane, pooled, middle, height, width)
     run(grid, 32 * WARPS, spec.shared(rows), *arguments)
-    return (plane if spec.to_plane else features), pooled
+    return Chained(plane if spec.to_plane else features, pooled, middle)
 
 
 @torch.compiler.disable
@@ -132,6 +143,22 @@ def run_gates(
     return hidden, cell
 
 
+@torch.compiler.disable
+def run_layers(
+    input: Tensor, weights: Sequence[Tensor], biases: Tensor, rectified: int, residual: bool
+) -> list[Tensor]:
+    """What each of one or two layers C -> C makes; weights float32 (C, C, 3, 3), the rest as in `Chain`."""
+    channels, count = len(weights[0]), len(weights)
+    pack = kernel(FOLDER / "pack.cu", "pack_weights", input.device, CHANNELS=channels)
+    assert pack is not None
+    dense = [weight.contiguous(memory_format=torch.channels_last) for weight in weights]
+    packed = torch.empty(count * weights[0].numel(), dtype=torch.bfloat16, device=input.device)
+    pack((9, count), 256, 0, dense[0], dense[-1], packed)
+    spec = Chain(channels, count, False, False, rectified, residual, kept=count == 2)
+    found = run_chain(spec, input, packed, biases)
+    return [found.middle, found.result] if spec.kept else [found.result]
+
+
 def serves_conv_backward(device: torch.device, channels: int) -> bool:
     return serves(device, channels) and bool(_backward_rows(channels, device))
 
@@ -140,7 +167,7 @@ def serves_conv_backward(device: torch.device, channels: int) -> bool:
 def run_conv_backward(
     grad: Tensor, input: Tensor, weight: Tensor, rectified: bool, plus: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of input, weight and bias; weight float32, contiguous or channels-last."""
+    """Gradients of input, weight and bias; weight float32."""
     pictures, channels, height, width = input.shape
     device, rows = input.device, _backward_rows(input.shape[1], input.device)
     definitions = backward_definitions(channels, rows)
@@ -150,13 +177,13 @@ def run_conv_backward(
     assert add_up is not None
     tiles = -(-width // COLUMNS) * -(-height // rows) * pictures
     blocks, part = min(tiles, _limits(device)[2]), channels * (9 * channels + 1)
-    of_input, of_weight = torch.empty_like(input), torch.empty_like(weight)
+    dense = weight.contiguous(memory_format=torch.channels_last)
+    of_input, of_weight = torch.empty_like(input), torch.empty_like(dense)
     of_bias, parts = weight.new_empty(channels), weight.new_empty(2 * blocks, part)
-    layout = int(weight.is_contiguous(memory_format=torch.channels_last))
     added = ctypes.c_void_p() if plus is None else plus
-    arguments = (weight, layout, added, int(rectified), of_input, parts, height, width, tiles)
+    arguments = (dense, added, int(rectified), of_input, parts, height, width, tiles)
     run(blocks, 32 * BACKWARD_WARPS, _backward_shared(channels, rows), grad, input, *arguments)
-    add_up(-(-part // 32), 256, 0, parts, 2 * blocks, of_weight, of_bias, layout)
+    add_up(-(-part // 32), 256, 0, parts, 2 * blocks, of_weight, of_bias)
     return of_input, of_weight, of_bias
 
 
@@ -191,7 +218,7 @@ def _chain_kernel(spec: Chain, rows: int, device: torch.device) -> Kernel | None
 
 
 def chain_definitions(spec: Chain, rows: int) -> dict[str, str | int]:
-    names = ("CHANNELS", "LAYERS", "FROM_PLANE", "TO_PLANE", "RECTIFIED", "RESIDUAL", "POOLED")
+    names = ("CHANNELS", "LAYERS", "FROM_PLANE", "TO_PLANE", "RECTIFIED", "RESIDUAL", "POOLED", "KEPT")
     tiles: dict[str, str | int] = {
         "ROWS": rows,
         "COLUMNS": COLUMNS,
