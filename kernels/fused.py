@@ -45,7 +45,7 @@ def conv_run(
     """3x3 convolutions with a rectifier after each but the last, and after that too with `last_relu`.
 
     x: (N, C, H, W), C = 1 or many.  weights: (O, C, 3, 3) each, biases (O,) each or None for a single convolution.
-    residual: x is added to the result.
+    residual: x is added to the result of two layers C -> C, or one.
     """
     if x.shape[1] > 1:
         x = x.to(_features(x)).contiguous(memory_format=torch.channels_last)
@@ -100,30 +100,26 @@ class _ConvRun(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, count: int, last_relu: bool, residual: bool, *parameters: Tensor
     ) -> Tensor:
-        from .gpu import conv_backward, thin_conv
+        from .gpu import conv_layers, thin_conv
 
         weights, biases = parameters[:count], parameters[count:]
-        features, kept = x, [x]
-        for index, weight in enumerate(weights):
-            relu = last_relu or index < count - 1
-            bias = biases[index] if biases else None
+        kept = [x]
+        while len(kept) <= count:
+            index = len(kept) - 1
+            weight, bias = weights[index], biases[index] if biases else None
             if weight.shape[1] == 1:
                 shift = weight.new_zeros(len(weight)) if bias is None else bias
-                features = thin_conv.from_plane(features, weight, shift, relu, _features(x))
+                relu = last_relu or index < count - 1
+                kept.append(thin_conv.from_plane(kept[-1], weight, shift, relu, _features(x)))
             elif weight.shape[0] == 1:
                 assert bias is not None
-                features = thin_conv.to_plane(features, weight, bias)
-            elif relu:
-                assert bias is not None
-                features = _rectified_conv(features, weight, bias)
+                kept.append(thin_conv.to_plane(kept[-1], weight, bias))
             else:
-                features = F.conv2d(features, _taps(weight, features), padding=1)
-                if residual:
-                    assert bias is not None
-                    features = conv_backward.add_bias_and(x, features, bias)
-                elif bias is not None:
-                    features += bias.to(features.dtype)[:, None, None]
-            kept.append(features)
+                several = range(index, min(index + 2, count - (weights[-1].shape[0] == 1)))
+                rectified = [last_relu or k < count - 1 for k in several]
+                square = [weights[k] for k in several], [biases[k] for k in several] if biases else None
+                kept += conv_layers.layers(kept[-1], *square, rectified, residual)
+        features = kept[-1]
         ctx.count, ctx.last_relu, ctx.residual, ctx.biased = count, last_relu, residual, bool(biases)
         ctx.save_for_backward(*kept[: None if last_relu else -1], *weights)
         return features
@@ -131,7 +127,7 @@ class _ConvRun(torch.autograd.Function):
     @staticmethod
     @_without_autocast
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        from .gpu import conv_backward, thin_conv
+        from .gpu import conv_layers, thin_conv
 
         count = ctx.count
         kept, weights = ctx.saved_tensors[:-count], ctx.saved_tensors[-count:]
@@ -155,21 +151,10 @@ class _ConvRun(torch.autograd.Function):
             else:
                 g = g * (kept[index + 1] > 0) if masked else g
                 plus = grad if ctx.residual and index == 0 else None
-                g, *found = conv_backward.conv_backward(g, x, weight, rectified, plus)
+                g, *found = conv_layers.gradients(g, x, weight, rectified, plus)
             of_weights.insert(0, found[0])
             of_biases.insert(0, found[1])
         return g, None, None, None, *of_weights, *(of_biases if ctx.biased else ())
-
-
-def _taps(weight: Tensor, features: Tensor) -> Tensor:
-    return weight.to(features.dtype).contiguous(memory_format=torch.channels_last)
-
-
-def _rectified_conv(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    taps, shift = _taps(weight, features), bias.to(features.dtype)
-    if not features.is_cuda:
-        return F.conv2d(features, taps, shift, padding=1).relu_()
-    return torch.cudnn_convolution_relu(features, taps, shift, [1, 1], [1, 1], [1, 1], 1)
 
 
 class _NormActivation(torch.autograd.Function):

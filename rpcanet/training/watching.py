@@ -144,10 +144,9 @@ class _ObjectAlone(nn.Module):
 
 
 def _log_graph(writer: SummaryWriter, net: UnfoldedNetwork) -> None:
-    alone, image = _ObjectAlone(deepcopy(net).cpu().float().eval()), torch.zeros(1, 1, 32, 32)
     with torch.no_grad(), torch.compiler.set_stance("force_eager"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the graph is shown, never run: it need not be checked, either
-        writer.add_graph(torch.jit.trace(alone, image, check_trace=False), image)
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # the graph is shown, never run
+        writer.add_graph(_ObjectAlone(deepcopy(net).cpu().float().eval()), torch.zeros(1, 1, 32, 32))
 
 
 def _log_figure(writer: SummaryWriter, tag: str, step: int, draw: Callable[[], Figure]) -> None:
