@@ -158,25 +158,49 @@ def test_two_layers_leave_what_their_gradients_need(on_host):
         assert difference(ours.double(), exact) < 6e-3
 
 
-@pytest.mark.slow
-def test_a_window_equals_its_layers(on_host):
+def prior_of(channels):
     torch.manual_seed(0)
-    squeeze = torch.randn(8, 32), torch.randn(8), torch.randn(32, 8), torch.randn(32)
-    window, centre, shift = 0.02 * torch.randn(32, 32, 17, 17), 0.1 * torch.randn(32, 32), torch.randn(32)
-    prior = ContrastWindow(conv(1, 32), window, centre, shift, squeeze, 0.1)
+    few = channels // 4
+    squeeze = torch.randn(few, channels), torch.randn(few), torch.randn(channels, few), torch.randn(channels)
+    window, centre = 0.02 * torch.randn(channels, channels, 17, 17), 0.1 * torch.randn(channels, channels)
+    return ContrastWindow(conv(1, channels), window, centre, torch.randn(channels), squeeze, 0.1)
+
+
+def step_of(channels, first):
+    torch.manual_seed(0)
+    gates, sources = (3, 1) if first else (4, 2)
+    weight = torch.randn(channels * gates, channels * sources, 3, 3)
+    return LSTMStep(weight / (9 * channels) ** 0.5, torch.randn(channels * gates))
+
+
+def state(channels, shape, first):
+    z, hidden, cell = (as_features(pictures(channels, shape)) for _ in range(3))
+    return z, None if first else (hidden, cell)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("channels", [16, 32])
+def test_a_window_equals_its_layers(channels, on_host):
+    prior = prior_of(channels)
     planes = ((1.0, pictures(1, (2, 5, 33))),)
     assert difference(prior(planes), prior._layer_by_layer(planes)) < 6e-3
 
 
+@pytest.mark.parametrize("channels", [pytest.param(16, marks=pytest.mark.slow), 32])
 @pytest.mark.parametrize("first", [True, False])
-def test_an_lstm_step_equals_its_layers(first, on_host):
-    torch.manual_seed(0)
-    gates, sources = (3, 1) if first else (4, 2)
-    step = LSTMStep(torch.randn(32 * gates, 32 * sources, 3, 3) / 17, torch.randn(32 * gates))
-    z, hidden, cell = (as_features(pictures(32, (1, 5, 33))) for _ in range(3))
-    memory = None if first else (hidden, cell)
-    pairs = zip(step(z, memory), step._layer_by_layer(z, memory), strict=True)
+def test_an_lstm_step_equals_its_layers(first, channels, on_host):
+    step, given = step_of(channels, first), state(channels, (1, 5, 33), first)
+    pairs = zip(step(*given), step._layer_by_layer(*given), strict=True)
     assert all(difference(ours, theirs) < 8e-3 for ours, theirs in pairs)
+
+
+def test_other_channels_go_layer_by_layer():
+    """Also where there is a GPU."""
+    for channels in (8, 64):
+        chain, x = chain_of(channels, *RUNS["two"]), as_features(pictures(channels, (1, 5, 7)))
+        assert not chain.packed.numel()
+        assert not launches.serves(torch.device("cuda"), channels)
+        assert difference(chain(x, ()).double(), in_double(chain, x, ())) < 6e-3
 
 
 @pytest.mark.parametrize("channels", [16, pytest.param(32, marks=pytest.mark.slow)])
@@ -207,10 +231,12 @@ def assert_gradients(found, grad, x, weight, rectified, plus):
 @pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["some", "every"])
 def test_kernels_compile_for_every_architecture(architecture, every):
     cases = [("chain.cu", launches.chain_definitions(spec, 8)) for spec in specifications()]
-    cases += [("window.cu", launches.window_definitions(32, rows)) for rows in (8, 16, 32)]
-    cases += [("gates.cu", launches.gates_definitions(32, first)) for first in (True, False)]
-    cases += [("conv_backward.cu", launches.backward_definitions(*size)) for size in ((16, 8), (32, 16))]
-    cases = cases if every else [cases[9], cases[17], cases[-6], cases[-3], cases[-1]]
+    for channels in (16, 32):
+        cases += [("window.cu", launches.window_definitions(channels, rows)) for rows in (8, 16, 32)]
+        cases += [("gates.cu", launches.gates_definitions(channels, first)) for first in (True, False)]
+        cases += [("conv_backward.cu", launches.backward_definitions(channels, rows)) for rows in (8, 16)]
+        cases += [("pack.cu", {"CHANNELS": channels})]
+    cases = cases if every else [cases[9], cases[17], *(cases[-k] for k in (1, 2, 4, 7))]
     try:
         compiler.nvrtc()
     except OSError:
@@ -237,12 +263,8 @@ def test_tiles_fit_on_the_chip(limits, monkeypatch):
             assert launches.Chain.shared(spec, rows) <= limits[0]
             assert launches._backward_rows.__wrapped__(spec.channels, torch.device("cpu")) > 0
             if limits[0] > 150_000:
-                assert (
-                    launches._window_shared(
-                        launches._window_rows.__wrapped__(columns, height, torch.device("cpu"))
-                    )
-                    <= limits[0]
-                )
+                rows = launches._window_rows.__wrapped__(spec.channels, columns, height, torch.device("cpu"))
+                assert launches._window_shared(spec.channels, rows) <= limits[0]
 
 
 def test_what_makes_no_run_is_refused():
@@ -275,22 +297,20 @@ class TestOnTheGPU:
         for ours, exact in two_layers(channels, shape, "cuda"):
             assert difference(ours.double(), exact) < 6e-3
 
-    def test_window(self, shape):
-        torch.manual_seed(0)
-        squeeze = torch.randn(8, 32), torch.randn(8), torch.randn(32, 8), torch.randn(32)
-        window, centre, shift = 0.02 * torch.randn(32, 32, 17, 17), 0.1 * torch.randn(32, 32), torch.randn(32)
-        prior = ContrastWindow(conv(1, 32), window, centre, shift, squeeze, 0.1).cuda()
-        planes = ((1.0, pictures(1, shape).cuda()),)
+    @pytest.mark.parametrize("channels", [16, 32])
+    def test_window(self, channels, shape):
+        prior, planes = prior_of(channels).cuda(), ((1.0, pictures(1, shape).cuda()),)
+        assert features._on_chip([planes[0][1]], channels, "window")
         assert difference(prior(planes), prior._layer_by_layer(planes)) < 6e-3
 
+    @pytest.mark.parametrize("channels", [16, 32])
     @pytest.mark.parametrize("first", [True, False])
-    def test_lstm_step(self, first, shape):
-        torch.manual_seed(0)
-        gates, sources = (3, 1) if first else (4, 2)
-        step = LSTMStep(torch.randn(32 * gates, 32 * sources, 3, 3) / 17, torch.randn(32 * gates)).cuda()
-        z, hidden, cell = (as_features(pictures(32, shape)).cuda() for _ in range(3))
-        memory = None if first else (hidden, cell)
-        pairs = zip(step(z, memory), step._layer_by_layer(z, memory), strict=True)
+    def test_lstm_step(self, first, channels, shape):
+        step = step_of(channels, first).cuda()
+        z, memory = state(channels, shape, first)
+        given = z.cuda(), memory and tuple(x.cuda() for x in memory)
+        assert features._on_chip([given[0]], channels, "gates")
+        pairs = zip(step(*given), step._layer_by_layer(*given), strict=True)
         assert all(difference(ours, theirs) < 8e-3 for ours, theirs in pairs)
 
     @pytest.mark.parametrize("rectified", [True, False])

@@ -67,11 +67,11 @@ def serves(device: torch.device, channels: int) -> bool:
 
 
 def serves_gates(device: torch.device, channels: int, first: bool) -> bool:
-    return channels == 32 and serves(device, channels) and _gates_shared(first) <= _limits(device)[0]
+    return serves(device, channels) and _gates_shared(channels, first) <= _limits(device)[0]
 
 
 def serves_window(device: torch.device, channels: int) -> bool:
-    return channels == 32 and serves(device, channels) and _window_shared(8) <= _limits(device)[0]
+    return serves(device, channels) and _window_shared(channels, 8) <= _limits(device)[0]
 
 
 @torch.compiler.disable
@@ -116,12 +116,13 @@ def run_window(features: Tensor, weights: tuple[Tensor, ...], theta: Tensor, slo
     pictures, channels, height, width = features.shape
     device = features.device
     across = -(-width // COLUMNS)
-    rows = _window_rows(across * pictures, height, device)
+    rows = _window_rows(channels, across * pictures, height, device)
     run = kernel(FOLDER / "window.cu", "window", device, **window_definitions(channels, rows))
     assert run is not None
     result = torch.empty_like(features)
     arguments = (*weights, theta, ctypes.c_float(slope), result, height, width)
-    run((across, -(-height // rows), pictures), 32 * WARPS, _window_shared(rows), features, *arguments)
+    grid = (across, -(-height // rows), pictures)
+    run(grid, 32 * WARPS, _window_shared(channels, rows), features, *arguments)
     return result
 
 
@@ -134,12 +135,12 @@ def run_gates(
     first = memory is None
     run = kernel(FOLDER / "gates.cu", "gates", z.device, **gates_definitions(channels, first))
     assert run is not None
-    tiles = -(-width // COLUMNS) * -(-height // (WARPS // 2)) * pictures
+    tiles = -(-width // COLUMNS) * -(-height // _gates_rows(channels)) * pictures
     blocks = min(tiles, _limits(z.device)[2])
     hidden, cell = torch.empty_like(z), torch.empty_like(z)
     before = (z, z) if memory is None else memory
     arguments = (z, *before, packed, bias, hidden, cell, height, width, tiles)
-    run(blocks, 32 * WARPS, _gates_shared(first), *arguments)
+    run(blocks, 32 * WARPS, _gates_shared(channels, first), *arguments)
     return hidden, cell
 
 
@@ -248,17 +249,17 @@ def window_definitions(channels: int, rows: int) -> dict[str, str | int]:
 
 
 @lru_cache(None)
-def _window_rows(columns: int, height: int, device: torch.device) -> int:
+def _window_rows(channels: int, columns: int, height: int, device: torch.device) -> int:
     """As `_chain_rows`; a block has a multiprocessor to itself."""
     block, _, multiprocessors = _limits(device)
-    choices = [rows for rows in (32, 16, 8) if _window_shared(rows) <= block]
+    choices = [rows for rows in (32, 16, 8) if _window_shared(channels, rows) <= block]
     busy = [rows for rows in choices if columns * -(-height // rows) >= 2 * multiprocessors]
     return (busy or [rows for rows in choices if rows <= 16])[0]
 
 
-def _window_shared(rows: int) -> int:
-    margin = WINDOW - 1
-    return (rows + margin) * (COLUMNS + margin) * 64 + 2 * WINDOW * 32 * 64
+def _window_shared(channels: int, rows: int) -> int:
+    margin, pixel = WINDOW - 1, 2 * channels
+    return (rows + margin) * (COLUMNS + margin) * pixel + 2 * WINDOW * channels * pixel
 
 
 def backward_definitions(channels: int, rows: int) -> dict[str, str | int]:
@@ -277,7 +278,11 @@ def _backward_shared(channels: int, rows: int) -> int:
     return 2 * (grad + rows * COLUMNS * pixel) + 9 * channels * pixel
 
 
-def _gates_shared(first: bool) -> int:
+def _gates_rows(channels: int) -> int:
+    return WARPS * 16 // channels
+
+
+def _gates_shared(channels: int, first: bool) -> int:
     sources, gates = (1, 3) if first else (2, 4)
-    tile = -(-(WARPS // 2 + 2) * (COLUMNS + 2) * 64 // 1024) * 1024
-    return sources * (2 * tile + 9 * 2 * 2 * gates * 512)
+    tile = -(-(_gates_rows(channels) + 2) * (COLUMNS + 2) * 2 * channels // 1024) * 1024
+    return sources * (2 * tile + 9 * (channels // 16) ** 2 * gates * 512)
