@@ -49,7 +49,17 @@ def gradients(
         of_input, *found = launches.run_conv_backward(grad, input, weight.float(), rectified, plus)
         return of_input, found[0].to(weight.dtype), found[1].to(weight.dtype)
     of_input, of_weight = torch.ops.aten.convolution_backward(
-        grad, input, weight.to(input.dtype), None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [True, True, False]
+        grad,
+        input,
+        weight.to(input.dtype),
+        None,
+        [1, 1],
+        [1, 1],
+        [1, 1],
+        False,
+        [0, 0],
+        1,
+        [True, True, False],
     )[:2]
     of_input = of_input * (input > 0) if rectified else of_input
     of_input = of_input if plus is None else of_input + plus
