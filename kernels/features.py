@@ -1,9 +1,9 @@
 """Blocks of unfolded networks in inference, in bfloat16: features stay on chip, planes stay float32.
 
 Each is a module that holds its weights as its kernel takes them. Without a GPU of compute capability 8, or with
-other than 16 or 32 channels, the same layers run one by one: a tensor core's product takes 16 channels, so that of
-fewer most would be zeros, and layers of 64 have as much arithmetic for each byte as a GPU can do while it moves one,
-besides weights of 72 KiB each that would leave a tile too small for its halo.
+other than 16 or 32 channels, the same layers run one by one: a tensor core's product takes 16 channels, so that
+of fewer most would be zeros; and layers of 64 have as much arithmetic for each byte as a GPU can do while it moves
+one, besides weights of 72 KiB each that would leave a tile too small for its halo.
 """
 
 from collections.abc import Sequence

@@ -35,7 +35,7 @@ def projection(weight: Tensor) -> Tensor:
 
 
 def gates(weight: Tensor, count: int) -> Tensor:
-    """(count C, S C, 3, 3) of S sources: their taps one after another; columns by 16 channels, gate and channel in them."""
+    """(count C, S C, 3, 3) of S sources, their taps one after another; columns by 16 channels, gate, channel."""
     channels = len(weight) // count
     sources = weight.shape[1] // channels
     parts = weight.reshape(count, channels // 16, 16, sources, channels, 9)
