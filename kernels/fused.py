@@ -80,9 +80,20 @@ def lstm(gates: Tensor, bias: Tensor, before: Tensor | None) -> tuple[Tensor, Te
 
 
 def window(x: Tensor, weight: Tensor) -> Tensor:
-    """A large square window, zero padding that keeps height and width, by `spectral_product`."""
+    """Less a large square window's correlation, zero padding that keeps height and width, by `spectral_product`."""
     x = x.to(_features(x)).contiguous(memory_format=torch.channels_last)
     return _Window.apply(x, weight)
+
+
+def gated(theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """theta x + y, of features and a number for each picture and channel, (N, C, 1, 1)."""
+    x, y = (z.to(_features(z)).contiguous(memory_format=torch.channels_last) for z in (x, y))
+    return _Gated.apply(theta, x, y)
+
+
+def mean(x: Tensor) -> Tensor:
+    """Over pixels, (N, C, 1, 1) in float32."""
+    return _Mean.apply(x.contiguous(memory_format=torch.channels_last))
 
 
 def _features(x: Tensor) -> torch.dtype:
@@ -208,12 +219,43 @@ class _LSTM(torch.autograd.Function):
         return of_gates, of_bias.to(bias.dtype), of_before
 
 
+class _Gated(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        from .gpu import gated
+
+        ctx.save_for_backward(theta, x)
+        return gated.gated(theta, x, y)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        from .gpu import gated
+
+        theta, x = ctx.saved_tensors
+        grad = grad.contiguous(memory_format=torch.channels_last)
+        of_theta, of_x = gated.gated_backward(grad, theta, x)
+        return of_theta.to(theta.dtype), of_x, grad
+
+
+class _Mean(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        from .gpu import gated
+
+        ctx.shape, ctx.dtype = x.shape, x.dtype
+        return gated.mean(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return (grad / (ctx.shape[2] * ctx.shape[3])).to(ctx.dtype).expand(ctx.shape)
+
+
 class _Window(torch.autograd.Function):
     @staticmethod
     @_without_autocast
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
         ctx.grid = spectral_product.grid_of(weight.shape[-1], *x.shape[-2:])
-        found = spectral_product.correlate(x, weight, ctx.grid)
+        found = spectral_product.correlate(x, weight, ctx.grid, -1)
         ctx.window, ctx.dtype = weight.shape[-1], weight.dtype
         ctx.save_for_backward(*found[1:])
         return found.out
@@ -223,5 +265,5 @@ class _Window(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         grad = grad.contiguous(memory_format=torch.channels_last)
         found = spectral_product.Forward(grad, *ctx.saved_tensors)
-        of_x, of_weight = spectral_product.gradients(grad, found, ctx.window, ctx.grid)
+        of_x, of_weight = spectral_product.gradients(grad, found, ctx.window, ctx.grid, -1)
         return of_x, of_weight.to(ctx.dtype)

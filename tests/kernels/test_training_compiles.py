@@ -9,7 +9,7 @@ triton = pytest.importorskip("triton")
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 
-from unfoldkit.kernels.gpu import batch_norm, lstm, thin_conv, tiles  # noqa: E402
+from unfoldkit.kernels.gpu import batch_norm, gated, lstm, thin_conv, tiles  # noqa: E402
 
 FLOATS = {"momentum", "eps", "slope"}
 INTEGERS = {"height", "width", "pixels", "programs", "rows", "columns", "before"}
@@ -23,7 +23,7 @@ FEATURES = {
     "hidden",
     "cell",
 }
-FEATURES |= {"of_hidden", "of_cell", "of_gates", "of_before", "found", "residual", "images", "tiles"}
+FEATURES |= {"y", "of_x", "theta", "of_hidden", "of_cell", "of_gates", "of_before", "found", "residual", "images", "tiles"}
 PLANES = {"SIGN": 1, "RELU": True, "MASK": True, "C": 32, "PIXELS": thin_conv.PIXELS}
 TILES = {"C": 32, "STEP": 64, "SIZE": 80, "PIXELS": tiles.PIXELS}
 NORM = {"C": 32, "PIXELS": batch_norm.PIXELS}
@@ -38,6 +38,8 @@ KERNELS = {
     "apply backward": (batch_norm.apply_backward_kernel, NORM),
     "lstm": (lstm.forward_kernel, GATES),
     "lstm backward": (lstm.backward_kernel, GATES),
+    "gated": (gated.gated_kernel, {"C": 32, "PIXELS": gated.PIXELS}),
+    "gated sums": (gated.sums_kernel, {"GATED": True, "C": 32, "PIXELS": gated.PIXELS}),
     "cut": (tiles.cut_kernel, TILES),
     "join": (tiles.join_kernel, TILES),
 }
