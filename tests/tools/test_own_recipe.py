@@ -104,7 +104,7 @@ def test_varied_pictures_keep_their_masks_under_their_objects():
     assert torch.equal(picture, again)
     assert not torch.equal(picture, other)
     for one, its_mask in zip(picture, mask, strict=True):
-        inside, outside = one[its_mask > 0.99], one[its_mask < 0.01]
+        inside, outside = one[its_mask > 1 - 1e-6], one[its_mask < 1e-6]
         assert inside.std() < 1e-5
         assert outside.std() < 1e-5
         assert 1 / FACTOR <= inside.mean() - outside.mean() <= FACTOR
