@@ -24,8 +24,8 @@ def shown(row: "Backgrounds") -> str:
     own, added_up = (f"{residual:.3g}" for residual in row.residuals)
     return (
         f"{row.name}: {row.parameters} parameters, IoU {100 * row.iou:.2f}, effective rank {picture} of the "
-        f"picture, {' '.join(stages)} of B_1 ... B_K, {exact} of the exact background, |D - B - O| / |D| {own} and "
-        f"{added_up}, {row.milliseconds:.1f} ms a picture"
+        f"picture, {' '.join(stages)} of B_1 ... B_K, {exact} of the exact background, "
+        f"|D - B - O| / |D| {own} and {added_up}, {row.milliseconds:.1f} ms a picture"
     )
 
 

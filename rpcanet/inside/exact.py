@@ -1,4 +1,4 @@
-"""A decomposition that adds up: the picture itself where no object is found, its surroundings' levels where one is."""
+"""A decomposition that adds up: background and object whose sum is the picture."""
 
 import torch
 import torch.nn.functional as F
@@ -10,9 +10,9 @@ def exact_parts(image: Tensor, objects: Tensor) -> tuple[Tensor, Tensor]:
 
         B = D outside M, filled from there inside M;   O = D - B, which is 0 outside M
 
-    The network's own B_K leaves holes where objects are and adds up to D with O_K only roughly, since O_K is read
-    as logits. These parts keep its objects, so every score of them stays. M is filled as by pull and push: from the
-    mean of the known pixels of each 2x2 block, filled in the same way, bilinearly.
+    A network's own B_K leaves holes where objects are, and does not add up to D with O_K, which is read as logits.
+    These parts keep its objects, so that their scores stay. M is filled by pull and push: bilinearly from the means
+    of the known pixels of each 2x2 block, which are filled in the same way.
 
     Shapes: image (batch, 1, height, width), floating point; objects likewise, boolean, such as
     `decomposition.object > 0`. Where M is the whole picture B is 0.

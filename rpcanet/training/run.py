@@ -30,7 +30,7 @@ from .configuration import Configuration, Data, Recipe, settled
 from .distributed import over_processes
 from .graphed import PRECISIONS as GRAPHED
 from .graphed import GraphedTask
-from .selection import MONITOR, Looks, Selection
+from .selection import MONITOR, Selection
 from .task import SegmentationTask
 from .watching import Watch
 

@@ -27,9 +27,11 @@ class SegmentationTask(L.LightningModule):
     """Trains `net` as published and watches it with an evaluation protocol.
 
     loss = SoftIoU(sigmoid(O_K), mask) + fidelity_weight * MSE(D_K, D_0), minimised by Adam at the rate
-    learning_rate * (1 - step / total steps)^0.9; `loss` names another first part and `supervision` adds the earlier
-    stages' objects, see `decomposition_loss`; `decay` "cosine" has the rate fall as (1 + cos(pi step / total)) / 2.
-    varied_by: seed of the changes of scale and levels that `datasets.variation.varied` makes, None for none.
+    learning_rate * (1 - step / total steps)^0.9.
+
+    loss: names another first part.  supervision: weight of the earlier stages' objects, see `decomposition_loss`.
+    decay: "cosine" has the rate fall as (1 + cos(pi step / total steps)) / 2.
+    varied_by: seed of the changes that `datasets.variation.varied` makes, None for none.
 
     Logged: train/loss, train/soft_iou, train/fidelity, train/learning_rate; val/loss, val/soft_iou, val/fidelity,
     val/selection (`SelectionIoU`) and, as val/NAME, every scalar of the protocol.
