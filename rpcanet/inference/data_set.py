@@ -201,7 +201,7 @@ def settled(options: Evaluation, found: Preprocessing) -> Evaluation:
 def described(net: UnfoldedNetwork, weights: str | Path) -> dict[str, Any]:
     """What a weights file holds: the network's name, stages and channels, and how it was trained."""
     training = read_training(weights)
-    kept = {key: training[key] for key in ("data", "recipe", "looks") if key in training}
+    kept = {key: training[key] for key in ("data", "recipe", "looks", "seconds", "device") if key in training}
     return {"name": name_of(net), **net.architecture, "training": kept if kept.get("recipe") else {}}
 
 
