@@ -225,7 +225,12 @@ def _estimate(
         iterations=torch.full(batch, iterations, device=s2.device),
         ended=torch.full(batch, Ended.ITERATIONS, device=s2.device),
         functionals=Functionals(
-            posterior, tuple(units.weights(posterior.state.positions)), batch, lengths, problem.y.dtype
+            posterior.state,
+            posterior,
+            tuple(units.weights(posterior.state.positions)),
+            batch,
+            lengths,
+            problem.y.dtype,
         ),
         residual_to_noise=(posterior.residual() * reciprocal(s2) / problem.y.shape[-1]).reshape(batch),
     )

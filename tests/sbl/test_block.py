@@ -17,6 +17,8 @@ from unfoldkit.kernels.native import compiler
 from unfoldkit.sbl import SVDKroSBL
 from unfoldkit.sbl.em import compiled
 from unfoldkit.sbl.em.block import solve as block
+from unfoldkit.sbl.em.kronecker_posterior import kronecker_posterior
+from unfoldkit.sbl.em.state import initial_state
 from unfoldkit.sbl.problem import pose
 
 from .test_compiled import METHODS, SETTINGS, SIZES, TOLERANCE, assert_equal
@@ -41,22 +43,28 @@ def marked(*marks):
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
-    """A function that gives the source for a GPU as C++, for so many factors of real or complex numbers."""
+    """A function that gives a source for a GPU as C++, for so many factors of real or complex numbers."""
     folder = tmp_path_factory.mktemp("block")
 
     @lru_cache
-    def build(factors, complex_numbers):
-        built = folder / f"{factors}-{complex_numbers}.so"
+    def build(source, factors, complex_numbers):
+        built = folder / f"{source.stem}-{factors}-{complex_numbers}.so"
         options = ["-std=c++17", "-O1", "-shared", "-fPIC", "-pthread", "-Wno-unknown-pragmas"]
         options += [
             f"-DFACTORS={factors}",
             f"-DCOMPLEX={complex_numbers}",
-            f'-DEM_CU="{block.SOURCE.resolve()}"',
+            f'-DEM_CU="{source.resolve()}"',
+            *(["-DPOSTERIOR", f"-DSTEP={block.FULL_MOMENT}"] if source == block.POSTERIOR else []),
         ]
         subprocess.run(["g++", *options, HOST, "-o", built], check=True)
         return ctypes.CDLL(str(built))
 
     return build
+
+
+def places_of(call):
+    sizes = tuple(call.rows[: call.factors]), tuple(call.columns[: call.factors])
+    return block.layout(*sizes, bool(call.complex_numbers))[0]
 
 
 @pytest.fixture
@@ -67,15 +75,37 @@ def on_host(library, monkeypatch):
         class Library:
             def em_solve(self, reference):
                 call = reference._obj
-                sizes = tuple(call.rows[: call.factors]), tuple(call.columns[: call.factors])
-                places, _ = block.layout(*sizes, bool(call.complex_numbers))
-                solve = library(call.factors, call.complex_numbers).em_solve_on_host
-                solve(reference, ctypes.byref(places), threads)
+                solve = library(block.SOURCE, call.factors, call.complex_numbers).em_solve_on_host
+                solve(reference, ctypes.byref(places_of(call)), threads)
                 return 0
 
         monkeypatch.setattr(compiled.compiler, "load", lambda source: Library())
 
     return patch
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+def test_the_posterior_is_that_of_pytorch(draw, library, monkeypatch, dtype, sizes, threads):
+    def on_host(call, *results):
+        posterior = library(block.POSTERIOR, call.factors, call.complex_numbers).em_posterior_on_host
+        pointers = [ctypes.c_void_p(result.data_ptr()) for result in results]
+        posterior(ctypes.byref(call), ctypes.byref(places_of(call)), threads, *pointers)
+
+    monkeypatch.setattr(block, "posterior", on_host)
+    factors, _, y, s2 = draw(dtype=dtype, batch=(3,), **SIZES[sizes])
+    problem = pose(factors, y, s2)
+    random = torch.Generator().manual_seed(0)
+    g = [torch.rand(3, n, dtype=torch.float64, generator=random) for n in problem.lengths]
+    g = [(v * (v > 0.3)).index_fill(1, torch.tensor(0), 0.5) for v in g]
+    state = initial_state(problem, (*g[:-1], g[-1].index_fill(0, torch.tensor(2), 0)))
+    mean, variance, residual = compiled._moments(*compiled._posed(state))
+    expected = kronecker_posterior(state)
+    torch.testing.assert_close(mean, expected.mean(), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(variance, expected.variance(), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(residual, expected.residual(), rtol=1e-9, atol=1e-12)
+    assert mean[2].count_nonzero() == 0 < mean[:2].count_nonzero()
 
 
 @pytest.mark.parametrize("settings", SETTINGS)

@@ -2,9 +2,21 @@
 
    Every function is called by all threads of the block, and ends with what it wrote seen by all of them. */
 
+#include "../call.h"
+
+typedef double real;
+#ifndef DBL_EPSILON
+#define DBL_EPSILON 2.220446049250313e-16
+#endif
+#ifndef INFINITY
+#define INFINITY __longlong_as_double(0x7ff0000000000000LL)
+#endif
 #ifndef WARP
 #define WARP 32
 #endif
+
+#include "../fit.h"
+
 /* One after the other: the code of an iteration is to fit into the cache of instructions. */
 #define EVERY_FACTOR(i) _Pragma("unroll 1") for (int i = 0; i < I; i++)
 #define EACH(i, count) \
@@ -60,6 +72,7 @@ struct Factor {
 extern __shared__ real memory[];
 static __shared__ Factor factor[MOST_FACTORS];
 static __shared__ real partial[MOST_WARPS * MOST_SUMS];
+static __shared__ void *whole; /* where a tensor goes at its full length, in device memory */
 
 static inline real &real_at(int place) { return memory[place]; }
 static inline number &number_at(int place, int index) { return ((number *)(memory + place))[index]; }
@@ -123,12 +136,24 @@ static inline int matrix_of(const Layout &at, int i) {
   return KIND == EXPAND ? at.W[i] : KIND == SPREAD ? at.E[i] : factor[i].full ? at.B[i] : at.Q[i];
 }
 
-enum into { PLACE, POWER, ADD };
+/* Where entry `index` of the kept columns' tensor lies in that of all columns. */
+static inline int64_t index_in_whole(const Layout &at, int index) {
+  int64_t place = 0, step = 1;
+#pragma unroll 1
+  for (int i = I - 1; i >= 0; i--) {
+    const int rest = index / factor[i].n;
+    place += step * integer_at(at.position[i], index - rest * factor[i].n);
+    step *= factor[i].N, index = rest;
+  }
+  return place;
+}
 
-/* Along one axis, TILE entries a thread: into what has its own place, as |.|^2, or added. */
+enum into { PLACE, POWER, ADD, WHOLE };
+
+/* Along one axis, TILE entries a thread: into what has its own place, as |.|^2, added, or into the whole tensor. */
 template <int TILE, int INTO, typename T>
-static __noinline__ void product_along(int before, int inner, int after, int outer, int matrix, int step_out, int step_in, int x,
-                          int out) {
+static __noinline__ void product_along(const Layout &at, int before, int inner, int after, int outer, int matrix,
+                                       int step_out, int step_in, int x, int out) {
   const T *const a = (const T *)(memory + matrix), *const from = (const T *)(memory + x);
   const int columns = before * after, groups = (outer + TILE - 1) / TILE;
   EACH(item, columns * groups) {
@@ -148,18 +173,19 @@ static __noinline__ void product_along(int before, int inner, int after, int out
       if constexpr (INTO == PLACE) ((T *)(memory + out))[place] = sum[t];
       if constexpr (INTO == POWER) memory[out + place] = power(sum[t]);
       if constexpr (INTO == ADD) memory[out + place] += sum[t];
+      if constexpr (INTO == WHOLE) ((T *)whole)[index_in_whole(at, place)] = sum[t];
     }
   }
   __syncthreads();
 }
 
 template <int INTO, typename T>
-static __noinline__ void product_of(int before, int inner, int after, int outer, int matrix, int step_out, int step_in, int x,
-                       int out) {
+static __noinline__ void product_of(const Layout &at, int before, int inner, int after, int outer, int matrix,
+                                    int step_out, int step_in, int x, int out) {
   if (before * after * outer >= 6 * (int)blockDim.x)
-    product_along<6, INTO, T>(before, inner, after, outer, matrix, step_out, step_in, x, out);
+    product_along<6, INTO, T>(at, before, inner, after, outer, matrix, step_out, step_in, x, out);
   else
-    product_along<2, INTO, T>(before, inner, after, outer, matrix, step_out, step_in, x, out);
+    product_along<2, INTO, T>(at, before, inner, after, outer, matrix, step_out, step_in, x, out);
 }
 
 /* (matrix_1 kron ... kron matrix_I) of the tensor at x, the axes that grow least first, the last one into `result`.
@@ -183,11 +209,11 @@ static int apply(const Layout &at, int x, int spare, int result) {
     const int inner = size_in<KIND>(axis), outer = size_out<KIND>(axis), matrix = matrix_of<KIND>(at, axis);
     const int step_out = KIND == PROJECT ? inner : 1, step_in = KIND == PROJECT ? 1 : outer;
     if (INTO == PLACE || step < I - 1) {
-      product_of<PLACE, T>(before, inner, after, outer, matrix, step_out, step_in, x, spare);
+      product_of<PLACE, T>(at, before, inner, after, outer, matrix, step_out, step_in, x, spare);
       const int swap = x;
       x = spare, spare = swap;
     } else {
-      product_of<INTO, T>(before, inner, after, outer, matrix, step_out, step_in, x, result);
+      product_of<INTO, T>(at, before, inner, after, outer, matrix, step_out, step_in, x, result);
     }
     done |= 1u << axis;
   }

@@ -1,7 +1,8 @@
-"""The EM loop on a GPU: a block of threads a problem, all iterations in one launch.
+"""The EM loop on a GPU: a block of threads a problem, all iterations in one launch, the posterior in another.
 
-`em.cu` has the loop of `em.c`, for tensors on a GPU whose problems fit into a multiprocessor's shared memory.
-Where it cannot be compiled, and for what it does not serve, the loop in PyTorch gives the same.
+`em.cu` has the loop of `em.c`, for tensors on a GPU whose problems fit into a multiprocessor's shared memory, and
+`posterior.cu` what a last E-step gives. Where they cannot be compiled, and for what they do not serve, PyTorch
+gives the same.
 """
 
 import ctypes
@@ -11,12 +12,14 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
+from torch import Tensor
 
 from ....kernels.gpu import compile
 from ...problem import Problem
 from ..call import MOST_FACTORS, Call
 
-SOURCE = pathlib.Path(__file__).with_name("em.cu")
+SOURCE, POSTERIOR = (pathlib.Path(__file__).with_name(name) for name in ("em.cu", "posterior.cu"))
+FULL_MOMENT = 0  # a step whose E-step forms variances
 THREADS = 256
 RESERVED = 3072  # bytes of shared memory that the kernel and the system use beside the problem's state
 
@@ -96,20 +99,34 @@ def serves(problem: Problem, step: int) -> bool:
     properties = torch.cuda.get_device_properties(device)
     room = getattr(properties, "shared_memory_per_block_optin", properties.shared_memory_per_block)
     size = layout(rows, problem.lengths, problem.y.is_complex())[1]
-    return size <= room - RESERVED and _kernel(device, len(rows), problem.y.is_complex(), step) is not None
+    kinds = len(rows), problem.y.is_complex()
+    loop = size <= room - RESERVED and _kernel(SOURCE, "em_solve", device, *kinds, step)
+    return bool(loop and _kernel(POSTERIOR, "em_posterior", device, *kinds, FULL_MOMENT))
 
 
 def run(call: Call, device: torch.device) -> None:
     """Solve every problem of the call, whose pointers are the device's, on PyTorch's current stream."""
-    kernel = _kernel(device, call.factors, bool(call.complex_numbers), call.step)
+    _launch(SOURCE, "em_solve", device, call, call.step)
+
+
+def posterior(call: Call, mean: Tensor, variance: Tensor, residual: Tensor) -> None:
+    """Of every problem, under its g: mean and variance (B, N), given as zeros, and ||y - A mean||^2 (B,)."""
+    _launch(POSTERIOR, "em_posterior", mean.device, call, FULL_MOMENT, mean, variance, residual)
+
+
+def _launch(
+    source: pathlib.Path, name: str, device: torch.device, call: Call, step: int, *results: Tensor
+) -> None:
+    kernel = _kernel(source, name, device, call.factors, bool(call.complex_numbers), step)
     assert kernel is not None
     sizes = tuple(call.rows[: call.factors]), tuple(call.columns[: call.factors])
     places, size = layout(*sizes, bool(call.complex_numbers))
     if call.problems:
-        kernel(call.problems, THREADS, size, call, places)
+        kernel(call.problems, THREADS, size, call, places, *results)
 
 
-def _kernel(device: torch.device, factors: int, complex_numbers: bool, step: int) -> compile.Kernel | None:
+def _kernel(
+    source: pathlib.Path, name: str, device: torch.device, factors: int, complex_numbers: bool, step: int
+) -> compile.Kernel | None:
     sizes = {"FACTORS": factors, "THREADS": THREADS, "BLOCKS": 2}
-    definitions = {"STEP": step, "COMPLEX": int(complex_numbers), **sizes}
-    return compile.kernel(SOURCE, "em_solve", device, **definitions)
+    return compile.kernel(source, name, device, STEP=step, COMPLEX=int(complex_numbers), **sizes)
