@@ -82,7 +82,21 @@ def svd(matrix: Tensor, vectors: bool = True) -> tuple[Tensor, Tensor, Tensor]:
     U, Vh = flat.new_empty(*batch, rows, n), flat.new_empty(*batch, n, columns)
     S = flat.new_empty(*batch, n, dtype=matrix.dtype.to_real())
     workspace = flat if plan.on_chip else flat.new_empty(count * n * (_leading(m) + _leading(n)))
-    _launch(plan, count, flat, U, S, Vh, workspace, m, n, _leading(m), _leading(n), int(rows < columns))
+    _launch(
+        plan,
+        count,
+        flat,
+        U,
+        S,
+        Vh,
+        workspace,
+        m,
+        n,
+        _leading(m),
+        _leading(n),
+        int(rows < columns),
+        int(vectors),
+    )
     return U, S, Vh
 
 
@@ -122,7 +136,7 @@ def _plan(name: str, dtype: torch.dtype, device: torch.device, m: int, n: int, v
         FOLDER / f"{name}.cu",
         f"{name}_kernel",
         device,
-        **definitions(dtype, warps, lanes, vectors, on_chip),
+        **definitions(dtype, warps, lanes, on_chip),
     )
     if run is None:
         return None
@@ -154,16 +168,13 @@ def _rounded(size: int) -> int:
     return -(-size // 16) * 16
 
 
-def definitions(
-    dtype: torch.dtype, warps: int, lanes: int, vectors: bool, on_chip: bool
-) -> dict[str, str | int]:
-    """Of the preprocessor, for eigh.cu and svd.cu."""
+def definitions(dtype: torch.dtype, warps: int, lanes: int, on_chip: bool) -> dict[str, str | int]:
+    """Of the preprocessor, for eigh.cu and svd.cu: few, so that little is compiled."""
     return {
         "REAL": "double" if dtype.to_real() == torch.float64 else "float",
         "COMPLEX": int(dtype.is_complex),
-        "WARPS": warps,
+        "ONE_WARP": int(warps == 1),
         "LANES": lanes,
-        "VECTORS": int(vectors),
         "ON_CHIP": int(on_chip),
     }
 

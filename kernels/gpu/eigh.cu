@@ -8,8 +8,8 @@
 #include "dense.cuh"
 
 /* Of several warps the last follows the tridiagonal form alone. */
-#define FOLLOWS (WARPS == 1 || warp() == WARPS - 1)
-#define TURNERS (WARPS == 1 ? LANES : THREADS - LANES)
+#define FOLLOWS (ONE_WARP || warp() == WARPS - 1)
+#define TURNERS (ONE_WARP ? LANES : THREADS - LANES)
 
 __device__ inline void tridiagonalise(
     int n, number *A, int ld, real *d, real *e, number *taus, number *v, number *w, real *scratch) {
@@ -115,11 +115,11 @@ __device__ inline void turn_row(number *row, int ld, const rotation *turns, int2
 
 /* matrices (batch, n, n), of which the lower triangles count, to vectors (batch, n, n) and values (batch, n). With
    `workspace` (batch, n, ld) the matrices are kept there, else on chip. failed: 1 NaN or infinity, 2 not settled. */
-extern "C" __global__ void __launch_bounds__(THREADS * MATRICES)
+extern "C" __global__ void __launch_bounds__(MOST_THREADS)
     eigh_kernel(const number *matrices, number *vectors, real *values, number *workspace, int *failed, int batch,
                 int bytes, int n, int ld) {
   extern __shared__ __align__(16) char shared[];
-  const int place_here = threadIdx.x / THREADS;
+  const int place_here = ONE_WARP ? threadIdx.x / LANES : 0;
   const size_t place = (size_t)blockIdx.x * MATRICES + place_here;
   if (place >= batch) return;
   room chip = {shared + place_here * bytes};
@@ -136,45 +136,33 @@ extern "C" __global__ void __launch_bounds__(THREADS * MATRICES)
 
   const number *matrix = matrices + place * n * n;
   real largest = 0;
-  bool finite = true;
   FOR_ENTRIES(i, n, j, n) {
-    number x = matrix[i * n + j];
-    finite = finite && fabs(re(x)) <= limits::largest && fabs(im(x)) <= limits::largest;
+    const number entry = matrix[i * n + j], x = i == j ? of(re(entry), 0) : entry;
+    largest = fmax(largest, fmax(size_of(entry, false), size_of(x, i >= j)));
     if (i < j) continue;
-    if (i == j) x = of(re(x), 0);
-    largest = fmax(largest, larger_part(x));
     A[j * ld + i] = x;
     A[i * ld + j] = conj(x);
   }
-  if (block_max(!finite, scratch) > 0) {
-    if (thread() == 0) *failed = 1;
+  const int exponent = scale_down(A, ld, n, n, largest, scratch);
+  if (exponent == UNBOUNDED) {
+    if (thread() == 0) *failed = NOT_FINITE;
     return;
   }
-  largest = block_max(largest, scratch);
-  const int exponent = largest > 0 ? ilogb(largest) + 1 : 0;
-  sync();
-  const power down(-exponent);
-  FOR_ENTRIES(j, n, i, n) A[j * ld + i] = down.of_number(A[j * ld + i]);
-  sync();
 
   tridiagonalise(n, A, ld, d, e, taus, v, w, scratch);
-#if VECTORS
   form(A, ld, n, n, 1, taus, v);
-#endif
   real size = 0;
   for (int i = thread(); i < n; i += THREADS) size = fmax(size, fabs(d[i]) + (i < n - 1 ? fabs(e[i]) : 0));
   size = block_max(size, scratch);
   int low = 0, count = 0;
   for (int now = 0;; now ^= 1) {
     if (FOLLOWS) sweep(n, d, e, limits::eps * size, &low, turns + now * n, range + now);
-#if VECTORS
-    if (count > 0 && (WARPS == 1 || !FOLLOWS))
+    if (count > 0 && (ONE_WARP || !FOLLOWS))
       for (int row = thread(); row < n; row += TURNERS) turn_row(A + row, ld, turns + (now ^ 1) * n, range[now ^ 1]);
-#endif
     sync();
     if (range[now].x < 0) break;
     if (++count > 60 * n) {
-      if (thread() == 0) *failed = 2;
+      if (thread() == 0) *failed = NOT_SETTLED;
       break;
     }
   }
@@ -182,7 +170,5 @@ extern "C" __global__ void __launch_bounds__(THREADS * MATRICES)
   const power up(exponent);
   sort(n, d, false, order);
   for (int i = thread(); i < n; i += THREADS) values[place * n + i] = up.of_real(d[order[i]]);
-#if VECTORS
   FOR_ENTRIES(i, n, j, n) vectors[(place * n + i) * n + j] = A[order[j] * ld + i];
-#endif
 }

@@ -9,8 +9,8 @@
 
 #include "dense.cuh"
 
-#define FOLLOWS (WARPS == 1 || warp() == WARPS - 1)
-#define TURNERS (WARPS == 1 ? LANES : THREADS - LANES)
+#define FOLLOWS (ONE_WARP || warp() == WARPS - 1)
+#define TURNERS (ONE_WARP ? LANES : THREADS - LANES)
 
 struct alignas(4 * sizeof(real)) pair {
   rotation right, left;
@@ -36,9 +36,7 @@ __device__ inline void bidiagonalise(int m, int n, number *A, int ld, number *V,
     const real edge = reflector(columns, v, &tau, scratch);
     if (thread() == 0) e[k] = edge, right[k] = tau;
     if (!is_zero(tau)) {
-#if VECTORS
-      for (int j = thread(); j < columns; j += THREADS) V[k * ldv + k + 1 + j] = v[j];
-#endif
+      for (int j = thread(); V && j < columns; j += THREADS) V[k * ldv + k + 1 + j] = v[j];
       for (int i = 1 + thread(); i < rows; i += THREADS) {
         number sum = of(0, 0), *row = corner + ld + i;
         for (int j = 0; j < columns; j++) sum = plus_times(sum, row[j * ld], v[j]);
@@ -157,18 +155,18 @@ __device__ inline void turn_all(int m, int n, number *U, int ld, number *V, int 
 /* `wide`: matrices (batch, n, m) whose adjoints are meant, so that U and V change places.
    matrices (batch, m, n) to U (batch, m, n), S (batch, n), descending, and Vh (batch, n, n). With `workspace`
    (batch, n, ld + ldv) the matrices are kept there, else on chip. failed: 1 NaN or infinity, 2 not settled. */
-extern "C" __global__ void __launch_bounds__(THREADS * MATRICES)
+extern "C" __global__ void __launch_bounds__(MOST_THREADS)
     svd_kernel(const number *matrices, number *U_out, real *S_out, number *Vh_out, number *workspace, int *failed,
-               int batch, int bytes, int m, int n, int ld, int ldv, int wide) {
+               int batch, int bytes, int m, int n, int ld, int ldv, int wide, int vectors) {
   extern __shared__ __align__(16) char shared[];
-  const int place_here = threadIdx.x / THREADS;
+  const int place_here = ONE_WARP ? threadIdx.x / LANES : 0;
   const size_t place = (size_t)blockIdx.x * MATRICES + place_here;
   if (place >= batch) return;
   room chip = {shared + place_here * bytes};
 #if ON_CHIP
-  number *A = chip.take<number>(n * ld), *V = chip.take<number>(VECTORS ? n * ldv : 0);
+  number *A = chip.take<number>(n * ld), *V = vectors ? chip.take<number>(n * ldv) : nullptr;
 #else
-  number *A = workspace + place * n * (ld + ldv), *V = A + (size_t)n * ld;
+  number *A = workspace + place * n * (ld + ldv), *V = vectors ? A + (size_t)n * ld : nullptr;
 #endif
   number *v = chip.take<number>(m), *left = chip.take<number>(n), *right = chip.take<number>(n);
   pair *turns = chip.take<pair>(2 * n);
@@ -179,46 +177,37 @@ extern "C" __global__ void __launch_bounds__(THREADS * MATRICES)
   const size_t size = (size_t)m * n;
   const number *matrix = matrices + place * size;
   real largest = 0;
-  bool finite = true;
   FOR_ENTRIES(i, (wide ? n : m), j, (wide ? m : n)) {
     const number x = matrix[(size_t)i * (wide ? m : n) + j];
-    finite = finite && fabs(re(x)) <= limits::largest && fabs(im(x)) <= limits::largest;
-    largest = fmax(largest, larger_part(x));
+    largest = fmax(largest, size_of(x, true));
     if (wide)
       A[i * ld + j] = conj(x);
     else
       A[j * ld + i] = x;
   }
-  if (block_max(!finite, scratch) > 0) {
-    if (thread() == 0) *failed = 1;
+  const int exponent = scale_down(A, ld, m, n, largest, scratch);
+  if (exponent == UNBOUNDED) {
+    if (thread() == 0) *failed = NOT_FINITE;
     return;
   }
-  largest = block_max(largest, scratch);
-  const int exponent = largest > 0 ? ilogb(largest) + 1 : 0;
-  sync();
-  const power down(-exponent);
-  FOR_ENTRIES(j, n, i, m) A[j * ld + i] = down.of_number(A[j * ld + i]);
-  sync();
 
   bidiagonalise(m, n, A, ld, V, ldv, d, e, left, right, v, scratch);
-#if VECTORS
-  form(A, ld, m, n, 0, left, v);
-  form(V, ldv, n, n, 1, right, v);
-#endif
+  if (vectors) {
+    form(A, ld, m, n, 0, left, v);
+    form(V, ldv, n, n, 1, right, v);
+  }
   real norm = 0;
   for (int i = thread(); i < n; i += THREADS) norm = fmax(norm, fabs(d[i]) + (i < n - 1 ? fabs(e[i]) : 0));
   norm = block_max(norm, scratch);
   int high = n - 1, count = 0;
   for (int now = 0;; now ^= 1) {
     if (FOLLOWS) sweep(d, e, limits::eps * norm, &high, turns + now * n, range + now);
-#if VECTORS
-    if (count > 0 && (WARPS == 1 || !FOLLOWS))
+    if (vectors && count > 0 && (ONE_WARP || !FOLLOWS))
       turn_all(m, n, A, ld, V, ldv, turns + (now ^ 1) * n, range[now ^ 1]);
-#endif
     sync();
     if (range[now].x < 0) break;
     if (++count > 60 * n) {
-      if (thread() == 0) *failed = 2;
+      if (thread() == 0) *failed = NOT_SETTLED;
       break;
     }
   }
@@ -228,7 +217,7 @@ extern "C" __global__ void __launch_bounds__(THREADS * MATRICES)
   const power up(exponent);
   sort(n, e, true, order);
   for (int i = thread(); i < n; i += THREADS) S_out[place * n + i] = up.of_real(e[order[i]]);
-#if VECTORS
+  if (!vectors) return;
   if (wide) {
     FOR_ENTRIES(i, n, j, n) {
       const int c = order[j];
@@ -242,5 +231,4 @@ extern "C" __global__ void __launch_bounds__(THREADS * MATRICES)
       Vh_out[(place * n + i) * n + j] = conj(d[c] < 0 ? minus(V[c * ldv + j]) : V[c * ldv + j]);
     }
   }
-#endif
 }

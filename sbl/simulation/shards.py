@@ -146,28 +146,21 @@ def read_shard(folder: Path, shard: Shard, settings: dict[str, Any]) -> Scores:
     return scores
 
 
-def missing_shards(folder: Path, shards: Sequence[Shard], settings: dict[str, Any]) -> list[Shard]:
-    """Those that are not kept; says which are kept but of no use, and why."""
+def kept_scores(folder: Path, shards: Sequence[Shard], settings: dict[str, Any]) -> dict[str, Scores]:
+    """Those of the shards that are kept, by name; says which are kept but of no use, and why."""
+    kept: dict[str, Scores] = {}
     useless: dict[str, list[str]] = {}
-    faults = {shard.name: _fault(folder, shard, settings) for shard in shards}
-    for name, fault in faults.items():
-        if fault and (folder / name).exists():
-            useless.setdefault(fault, []).append(name)
+    for shard in shards:
+        try:
+            kept[shard.name] = read_shard(folder, shard, settings)
+        except FileNotFoundError:
+            continue
+        except ValueError as error:
+            useless.setdefault(str(error), []).append(shard.name)
     for reason, names in useless.items():
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
         print(f"{folder}: computed anew, since they hold {reason}: {', '.join(names[:NAMED])}{more}")
-    return [shard for shard in shards if faults[shard.name]]
-
-
-def _fault(folder: Path, shard: Shard, settings: dict[str, Any]) -> str:
-    """Why a shard cannot be taken as it is; empty where it can."""
-    try:
-        read_shard(folder, shard, settings)
-    except FileNotFoundError:
-        return "nothing"
-    except ValueError as error:
-        return str(error)
-    return ""
+    return kept
 
 
 def read_json(path: Path) -> Any:

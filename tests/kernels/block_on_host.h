@@ -1,6 +1,6 @@
 /* A block of CUDA threads on a CPU: a fiber for each thread, which waits at barriers for the others.
 
-   LANES and WARPS are defined before it. Dynamic shared memory is `shared`, of NaN before each block. */
+   LANES and ONE_WARP are defined before it. Dynamic shared memory is `shared`, of NaN before each block. */
 
 #include <cmath>
 #include <cstring>
@@ -18,11 +18,11 @@ struct int2 {
 };
 static inline int2 make_int2(int x, int y) { return {x, y}; }
 
-enum { BLOCK = WARPS == 1 ? 32 : LANES * WARPS, STACK = 1 << 16, ROOM = 1 << 20 };
+enum { MOST = 544, STACK = 1 << 16, ROOM = 1 << 20 };
 alignas(16) static char shared[ROOM];
 static struct {
   int x;
-} blockIdx;
+} blockIdx, blockDim;
 static int current;
 static struct {
   struct {
@@ -30,9 +30,9 @@ static struct {
   } x;
 } threadIdx;
 
-static ucontext_t scheduler, fibers[BLOCK];
-static bool ended[BLOCK];
-static int arrived[BLOCK + 1], generation[BLOCK + 1]; /* of each group of lanes, and of the block */
+static ucontext_t scheduler, fibers[MOST];
+static bool ended[MOST];
+static int arrived[MOST + 1], generation[MOST + 1]; /* of each group of lanes, and of the block */
 
 static void wait_for(int barrier, int count) {
   const int now = generation[barrier];
@@ -42,10 +42,10 @@ static void wait_for(int barrier, int count) {
   }
   for (const int me = current; generation[barrier] == now;) swapcontext(&fibers[me], &scheduler);
 }
-static void __syncthreads() { wait_for(BLOCK, BLOCK); }
+static void __syncthreads() { wait_for(MOST, blockDim.x); }
 static void __syncwarp(unsigned) { wait_for(current / LANES, LANES); }
 
-static double slots[BLOCK];
+static double slots[MOST];
 template <typename T>
 static T __shfl_xor_sync(unsigned mask, T x, int across) {
   const int me = current;
@@ -76,12 +76,13 @@ static void run_fiber() {
 }
 
 /* Run `function` once by every thread of every block. */
-static void run_blocks(int blocks, void (*function)()) {
-  static std::vector<char> stacks(BLOCK * (size_t)STACK);
+static void run_blocks(int blocks, int threads, void (*function)()) {
+  blockDim.x = threads;
+  static std::vector<char> stacks(MOST * (size_t)STACK);
   thread_function = function;
   for (blockIdx.x = 0; blockIdx.x < blocks; blockIdx.x++) {
     memset(shared, 0xff, sizeof shared);
-    for (int i = 0; i < BLOCK; i++) {
+    for (int i = 0; i < blockDim.x; i++) {
       getcontext(&fibers[i]);
       fibers[i].uc_stack.ss_sp = &stacks[i * (size_t)STACK];
       fibers[i].uc_stack.ss_size = STACK;
@@ -90,7 +91,7 @@ static void run_blocks(int blocks, void (*function)()) {
     }
     for (bool any = true; any;) {
       any = false;
-      for (int i = 0; i < BLOCK; i++) {
+      for (int i = 0; i < blockDim.x; i++) {
         if (ended[i]) continue;
         any = true, current = i;
         swapcontext(&scheduler, &fibers[i]);
