@@ -1,12 +1,16 @@
-/* What the decompositions of one small matrix by one block share: numbers, reductions, reflections, sorting.
+/* What the decompositions of small matrices by blocks of threads share: numbers, reductions, reflections, sorting.
 
-   Defined from outside: REAL (float or double), COMPLEX (0 or 1), ONE_WARP (1 where one warp works on a matrix, else all
-   of a block), LANES of each. Of fewer than 32 lanes a warp holds several matrices, which go the same way in step
-   where they can. Matrices are stored by columns, `ld` numbers apart: thread-by-row work is then coalesced in device
-   memory and free of bank conflicts on chip. */
+   Defined from outside: REAL (float or double), COMPLEX (0 or 1), GROUP, LANES. With GROUP = 0 all warps of a block work
+   on one matrix. Else a block has GROUP warps, and LANES of a warp work on a matrix; a chain of rotations, which one
+   thread follows, is followed for all matrices of the block at once, by neighbouring threads. Matrices are stored by
+   columns, `ld` numbers apart: thread-by-row work is then coalesced in device memory and free of bank conflicts on
+   chip. */
 
 typedef REAL real;
-enum { MOST_WARPS = ONE_WARP ? 1 : 17, MOST_THREADS = 32 * MOST_WARPS, MATRICES = ONE_WARP ? 32 / LANES : 1 };
+enum { ONE_WARP = GROUP > 0, MOST_THREADS = 32 * (ONE_WARP ? GROUP : 17), MATRICES = ONE_WARP ? MOST_THREADS / LANES : 1 };
+#ifndef LEAST_BLOCKS
+#define LEAST_BLOCKS 1
+#endif
 enum fault { NOT_FINITE = 1, NOT_SETTLED };
 #define WARPS (ONE_WARP ? 1 : (int)blockDim.x / 32)
 #define THREADS (LANES * WARPS)
@@ -246,25 +250,30 @@ struct power {
   __device__ number of_number(number x) const { return of(of_real(re(x)), of_real(im(x))); }
 };
 
-#define UNBOUNDED 0x7fffffff
-
 /* The larger part of an entry that counts, infinity for one that is not finite. */
 __device__ inline real size_of(number x, bool counts) {
   const bool finite = fabs(re(x)) <= limits::largest && fabs(im(x)) <= limits::largest;
   return !finite ? 2 * limits::largest : counts ? larger_part(x) : 0;
 }
 
-/* Bring A (rows x columns) below one by a power of two, and return its exponent, or UNBOUNDED. `largest`: of the sizes
-   that this thread met. */
-__device__ inline int scale_down(number *A, int ld, int rows, int columns, real largest, real *scratch) {
+/* Bring A (rows x columns) below one by a power of two, and return its exponent. `largest`: of the sizes that this
+   thread met. A matrix that is not finite becomes zero, and `failed` says so. */
+__device__ inline int scale_down(number *A, int ld, int rows, int columns, real largest, real *scratch, int *failed) {
   largest = block_max(largest, scratch);
-  if (largest > limits::largest) return UNBOUNDED;
-  const int exponent = largest > 0 ? ilogb(largest) + 1 : 0;
+  const bool finite = largest <= limits::largest;
+  if (!finite && thread() == 0) *failed = NOT_FINITE;
+  const int exponent = finite && largest > 0 ? ilogb(largest) + 1 : 0;
   const power down(-exponent);
   sync();
-  FOR_ENTRIES(j, columns, i, rows) A[j * ld + i] = down.of_number(A[j * ld + i]);
+  FOR_ENTRIES(j, columns, i, rows) A[j * ld + i] = finite ? down.of_number(A[j * ld + i]) : of(0, 0);
   sync();
   return exponent;
+}
+
+/* What another matrix of the block has in the place of what is at `mine`. */
+template <typename T>
+__device__ inline T *of_matrix(T *mine, int apart) {
+  return (T *)((char *)mine + apart);
 }
 
 /* order[k]: where the k-th of the numbers stands, ascending, or descending. */

@@ -1,6 +1,6 @@
 /* A block of CUDA threads on a CPU: a fiber for each thread, which waits at barriers for the others.
 
-   LANES and ONE_WARP are defined before it. Dynamic shared memory is `shared`, of NaN before each block. */
+   LANES is defined before it. Dynamic shared memory is `shared`, of NaN before each block. */
 
 #include <cmath>
 #include <cstring>
@@ -11,7 +11,7 @@
 #define __global__
 #define __shared__
 #define __align__(bytes)
-#define __launch_bounds__(threads)
+#define __launch_bounds__(threads, blocks)
 
 struct int2 {
   int x, y;
@@ -34,16 +34,33 @@ static ucontext_t scheduler, fibers[MOST];
 static bool ended[MOST];
 static int arrived[MOST + 1], generation[MOST + 1]; /* of each group of lanes, and of the block */
 
+static int alive;
+
+/* A block waits for the threads that have not ended, which is why it has no count. */
 static void wait_for(int barrier, int count) {
   const int now = generation[barrier];
-  if (++arrived[barrier] == count) {
-    arrived[barrier] = 0, generation[barrier]++;
-    return;
+  arrived[barrier]++;
+  for (const int me = current; generation[barrier] == now;) {
+    if (arrived[barrier] == (barrier == MOST ? alive : count)) {
+      arrived[barrier] = 0, generation[barrier]++;
+      return;
+    }
+    swapcontext(&fibers[me], &scheduler);
   }
-  for (const int me = current; generation[barrier] == now;) swapcontext(&fibers[me], &scheduler);
 }
-static void __syncthreads() { wait_for(MOST, blockDim.x); }
+static void __syncthreads() { wait_for(MOST, 0); }
 static void __syncwarp(unsigned) { wait_for(current / LANES, LANES); }
+
+static int some;
+static int __syncthreads_or(int here) {
+  some |= here;
+  __syncthreads();
+  const int found = some;
+  __syncthreads();
+  some = 0;
+  __syncthreads();
+  return found;
+}
 
 static double slots[MOST];
 template <typename T>
@@ -71,7 +88,7 @@ using std::fabs, std::fmax, std::fmin, std::sqrt, std::ilogb, std::scalbn;
 static void (*thread_function)();
 static void run_fiber() {
   thread_function();
-  ended[current] = true;
+  ended[current] = true, alive--;
   swapcontext(&fibers[current], &scheduler);
 }
 
@@ -89,6 +106,7 @@ static void run_blocks(int blocks, int threads, void (*function)()) {
       makecontext(&fibers[i], run_fiber, 0);
       ended[i] = false;
     }
+    alive = blockDim.x;
     for (bool any = true; any;) {
       any = false;
       for (int i = 0; i < blockDim.x; i++) {

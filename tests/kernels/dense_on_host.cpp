@@ -24,5 +24,5 @@ extern "C" void run(const void *from, void *first, void *values, void *last, voi
   matrices = from, outputs[0] = first, outputs[1] = values, outputs[2] = last, workspace = space, failed = status;
   batch = count, room = bytes;
   memcpy(sizes, given, sizeof sizes);
-  run_blocks((count + MATRICES - 1) / MATRICES, 32 * warps, one);
+  run_blocks((count + MATRICES - 1) / MATRICES, ONE_WARP ? MOST_THREADS : 32 * warps, one);
 }

@@ -254,7 +254,7 @@ def test_a_block_fits():
             for name in ("eigh", "svd"):
                 held, scratch = dense.memory(name, dtype, n, n, warps, True)
                 assert held % 16 == scratch % 16 == 0
-                assert 32 // lanes * (held + scratch) <= 160 * 1024
+                assert dense.group(lanes) * 32 // lanes * (held + scratch) <= 160 * 1024
     assert [dense.layout(rows)[0] for rows in (33, 64, 65, 128, 129, 256, 257, 5000)] == [
         3,
         3,
