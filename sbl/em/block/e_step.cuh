@@ -146,7 +146,7 @@ static int project(const Call &call, const Layout &at, int64_t b, real noise, Fi
   real total[1] = {0};
   EACH(m, M) number_at(at.one, m) = y[m], total[0] += power(y[m]);
   block_sums(total);
-  const int z = apply<PROJECT, PLACE, number>(at, at.one, at.two, 0);
+  const int z = apply<PROJECT, number>(at, at.one, at.two);
   *fit = fit_of(call, at, z, size, total[0], noise);
   return z;
 }
@@ -180,10 +180,10 @@ static int e_step(const Call &call, const Layout &at, int64_t b, real *s2, real 
   *cost = cost_of(fit, M, noise);
   if (call.noise_unknown) *s2 = next_noise(&call, fit, M, noise);
   __syncthreads();
-  apply<EXPAND, POWER, number>(at, z, at.one + at.two - z, at.L);
+  apply<EXPAND, number>(at, z, at.one + at.two - z, PutPower{at.L});
   if (STEP != BOUND) {
     variance_core(at, noise);
-    apply<SPREAD, ADD, real>(at, at.one, at.two, at.L);
+    apply<SPREAD, real>(at, at.one, at.two, Add{at.L});
   }
   real nothing[1] = {0};
   EACH(item, L_size) nothing[0] += 0 * real_at(at.L + item);

@@ -6,6 +6,23 @@
 #include "jacobi.cuh"
 #include "e_step.cuh"
 
+/* The kept columns' tensor to that of all columns, in device memory. */
+template <typename T>
+struct PutInWhole {
+  const Layout &at;
+  T *whole;
+  void operator()(int index, T value) const {
+    int64_t place = 0, step = 1;
+#pragma unroll 1
+    for (int i = I - 1; i >= 0; i--) {
+      const int rest = index / factor[i].n;
+      place += step * integer_at(at.position[i], index - rest * factor[i].n);
+      step *= factor[i].N, index = rest;
+    }
+    whole[place] = value;
+  }
+};
+
 /* mean, variance: (problems, N_1 ... N_I), zero where g is; residual: ||y - A mean||^2, not a number where an
    eigendecomposition is not finite. */
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
@@ -19,11 +36,10 @@ em_posterior(const __grid_constant__ Call call, const __grid_constant__ Layout a
   EVERY_FACTOR(i) N *= factor[i].N;
   Fit fit;
   const int z = project(call, at, b, noise, &fit);
-  if (threadIdx.x == 0) residual[b] = z ? fit.residual : 0 * INFINITY, whole = mean + b * N;
+  if (threadIdx.x == 0) residual[b] = z ? fit.residual : 0 * INFINITY;
   if (!z) return;
   __syncthreads();
-  apply<EXPAND, WHOLE, number>(at, z, at.one + at.two - z, 0);
-  if (threadIdx.x == 0) whole = variance + b * N;
+  apply<EXPAND, number>(at, z, at.one + at.two - z, PutInWhole<number>{at, mean + b * N});
   variance_core(at, noise);
-  apply<SPREAD, WHOLE, real>(at, at.one, at.two, 0);
+  apply<SPREAD, real>(at, at.one, at.two, PutInWhole<real>{at, variance + b * N});
 }
