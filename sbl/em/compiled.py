@@ -10,7 +10,7 @@ import math
 import pathlib
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ from .state import Pruning, State
 from .units import SMALL
 
 SOURCE = pathlib.Path(__file__).with_name("em.c")
+Results = TypeVar("Results")
 LARGEST_ORDER = 512  # of an eigendecomposition, up to which LAPACK's blocking gains nothing
 
 
@@ -62,7 +63,7 @@ class Stop(NamedTuple):
 def serves(problem: Problem, step: Kind) -> bool:
     """Whether the problems are small and there is a compiler for where they are."""
     if problem.y.device.type == "cuda":
-        return block.serves(problem, step)
+        return block.serves(problem, "em_solve", step)
     rows = [factor.shape[-2] for factor in problem.factors]
     order = max(min(M, N) for M, N in zip(rows, problem.lengths, strict=True))
     small = max(problem.y.shape[-1], math.prod(problem.lengths)) <= SMALL and order <= LARGEST_ORDER
@@ -108,6 +109,27 @@ def solve(state: State, step: Step, stop: Stop, noise_unknown: bool, history: bo
     members = torch.arange(call.problems, device=device)
     run = Run(members, held.g, held.noise_variance, iterations, ended, path, moments)
     return _in_dtype(run, state.y.dtype)
+
+
+def unfold(
+    state: State, step: Step, noise: Sequence[Tensor], numbers: Tensor, neighbours: int
+) -> tuple[tuple[Tensor, ...], Moments]:
+    """g after the iterations of `UnfoldedKroSBL`, and the posterior's moments, of problems that a GPU serves.
+
+    noise: the E-steps' levels (B,), the last E-step's too. numbers: see unfolded.cu; its rows are the iterations.
+    """
+    call, held = _posed(state)
+    call.max_iterations, call.step, call.sweeps = len(numbers), step.kind, step.sweeps
+    call.inner_tolerance, call.divergence, call.relative = (
+        step.inner_tolerance,
+        step.divergence,
+        step.relative,
+    )
+    levels = torch.stack(list(noise), -1).double()
+    numbers = numbers.to(levels).contiguous()
+    block.unfold(call, levels[:, :-1].contiguous(), numbers, neighbours)
+    held.noise_variance.copy_(levels[:, -1])
+    return _in_dtype((held.g, _moments(call, held)), state.y.dtype)
 
 
 def _moments(call: Call, state: State) -> Moments:
@@ -157,8 +179,8 @@ def _blank_path(state: State, iterations: int) -> Path:
     return Path(blank(), blank(), blank(), tuple(blank(v.shape[-1]) for v in state.g))
 
 
-def _in_dtype(run: Run, dtype: torch.dtype) -> Run:
+def _in_dtype(results: Results, dtype: torch.dtype) -> Results:
     def cast(x: Tensor) -> Tensor:
         return x.to(dtype if x.is_complex() else dtype.to_real() if x.is_floating_point() else x.dtype)
 
-    return tree_map_only(Tensor, cast, run)
+    return tree_map_only(Tensor, cast, results)

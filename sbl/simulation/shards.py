@@ -151,16 +151,25 @@ def kept_scores(folder: Path, shards: Sequence[Shard], settings: dict[str, Any])
     kept: dict[str, Scores] = {}
     useless: dict[str, list[str]] = {}
     for shard in shards:
-        try:
-            kept[shard.name] = read_shard(folder, shard, settings)
-        except FileNotFoundError:
-            continue
-        except ValueError as error:
-            useless.setdefault(str(error), []).append(shard.name)
+        found = _scores_or_fault(folder, shard, settings)
+        if isinstance(found, dict):
+            kept[shard.name] = found
+        elif found:
+            useless.setdefault(found, []).append(shard.name)
     for reason, names in useless.items():
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
         print(f"{folder}: computed anew, since they hold {reason}: {', '.join(names[:NAMED])}{more}")
     return kept
+
+
+def _scores_or_fault(folder: Path, shard: Shard, settings: dict[str, Any]) -> Scores | str:
+    """The scores of a shard, or why they cannot be taken; an empty string where there are none."""
+    try:
+        return read_shard(folder, shard, settings)
+    except FileNotFoundError:
+        return ""
+    except ValueError as error:
+        return str(error)
 
 
 def read_json(path: Path) -> Any:

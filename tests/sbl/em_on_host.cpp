@@ -1,4 +1,4 @@
-/* em.cu, or posterior.cu, on a CPU: a team of threads for a block of as many warps of one thread each. */
+/* em.cu, posterior.cu or unfolded.cu on a CPU: a team of threads for a block of as many warps of one thread each. */
 
 #include <cfloat>
 #include <cmath>
@@ -55,10 +55,15 @@ static void run_blocks(int blocks, int threads, Kernel kernel) {
   pthread_barrier_destroy(&barrier);
 }
 
-#ifdef POSTERIOR
+#if defined(EM_POSTERIOR)
 extern "C" void em_posterior_on_host(const Call *call, const Layout *at, int threads, number *mean, real *variance,
                                      real *residual) {
   run_blocks(call->problems, threads, [=] { em_posterior(*call, *at, mean, variance, residual); });
+}
+#elif defined(EM_UNFOLDED)
+extern "C" void em_unfolded_on_host(const Call *call, const Layout *at, int threads, const real *noise,
+                                    const real *numbers, int neighbours) {
+  run_blocks(call->problems, threads, [=] { em_unfolded(*call, *at, noise, numbers, neighbours); });
 }
 #else
 extern "C" void em_solve_on_host(const Call *call, const Layout *at, int threads) {

@@ -151,19 +151,26 @@ static int project(const Call &call, const Layout &at, int64_t b, real noise, Fi
   return z;
 }
 
+/* Where entry `item` of a tensor of the sizes of the shares lies among the eigenvalues P; -1 for what no eigenvector
+   has, and where P is zero. */
+static inline int place_in_core(const Layout &at, int item) {
+  int place = 0, step = 1, inside = 1;
+#pragma unroll 1
+  for (int i = I - 1; i >= 0; i--) {
+    const int rest = item / factor[i].shares, j = item - rest * factor[i].shares;
+    inside = inside && j < factor[i].k;
+    place += j * step, step *= factor[i].k, item = rest;
+  }
+  return inside && real_at(at.P + place) != 0 ? place : -1;
+}
+
 /* The core of the variance, at `one`: noise / (noise + P), and 1 for what no eigenvector has. */
 static void variance_core(const Layout &at, real noise) {
   int core = 1;
   EVERY_FACTOR(i) core *= factor[i].shares;
   EACH(item, core) {
-    int index = item, place = 0, step = 1, inside = 1;
-#pragma unroll 1
-    for (int i = I - 1; i >= 0; i--) {
-      const int rest = index / factor[i].shares, j = index - rest * factor[i].shares;
-      inside = inside && j < factor[i].k;
-      place += j * step, step *= factor[i].k, index = rest;
-    }
-    real_at(at.one + item) = inside && real_at(at.P + place) != 0 ? noise * real_at(at.D + place) : 1;
+    const int place = place_in_core(at, item);
+    real_at(at.one + item) = place < 0 ? 1 : noise * real_at(at.D + place);
   }
   __syncthreads();
 }
