@@ -15,7 +15,7 @@ from ..problem import Problem, pose, values_hidden, with_prior
 from . import compiled
 from .functional import Functionals
 from .kronecker_posterior import KroneckerPosterior, kronecker_posterior
-from .run import History, Run, at_full_length, join
+from .run import History, Moments, Run, at_full_length, join
 from .state import Pruning, State, initial_state, keep, prune, shrink
 from .units import Units, equalise
 
@@ -268,23 +268,26 @@ class ExpectationMaximisation(ABC):
         state = full
         if self.structured and self.tolerance is not None:
             state = shrink(full)
-        posterior = self.posterior(state)
-        mean, variance, lengths = posterior.mean(), posterior.variance(), problem.lengths
-        measurements = problem.y.shape[-1]
-        misfit = posterior.residual() * reciprocal(state.noise_variance) / measurements
+        posterior, moments, positions = None, run.moments, full.positions
+        if moments is None or compact:
+            posterior, positions = self.posterior(state), state.positions
+            moments = Moments(posterior.mean(), posterior.variance(), posterior.residual())
+        mean, variance, residual = moments
+        lengths, measurements = problem.lengths, problem.y.shape[-1]
+        misfit = residual * reciprocal(state.noise_variance) / measurements
         if units is not None:
-            mean, variance = units.moments(mean, variance, state.positions)
+            mean, variance = units.moments(mean, variance, positions)
             run = units.run(run, measurements)
         if compact:
-            lengths = tuple(index.shape[-1] for index in state.positions)
-        elif state is not full:
-            mean, variance = (spread(part, state.positions, lengths) for part in (mean, variance))
+            lengths = tuple(index.shape[-1] for index in positions)
+        elif positions is not full.positions:
+            mean, variance = (spread(part, positions, lengths) for part in (mean, variance))
         batch = problem.batch
         functionals = None
-        if isinstance(posterior, KroneckerPosterior):
+        if posterior is None or isinstance(posterior, KroneckerPosterior):
             weights = None if units is None else tuple(units.weights(state.positions))
             dtype = problem.y.dtype if units is None else units.dtype
-            functionals = Functionals(posterior, weights, batch, problem.lengths, dtype)
+            functionals = Functionals(state, posterior, weights, batch, problem.lengths, dtype)
 
         def shaped(flat: Tensor | None) -> Tensor | None:
             return None if flat is None else flat.reshape(*batch, *flat.shape[1:])
