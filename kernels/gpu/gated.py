@@ -1,6 +1,6 @@
 """Features times a gate for each picture and channel, plus others, and means over pixels; one pass each.
 
-    out[n, p, c] = theta[n, c] x[n, p, c] + y[n, p, c]
+out[n, p, c] = theta[n, c] x[n, p, c] + y[n, p, c]
 """
 
 # mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
@@ -27,7 +27,9 @@ def gated_kernel(theta, x, y, out, pixels, C: tl.constexpr, PIXELS: tl.constexpr
 
 
 @triton.jit
-def sums_kernel(theta, grad, x, of_x, sums, pixels, GATED: tl.constexpr, C: tl.constexpr, PIXELS: tl.constexpr):
+def sums_kernel(
+    theta, grad, x, of_x, sums, pixels, GATED: tl.constexpr, C: tl.constexpr, PIXELS: tl.constexpr
+):
     """sums[picture, program, c] over pixels of x or, GATED, of x grad; then also of_x = theta grad."""
     program, programs = tl.program_id(0), tl.num_programs(0)
     picture, c = tl.program_id(1), tl.arange(0, C)

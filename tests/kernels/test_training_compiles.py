@@ -23,7 +23,19 @@ FEATURES = {
     "hidden",
     "cell",
 }
-FEATURES |= {"y", "of_x", "theta", "of_hidden", "of_cell", "of_gates", "of_before", "found", "residual", "images", "tiles"}
+FEATURES |= {
+    "y",
+    "of_x",
+    "theta",
+    "of_hidden",
+    "of_cell",
+    "of_gates",
+    "of_before",
+    "found",
+    "residual",
+    "images",
+    "tiles",
+}
 PLANES = {"SIGN": 1, "RELU": True, "MASK": True, "C": 32, "PIXELS": thin_conv.PIXELS}
 TILES = {"C": 32, "STEP": 64, "SIZE": 80, "PIXELS": tiles.PIXELS}
 NORM = {"C": 32, "PIXELS": batch_norm.PIXELS}
