@@ -8,9 +8,6 @@
 
 typedef REAL real;
 enum { ONE_WARP = GROUP > 0, MOST_THREADS = 32 * (ONE_WARP ? GROUP : 17), MATRICES = ONE_WARP ? MOST_THREADS / LANES : 1 };
-#ifndef LEAST_BLOCKS
-#define LEAST_BLOCKS 1
-#endif
 enum fault { NOT_FINITE = 1, NOT_SETTLED };
 #define WARPS (ONE_WARP ? 1 : (int)blockDim.x / 32)
 #define THREADS (LANES * WARPS)

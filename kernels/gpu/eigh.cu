@@ -113,7 +113,7 @@ __device__ inline void turn_row(number *row, int ld, const rotation *turns, int2
 
 /* matrices (batch, n, n), of which the lower triangles count, to vectors (batch, n, n) and values (batch, n). With
    `workspace` (batch, n, ld) the matrices are kept there, else on chip. failed: 1 NaN or infinity, 2 not settled. */
-extern "C" __global__ void __launch_bounds__(MOST_THREADS, LEAST_BLOCKS)
+extern "C" __global__ void __launch_bounds__(MOST_THREADS)
     eigh_kernel(const number *matrices, number *vectors, real *values, number *workspace, int *failed, int batch,
                 int bytes, int n, int ld) {
   extern __shared__ __align__(16) char shared[];

@@ -286,8 +286,8 @@ def _draw_channels(experiment: IRSExperiment, seed: int, trials: range) -> _Draw
     rays = system.draw_rays(generators, experiment.device)
     channel = system.channel_of_rays(rays)
     noise = stack([system.draw_noise(generator) for generator in generators])
-    cascade, clean = system.cascade(channel, training), system.received(channel, training)
-    return _Drawn(training, rays, cascade, clean, noise)
+    cascade = system.cascade(channel, training)
+    return _Drawn(training, rays, cascade, system.samples(cascade, training), noise)
 
 
 def _stack(device: str, parts: Sequence[Tensor]) -> Tensor:

@@ -11,7 +11,7 @@
 #define __global__
 #define __shared__
 #define __align__(bytes)
-#define __launch_bounds__(threads, blocks)
+#define __launch_bounds__(threads)
 
 struct int2 {
   int x, y;

@@ -83,7 +83,7 @@ def run(library):
         m, n = max(rows, columns), min(rows, columns)
         warps, lanes = shape or dense.layout(m if name == "eigh" or m <= dense.WARP else m + n)
         held, scratch = dense.memory(name, matrix.dtype, m, n, warps, vectors)
-        definitions = dense.definitions(matrix.dtype, warps, lanes, on_chip)
+        definitions = dense.definitions(name, matrix.dtype, warps, lanes, on_chip)
         first, last = (
             matrix.new_full((batch, rows, n), torch.nan),
             matrix.new_full((batch, n, columns), torch.nan),
@@ -241,7 +241,7 @@ def test_it_compiles(name, architecture, variants):
     except OSError:
         pytest.skip("needs NVRTC")
     for variant in variants:
-        macros = dense.definitions(*variant)
+        macros = dense.definitions(name, *variant)
         assert cuda.cubin(dense.FOLDER / f"{name}.cu", architecture, **macros)
 
 
@@ -254,7 +254,8 @@ def test_a_block_fits():
             for name in ("eigh", "svd"):
                 held, scratch = dense.memory(name, dtype, n, n, warps, True)
                 assert held % 16 == scratch % 16 == 0
-                assert dense.group(lanes) * 32 // lanes * (held + scratch) <= 160 * 1024
+                together = dense.group(name, dtype, warps, lanes) * 32 // lanes
+                assert together * (held + scratch) <= 160 * 1024
     assert [dense.layout(rows)[0] for rows in (33, 64, 65, 128, 129, 256, 257, 5000)] == [
         3,
         3,
