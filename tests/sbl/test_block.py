@@ -21,7 +21,7 @@ from unfoldkit.sbl.em.kronecker_posterior import kronecker_posterior
 from unfoldkit.sbl.em.state import initial_state
 from unfoldkit.sbl.problem import pose
 
-from .test_compiled import METHODS, SETTINGS, SIZES, TOLERANCE, assert_equal
+from .test_compiled import METHODS, SETTINGS, SIZES, TOLERANCE, assert_equal, each_combination
 
 HOST, RACES = (Path(__file__).with_name(name) for name in ("em_on_host.cpp", "em_races.cpp"))
 GPU = "cuda"
@@ -152,11 +152,7 @@ def test_what_asks_for_gradients_goes_through_pytorch(draw, monkeypatch):
     assert learned({}, len(factors))(factors, y.requires_grad_(), s2).mean.requires_grad
 
 
-@pytest.mark.parametrize("settings", SETTINGS)
-@pytest.mark.parametrize("known_noise", [True, False])
-@pytest.mark.parametrize("sizes", SIZES)
-@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
-@pytest.mark.parametrize("name", METHODS)
+@each_combination
 def test_it_is_the_estimate_of_the_loop_in_c(draw, on_host, name, dtype, sizes, known_noise, settings):
     factors, _, y, s2 = draw(dtype=dtype, batch=(3,), **SIZES[sizes])
     method = dataclasses.replace(METHODS[name], **SETTINGS[settings])
