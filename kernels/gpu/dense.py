@@ -158,8 +158,8 @@ def layout(rows: int) -> tuple[int, int]:
 def group(name: str, dtype: torch.dtype, warps: int, lanes: int) -> int:
     """Warps of a block whose chains of rotations one warp follows; 0 where all warps work on one matrix.
 
-    H100, ms for 1, 2, 4 and 8 of them, n = 32: eigh of 4,096 float32 0.68, 0.59, 0.53, 0.39, complex128 1.38, 1.63,
-    1.59, 1.62; svd of 10,000 float32 1.67, 1.68, 1.54, 1.81. Of smaller matrices several share a warp as it is.
+    H100, ms for 1, 2, 4 and 8 of them, n = 32: eigh of 4,096 float32 0.68, 0.59, 0.53, 0.39, complex128 1.38,
+    1.63, 1.59, 1.62; svd of 10,000 float32 1.67, 1.68, 1.54, 1.81. Of smaller matrices several share a warp.
     """
     if warps > 1:
         return 0
