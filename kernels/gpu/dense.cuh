@@ -227,7 +227,8 @@ inline float root(float x) { return sqrt(x); }
 inline float quotient(float x, float y) { return x / y; }
 #endif
 
-/* c f + s g = r, c g - s f = 0. */
+/* c f + s g = r >= 0, c g - s f = 0. Quarter turns are exact: of a matrix of few nonzeros they follow one another, and
+   what each loses would add up. */
 __device__ inline real rotate(real f, real g, rotation *turn) {
   const real length = f * f + g * g;
   if (length < limits::vanishing) {
@@ -235,8 +236,8 @@ __device__ inline real rotate(real f, real g, rotation *turn) {
     return f;
   }
   const real inverse = inverse_root(length);
-  *turn = {f * inverse, g * inverse};
-  return length * inverse;
+  *turn = {g == 0 ? copysign((real)1, f) : f * inverse, f == 0 ? copysign((real)1, g) : g * inverse};
+  return g == 0 ? fabs(f) : f == 0 ? fabs(g) : length * inverse;
 }
 
 /* Multiply by 2^exponent; in two steps, either of which may be a number where their product is not. */

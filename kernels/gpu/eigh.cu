@@ -77,12 +77,12 @@ __device__ inline void step(int n, real *d, real *e, rotation *turns, int2 *rang
   int i = high - 1;
   for (; i >= first; i--) {
     const real next_edge = e[i > 0 ? i - 1 : 0], next_lower = d[i > 0 ? i - 1 : 0];
-    const real across = s * edge, along = c * edge, length = across * across + bulge * bulge;
-    if (length < limits::vanishing) break;
-    const real inverse = inverse_root(length);
-    e[i + 1] = length * inverse;
-    s = across * inverse, c = bulge * inverse;
-    turns[i] = {c, s};
+    const real across = s * edge, along = c * edge;
+    if (across * across + bulge * bulge < limits::vanishing) break;
+    rotation turn;
+    e[i + 1] = rotate(bulge, across, &turn);
+    c = turn.c, s = turn.s;
+    turns[i] = turn;
     const real base = upper - shift, turned = (lower - base) * s + 2 * c * along;
     shift = s * turned;
     d[i + 1] = base + shift;

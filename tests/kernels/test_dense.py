@@ -149,6 +149,16 @@ def test_svd_of_larger_ones(run, hard, size, dtype):
 
 
 @on_host
+def test_quarter_turns_lose_nothing(run, hard):
+    """They follow one another by dozens, where each would lose the same."""
+    matrix = hard("nilpotent", 32, 32, torch.complex64)[None]
+    U, _, Vh, failed = run("svd", matrix)
+    assert failed == 0
+    for factor in (U[0], Vh[0]):
+        assert_ulps(double(factor) @ double(factor).mH, torch.eye(32), 1, torch.complex64, ulp=5)
+
+
+@on_host
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_order_128(run, hard, dtype):
