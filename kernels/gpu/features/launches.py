@@ -180,11 +180,11 @@ def run_conv_backward(
     blocks, part = min(tiles, _limits(device)[2]), channels * (9 * channels + 1)
     dense = weight.contiguous(memory_format=torch.channels_last)
     of_input, of_weight = torch.empty_like(input), torch.empty_like(dense)
-    of_bias, parts = weight.new_empty(channels), weight.new_empty(2 * blocks, part)
+    of_bias, parts = weight.new_empty(channels), weight.new_empty(blocks, part)
     added = ctypes.c_void_p() if plus is None else plus
     arguments = (dense, added, int(rectified), of_input, parts, height, width, tiles)
     run(blocks, 32 * BACKWARD_WARPS, _backward_shared(channels, rows), grad, input, *arguments)
-    add_up(-(-part // 32), 256, 0, parts, 2 * blocks, of_weight, of_bias)
+    add_up(-(-part // 32), 256, 0, parts, blocks, of_weight, of_bias)
     return of_input, of_weight, of_bias
 
 
