@@ -9,6 +9,9 @@ import torch
 
 from unfoldkit import kernels
 
+from .test_dense import KINDS as HARD
+from .test_dense import assert_eigh, assert_svd
+
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
@@ -68,6 +71,15 @@ def test_decompositions(matrices, kind, dtype, size):
                 (double(Q) * double(values)[..., None, :]) @ double(Q).mH, hermitian, norm, dtype, ulp
             )
             assert_ulps(double(Q).mH @ double(Q), identity, 1, dtype, ulp)
+
+
+@pytest.mark.parametrize("n", [16, 32, 128])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_hard_matrices(hard, dtype, n):
+    matrix = torch.stack([hard(kind, n, n, dtype) for kind in HARD])
+    assert_svd(matrix, *(x.cpu() for x in kernels.svd(matrix.cuda())))
+    hermitian = matrix / 2 + matrix.mH / 2
+    assert_eigh(hermitian, *(x.cpu() for x in kernels.eigh(hermitian.cuda())))
 
 
 @pytest.mark.parametrize("size", [(20_000, 6), (6, 20_000), (300, 200)])
