@@ -13,8 +13,8 @@ from torch import Tensor
 
 from .dispatch import spectral_product
 from .dispatch.operator import under_transform
+from .gpu.features.packing import CHANNELS
 
-CHANNELS = (16, 32)
 LARGEST = 2**31  # of an offset into a tensor
 
 
