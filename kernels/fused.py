@@ -13,8 +13,8 @@ from torch import Tensor
 
 from .dispatch import spectral_product
 from .dispatch.operator import under_transform
+from .gpu.features.packing import CHANNELS
 
-CHANNELS = (16, 32)
 LARGEST = 2**31  # of an offset into a tensor
 
 
@@ -80,7 +80,7 @@ def lstm(gates: Tensor, bias: Tensor, before: Tensor | None) -> tuple[Tensor, Te
 
 
 def window(x: Tensor, weight: Tensor) -> Tensor:
-    """Less a large square window's correlation, zero padding that keeps the size, by `spectral_product`."""
+    """Minus the correlation with a large square window, zero padding that keeps the size, by `spectral_product`."""
     x = x.to(_features(x)).contiguous(memory_format=torch.channels_last)
     return _Window.apply(x, weight)
 

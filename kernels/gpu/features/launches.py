@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..compile import Kernel, kernel
+from .packing import CHANNELS
 
 FOLDER = Path(__file__).parent
 COLUMNS, WARPS, BACKWARD_WARPS, WINDOW = 32, 8, 12, 17
@@ -60,7 +61,7 @@ def serves(device: torch.device, channels: int) -> bool:
     """Whether chains of that many channels run on the device: bfloat16 products came with compute capability 8."""
     return (
         device.type == "cuda"
-        and channels in (16, 32)
+        and channels in CHANNELS
         and torch.cuda.get_device_capability(device) >= (8, 0)
         and _chain_kernel(Chain(channels, 1, False, False, 1), 8, device) is not None
     )
