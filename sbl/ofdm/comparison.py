@@ -122,6 +122,54 @@ def compare(
     return {key: score.row() for key, score in scores.items()}
 
 
+def throughput(
+    resource_grid: ResourceGrid,
+    estimators: Mapping[str, ChannelEstimator],
+    snr_db: Sequence[float],
+    channels: Tensor,
+    users: int,
+    repeats: int = 2,
+) -> dict[tuple[str, float], dict[str, float]]:
+    """Seconds a user of estimators that take many users at once, and their NMSE in decibels, at each SNR.
+
+    channels: (drops, 1, antennas, transmitters, 1, symbols, subcarriers), which come again and again with other
+    noise until there are so many users. On their device; the best of `repeats` after one to warm up. Pilots alone
+    are sent.
+    """
+    drops = -(-users // resource_grid.num_tx)
+    h = channels.repeat(-(-drops // len(channels)), *[1] * 6)[:drops]
+    pattern = resource_grid.pilot_pattern
+    x = torch.zeros(pattern.mask.shape, dtype=h.dtype)
+    x[pattern.mask.bool().cpu()] = pattern.pilots.flatten().to(x)
+    places = torch.as_tensor(resource_grid.effective_subcarrier_ind)
+    clean = h.new_zeros(*h.shape[:3], h.shape[-2], resource_grid.fft_size)
+    clean[..., places] = torch.einsum("drausf,usf->drasf", h[:, :, :, :, 0], x[:, 0].to(h))
+    random = torch.Generator(h.device).manual_seed(0)
+    noise = torch.randn(clean.shape, generator=random, dtype=h.dtype, device=h.device)
+    rows = {}
+    for name, estimator in estimators.items():
+        for snr in snr_db:
+            no = 10 ** (-snr / 10)
+            y, seconds = clean + no**0.5 * noise, []
+            for _ in range(1 + repeats):
+                start = _now(h.device)
+                h_hat, _ = estimator(y, torch.tensor(no, device=h.device))
+                seconds.append(_now(h.device) - start)
+            ratio = squared_modulus(h_hat - h).sum() / squared_modulus(h).sum()
+            rows[name, snr] = {
+                "nmse": 10 * math.log10(float(ratio)),
+                "seconds": min(seconds[1:]) / (drops * resource_grid.num_tx),
+            }
+    return rows
+
+
+def _now(device: torch.device) -> float:
+    """Seconds, when all that was asked of the device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
 def _channels(
     resource_grid: ResourceGrid, drops: int, seed: int, cell: Cell | None
 ) -> Iterator[tuple[int, Tensor]]:
