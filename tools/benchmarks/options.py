@@ -96,7 +96,20 @@ def ofdm(commands: Commands) -> None:
     parser.add_argument(
         "--dual", action="store_true", help="2 x 4 positions of two polarisations, not 4 x 4 of one"
     )
-    parser.add_argument("--orders", nargs="+", help="of LMMSE's passes, such as f-t-s (default: six)")
+    parser.add_argument(
+        "--orders",
+        nargs="+",
+        default=["f-t-s", "t-f-s"],
+        help="of LMMSE's passes over frequency, time and space (default: f-t-s t-f-s); t-s-f and s-t-f keep "
+        "2.8 GB of filters an SNR",
+    )
+    parser.add_argument("--processes", type=int, default=1, help="of one thread (default: %(default)s)")
+    parser.add_argument(
+        "--device",
+        choices=("cpu", "cuda"),
+        default="cpu",
+        help="cuda: only KroSBL's NMSE and time a user, all drops at once (default: %(default)s)",
+    )
 
 
 def run_ofdm(options: argparse.Namespace) -> int:
