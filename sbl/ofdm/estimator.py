@@ -50,8 +50,8 @@ class KroSBLChannelEstimator(BaseChannelEstimator):
             `UnfoldedKroSBL`. None is `OffGridKroSBL()`, or `on_grid()` where a prior is given.
         delays: the grid of delays, where off the grid paths are looked for.
         estimate_noise: find the noise variance from the pilots and leave `no` aside.
-        prior: prior variances to start at on the grid, up to a scale, for each of `lengths`, as `learn_prior` gives
-            them. Ten iterations from an average profile reach what an even start reaches in 25, up to 0 dB.
+        prior: prior variances to start at on the grid, up to a scale, for each of `lengths`, as `learn_prior`
+            gives them. Ten iterations from an average profile reach what an even start reaches in 25, up to 0 dB.
         precision, device: as of every Sionna block; the estimator itself works in double precision on a CPU.
 
     Input:
