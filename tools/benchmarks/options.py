@@ -119,6 +119,31 @@ def run_ofdm(options: argparse.Namespace) -> int:
     return run(json_path=options.json, **given)
 
 
+def surface(commands: Commands) -> None:
+    parser = subject(
+        commands,
+        "surface",
+        "spectral efficiency against pilots spent, phases of a surface set by the estimate",
+        "On the paper's uplink through an intelligent surface: the rate in bits a second and hertz, with the "
+        "surface's phases optimised for what each estimator makes of so many pilots, less the share of the "
+        "coherence interval that they take.",
+        run_surface,
+    )
+    parser.add_argument("--patterns", type=int, nargs="+", default=[1, 2, 4, 6, 10, 18, 34, 66])
+    parser.add_argument("--snr", type=float, default=5.0, help="in dB (default: %(default)s)")
+    parser.add_argument("--bits", type=int, default=2, help="of a phase (default: %(default)s)")
+    parser.add_argument("--coherence", type=int, default=300, help="symbols (default: %(default)s)")
+    parser.add_argument("--trials", type=int, default=100, help="(default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=2026, help="(default: %(default)s)")
+
+
+def run_surface(options: argparse.Namespace) -> int:
+    from .surface import run
+
+    given = {name: value for name, value in vars(options).items() if name not in ("command", "run", "json")}
+    return run(json_path=options.json, **given)
+
+
 def networks(commands: Commands) -> None:
     parser = subject(
         commands,
@@ -238,4 +263,4 @@ def run_classical(options: argparse.Namespace) -> int:
     return run(options.device, options.rounds, options.json)
 
 
-SUBJECTS = (kernels, estimators, ofdm, networks, epoch, family, classical)
+SUBJECTS = (kernels, estimators, ofdm, surface, networks, epoch, family, classical)
