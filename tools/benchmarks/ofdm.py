@@ -21,6 +21,7 @@ SIZES = {"num_ofdm_symbols": 14, "fft_size": 624, "subcarrier_spacing": 30e3, "n
 PILOTS = {"pilot_pattern": "kronecker", "pilot_ofdm_symbol_indices": [2, 11]}
 COVARIANCE_SEED = 1_000_000
 PARTS = 10  # of the drops, each computed by one process
+GPU = "cuda:0"
 GPU_CHANNELS = 8  # drops, which come again with other noise
 
 
@@ -90,11 +91,11 @@ def on_gpu(
     from unfoldkit.sbl.ofdm.estimator import on_grid
 
     sionna.phy.config.seed = seed
-    grid = resource_grid("cuda")
-    channels = umi_channels(resource_grid(), GPU_CHANNELS, seed, cell).cuda()
+    grid = resource_grid(GPU)
+    channels = umi_channels(resource_grid(), GPU_CHANNELS, seed, cell).to(GPU)
     estimators: Mapping[str, ChannelEstimator] = {
-        "off the grid": KroSBLChannelEstimator(grid, cell.array(), device="cuda"),
-        "AM-KroSBL": KroSBLChannelEstimator(grid, cell.array(), estimator=on_grid(), device="cuda"),
+        "off the grid": KroSBLChannelEstimator(grid, cell.array(), device=GPU),
+        "AM-KroSBL": KroSBLChannelEstimator(grid, cell.array(), estimator=on_grid(), device=GPU),
     }
     return throughput(grid, estimators, snr, channels, drops * grid.num_tx)
 
