@@ -11,8 +11,8 @@ def exact_parts(image: Tensor, objects: Tensor) -> tuple[Tensor, Tensor]:
         B = D outside M, filled from there inside M;   O = D - B, which is 0 outside M
 
     A network's own B_K leaves holes where objects are, and does not add up to D with O_K, which is read as logits.
-    These parts keep its objects, so that their scores stay. M is filled by pull and push: bilinearly from the means
-    of the known pixels of each 2x2 block, which are filled in the same way.
+    These parts keep its objects, so that their scores stay. M is filled by pull and push: bilinearly from the
+    means of the known pixels of each 2x2 block, which are filled in the same way.
 
     Shapes: image (batch, 1, height, width), floating point; objects likewise, boolean, such as
     `decomposition.object > 0`. Where M is the whole picture B is 0.
