@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights
 
 from ...kernels import ContrastWindow, ConvChain, LSTMStep
+from ...kernels.features import CHANNELS
 from ..modules import BAM, DCPM, MAM, OEM, Memory, MemoryBAM
 from ..networks.rpcanet import RPCANetStage
 from ..networks.rpcanet_plus_plus import RPCANetPlusPlusStage
@@ -14,7 +15,6 @@ from ..networks.unfolding import StageOutput
 
 Planes = tuple[tuple[float, Tensor], ...]
 AT_ONCE = 2  # layers C -> C of a kernel
-CHANNELS = (16, 32)  # of which there are kernels
 
 
 def on_chip(stage: nn.Module) -> nn.Module | None:
