@@ -7,12 +7,10 @@ its weights (of a recipe that chooses none, the last alone).
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from .markdown import Marks, Row, markdown, marks_of
 from .records import read
 
-OWN = Path(__file__).parents[1] / "configs" / "own.yaml"
+SEED = 42
 HEADER = [
     *("data set", "network", "recipe", "epochs", "seed", "published", "best", "last", "difference"),
     *("mean of the last tenth", "looks", "s", "device"),
@@ -38,20 +36,28 @@ class Run(NamedTuple):
         return bool(self.record["data"]["held_out"])
 
     @property
+    def chosen(self) -> dict[str, Any]:
+        """The numbers of the best weights by the published rule, of our own recipe of the last."""
+        return self.measured["last" if self.own else "best"]
+
+    @property
     def result(self) -> float:
-        """IoU in percent: of the best weights by the published rule, of our own recipe of the last."""
-        return 100 * float(self.measured["last" if self.own else "best"]["iou"])
+        """Their IoU in percent."""
+        return 100 * float(self.chosen["iou"])
+
+
+def results(folder: Path) -> list[dict[str, Any]]:
+    """What evaluate.py measured of every run with the usual seed."""
+    runs = runs_in(folder / "runs")
+    return [run.chosen for run in runs if run.record["recipe"]["seed"] == SEED]
 
 
 def tables(folder: Path) -> dict[Marks, str]:
-    """The runs by the published recipe and by ours, what each option of ours is worth, and the README's lines."""
+    """The runs by the published recipe and by ours, and the README's lines."""
     runs, published = runs_in(folder / "runs"), read(folder / "published.json")
-    whole = [run for run in runs if not (run.own and options_changed(run.record))]
-    rows = [row(run, published) for run in whole]
     return {
-        marks_of("trainings"): markdown(HEADER, rows),
-        marks_of("own-recipe"): ablation(runs),
-        marks_of("published-rows"): lines(whole, published),
+        marks_of("trainings"): markdown(HEADER, [row(run, published) for run in runs]),
+        marks_of("published-rows"): lines(runs, published),
     }
 
 
@@ -102,32 +108,6 @@ def stated_of(run: Run, published: dict[str, Any]) -> float:
     return float(published[run.data_set][run.title]["iou"])
 
 
-def options_changed(record: dict[str, Any]) -> dict[str, Any]:
-    """The options of tools/configs/own.yaml that a run of ours has otherwise."""
-    sections = yaml.safe_load(OWN.read_text(encoding="utf-8"))
-    return {
-        option: record[section][option]
-        for section in ("data", "recipe")
-        for option, value in sections[section].items()
-        if record[section][option] != value
-    }
-
-
-def ablation(runs: list[Run]) -> str:
-    """Our recipe and each run that has one of its options otherwise, on the data set where that was tried."""
-    from unfoldkit.datasets import record_of
-
-    changed = [run for run in runs if run.own and options_changed(run.record)]
-    places = {(run.data_set, run.title) for run in changed}
-    whole = [run for run in runs if run.own and run not in changed and (run.data_set, run.title) in places]
-    rows = []
-    for run in [*whole, *changed]:
-        what = ", ".join(f"{option} {value}" for option, value in options_changed(run.record).items())
-        looks, name = run.record["looks"], record_of(run.data_set).title
-        rows.append([name, run.title, what or "whole", f"{100 * looks['last']:.2f}", f"{run.result:.2f}"])
-    return markdown(["data set", "network", "recipe", "held-out IoU", "test IoU"], rows)
-
-
 def lines(runs: list[Run], published: dict[str, Any]) -> str:
     """A line for each data set: the published IoU of S3 and S6, ours and the difference."""
     from unfoldkit.datasets import record_of
@@ -135,7 +115,7 @@ def lines(runs: list[Run], published: dict[str, Any]) -> str:
     found: dict[str, list[str]] = {}
     for run in runs:
         stated, stages = stated_of(run, published), run.record["network"]["stages"]
-        if stages in (3, 6) and run.record["recipe"]["seed"] == 42:
+        if stages in (3, 6) and run.record["recipe"]["seed"] == SEED:
             kind = ", own recipe," if run.own else ""
             text = f"S{stages}{kind} {run.result:.2f} (published {stated:.2f}, {run.result - stated:+.2f})"
             found.setdefault(record_of(run.data_set).title, []).append(text)
