@@ -71,6 +71,8 @@ def train(
     keep_memory()
     configuration, out = settled(configuration), Path(out)
     require_precision(configuration.machine.precision)
+    require_at_least("--recipe.supervision", configuration.recipe.supervision, 0)
+    require_at_least("--machine.checkpoint_every", configuration.machine.checkpoint_every, 1)
     last = last_checkpoint(out)
     prepare_folder(configuration, out, last, resume)
     L.seed_everything(configuration.recipe.seed, workers=True, verbose=False)
@@ -125,6 +127,11 @@ def graphed(trainer: L.Trainer, precision: str) -> bool:
 def require_precision(precision: str) -> None:
     if precision not in PRECISIONS:
         raise ValueError(f"--machine.precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+
+
+def require_at_least(option: str, value: float, least: int) -> None:
+    if not value >= least:
+        raise ValueError(f"{option} must be at least {least}, got {value}")
 
 
 def require_several(configuration: Configuration, net: UnfoldedNetwork) -> None:
