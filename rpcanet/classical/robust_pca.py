@@ -132,9 +132,9 @@ def _norm(x: Tensor) -> Tensor:
 
 
 def _shrink(A: Tensor, level: Tensor, exactly: Tensor) -> Tensor:
-    """Singular value thresholding of tall matrices; within 1e-8 of their norm where `exactly` or in double.
+    """Singular value thresholding of tall matrices, within 1e-8 of their norm where `exactly` or in double.
 
-    In single precision the others' Gram matrices are, too, where no level is so low that their rounding matters.
+    Of the others, a Gram matrix in single precision does unless the level is so low that its rounding matters.
     """
     if A.dtype == torch.float64:
         return _shrink_by_gram(A, level, A.dtype)
