@@ -180,6 +180,9 @@ def _blank_path(state: State, iterations: int) -> Path:
 
 
 def _in_dtype(results: Results, dtype: torch.dtype) -> Results:
+    if dtype.to_real() == torch.float64:
+        return results
+
     def cast(x: Tensor) -> Tensor:
         return x.to(dtype if x.is_complex() else dtype.to_real() if x.is_floating_point() else x.dtype)
 
