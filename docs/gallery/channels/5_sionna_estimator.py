@@ -32,13 +32,15 @@ estimators = {
     "KroSBL": KroSBLChannelEstimator(grid, cell.array()),
 }
 figure, axis = plt.subplots(
-    figsize=(7, 3), layout="constrained", num="Power of one user's channel over subcarriers"
+    figsize=(7, 3),
+    layout="constrained",
+    num="Magnitude of one user's channel over subcarriers, and two estimates of it",
 )
 axis.plot(channel[0, 0, 0, 0, 0, 6].abs(), "k", label="channel")
-for name, estimator in estimators.items():
+for style, (name, estimator) in zip((":", "--"), estimators.items(), strict=True):
     estimate, variance = estimator(received, noise_variance)
     error = float((estimate - channel).abs().square().mean())
     print(f"{name:13}  NMSE {error:.4f}, said to be {float(variance.mean()):.4f}")
-    axis.plot(estimate[0, 0, 0, 0, 0, 6].abs(), label=name, linewidth=1)
+    axis.plot(estimate[0, 0, 0, 0, 0, 6].abs(), style, label=name)
 axis.set(xlabel="subcarrier", ylabel="magnitude")
 axis.legend(frameon=False)
