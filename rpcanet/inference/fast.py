@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ...kernels import Graphs, same_conv2d
+from ..compression.thin import apart, settled, thin_window
 from ..modules import DCPM, ChannelAttention, DynamicGate, DynamicSpatialAttention, ResidualGroup
-from ..modules.dcpm import FoldedContrast
+from ..modules.dcpm import FoldedContrast, FoldedWindow, folded_window
 from ..modules.mam import ResidualBlock
 from ..modules.residual_group import AttentiveBlock, FusedAttention
 from ..networks.unfolding import Decomposition, Unfolding
@@ -52,7 +53,7 @@ def optimize(net: Unfolding, dtype: torch.dtype = torch.float32, compile: bool =
     device = next(net.parameters()).device
     features = feature_dtype(dtype, device)
     kernels = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
-    form = _form_on_chip if features == torch.bfloat16 and kernels else _inference_form
+    form = _form_on_chip if features == torch.bfloat16 and kernels else _layer_by_layer
     stages = [form(deepcopy(stage).eval(), features) for stage in net.stages]
     fast = InferenceForm(stages, net.mean, net.std).eval().requires_grad_(False)
     fast = fast.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's types
@@ -143,7 +144,11 @@ def _watched(net: nn.Module) -> bool:
 
 def _form_on_chip(stage: nn.Module, dtype: torch.dtype) -> nn.Module:
     """In kernels that keep features on chip, of the networks that have such a form."""
-    return on_chip(stage) or _inference_form(stage, dtype)
+    return on_chip(stage) or _layer_by_layer(stage, dtype)
+
+
+def _layer_by_layer(stage: nn.Module, dtype: torch.dtype) -> nn.Module:
+    return _inference_form(settled(stage), dtype)
 
 
 def _inference_form(module: nn.Module, dtype: torch.dtype) -> nn.Module:
@@ -171,7 +176,21 @@ def _inference_form(module: nn.Module, dtype: torch.dtype) -> nn.Module:
     return module
 
 
+class Grouped(Conv):
+    """The same of a convolution in groups."""
+
+    def __init__(self, conv: nn.Conv2d, relu: bool = False) -> None:
+        super().__init__(conv, relu)
+        self.padding, self.groups = conv.padding, conv.groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.conv2d(x, self.weight, self.bias, padding=self.padding, groups=self.groups)
+        return y.relu_() if self.relu else y
+
+
 def _conv(conv: nn.Conv2d, relu: bool = False) -> Conv:
+    if conv.groups > 1:
+        return Grouped(conv, relu)
     return Pointwise(conv, relu) if conv.kernel_size == (1, 1) else Conv(conv, relu)
 
 
@@ -179,7 +198,10 @@ def _folded_prior(prior: DCPM, dtype: torch.dtype) -> nn.Module:
     norm, *projection = prior.projection
     assert isinstance(norm, nn.BatchNorm2d)
     gate = nn.Sequential(*_folded(prior.contrast.gate, dtype))
-    contrast = FoldedContrast(prior.contrast, norm, gate, dtype)
+    window, shift = (x.to(dtype) for x in folded_window(prior.contrast, norm))
+    thin = thin_window(prior.contrast, norm)
+    surround = FoldedWindow(-window, shift) if thin is None else nn.Sequential(*_folded(thin, dtype))
+    contrast = FoldedContrast(gate, window.sum(dim=(2, 3), keepdim=True), surround)
     return nn.Sequential(*_folded(prior.embedding, dtype), contrast, *_folded(projection, dtype))
 
 
@@ -189,7 +211,7 @@ def _folded(layers: Iterable[nn.Module], dtype: torch.dtype) -> list[nn.Module]:
     Planes of one channel stay float32.
     """
     folded: list[nn.Module] = []
-    for layer in layers:
+    for layer in apart(layers):
         if isinstance(layer, nn.BatchNorm2d | nn.ReLU):
             conv = folded.pop()
             assert isinstance(conv, nn.Conv2d)
