@@ -1,6 +1,6 @@
 """What the layers of a network meet on pictures: the statistics that say which errors of a weight matter."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -29,7 +29,7 @@ def layers_of(net: nn.Module) -> dict[str, Layer]:
     }
 
 
-def gram_matrices(net: UnfoldedNetwork, pictures: Tensor) -> dict[str, Tensor]:
+def gram_matrices(net: UnfoldedNetwork, pictures: Sequence[Tensor]) -> dict[str, Tensor]:
     """For each layer X^T X over its inputs' vertical strips, (C h, C h), in double precision."""
     layers, grams = layers_of(net), {}
 
@@ -44,16 +44,18 @@ def gram_matrices(net: UnfoldedNetwork, pictures: Tensor) -> dict[str, Tensor]:
 
 
 def output_errors(
-    net: UnfoldedNetwork, pictures: Tensor | None, weights: dict[str, Tensor]
+    net: UnfoldedNetwork, pictures: Sequence[Tensor], weights: dict[str, Tensor]
 ) -> dict[str, float]:
     """|conv(x, weight - W)| / |conv(x, W)| over the inputs x of each layer of weight W that has a new one.
 
     Without pictures |weight - W| / |W|.
     """
     layers = layers_of(net)
-    if pictures is None:
+    if not pictures:
         old = {name: layers[name].weight.detach() for name in weights}
-        return {name: ((weight - old[name]).norm() / old[name].norm()).item() for name, weight in weights.items()}
+        return {
+            name: ((weight - old[name]).norm() / old[name].norm()).item() for name, weight in weights.items()
+        }
     sums = {name: torch.zeros(2, dtype=torch.float64) for name in weights}
 
     def see(name: str, x: Tensor) -> None:
@@ -66,19 +68,21 @@ def output_errors(
 
 
 @torch.no_grad()
-def _run(net: UnfoldedNetwork, pictures: Tensor, see: See) -> None:
+def _run(net: UnfoldedNetwork, pictures: Sequence[Tensor], see: See) -> None:
     """Show `see` the inputs of every layer, a picture after the other; the network is left in its mode."""
     training, device = net.training, next(net.parameters()).device
     net.eval()
     with _watched(net, see):
-        for picture in pictures.split(1):
-            net(picture.to(device))
+        for picture in pictures:
+            net(picture[None].to(device))
     net.train(training)
 
 
 @contextmanager
 def _watched(net: UnfoldedNetwork, see: See) -> Iterator[None]:
-    hooks = [layer.register_forward_pre_hook(partial(_show, see, name)) for name, layer in layers_of(net).items()]
+    hooks = [
+        layer.register_forward_pre_hook(partial(_show, see, name)) for name, layer in layers_of(net).items()
+    ]
     lstms = {name: module for name, module in net.named_modules() if isinstance(module, ConvLSTM)}
     hooks += [lstm.register_forward_pre_hook(partial(_show_both, see, name)) for name, lstm in lstms.items()]
     try:

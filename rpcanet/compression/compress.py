@@ -1,5 +1,6 @@
 """A trained network with fewer parameters, and what that costs layer by layer."""
 
+from collections.abc import Iterable
 from copy import deepcopy
 from typing import NamedTuple
 
@@ -37,13 +38,13 @@ class Compressed(NamedTuple):
 
 
 def compress(
-    net: UnfoldedNetwork, method: CompressionName, size: float, calibration: Tensor | None = None
+    net: UnfoldedNetwork, method: CompressionName, size: float, calibration: Iterable[Tensor] = ()
 ) -> Compressed:
     """A copy of `net` with about `size` of its parameters, for further training and `optimize`.
 
     Windows, 3x3 layers and gates of several channels are made of factors; the others stay. A layer's share follows
-    from the spectrum of its matrix, errors counted at its output: each rank goes where it removes the largest part of
-    a layer's output for its parameters. A layer that would need as many as it has stays as it is.
+    from the spectrum of its matrix, errors counted at its output: each rank goes where it adds the largest part
+    of a layer's output for its parameters. A layer that would need as many as it has stays as it is.
 
     method:
         separable             sums of separable filters, two thin convolutions
@@ -51,7 +52,7 @@ def compress(
         dictionary            a dictionary times column-sparse coefficients (CoSpaDi, DSFormer)
         low_rank_plus_sparse  robust PCA of the weight
     size: share of the parameters, between 0 and 1; 32 marks of where a nonzero stands count as one.
-    calibration: pictures as the network takes them, (batch, 1, height, width), such as a few of those that it was
+    calibration: pictures as the network takes them, (1, height, width) each, such as a few of those that it was
         trained on: separable and dictionary keep what their outputs need.
 
     The result trains, is saved and loaded, exported and optimised as `net`.
@@ -72,14 +73,14 @@ def compress(
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     if any(isinstance(part, Factors) for part in net.modules()):
         raise ValueError("net is compressed already; compress the network that it came from")
-    layers = layers_of(net)
-    grams = {} if calibration is None else gram_matrices(net, calibration)
+    layers, pictures = layers_of(net), list(calibration)
+    grams = gram_matrices(net, pictures)
     ranks = shares(layers, grams, numbers(net), size)
     made = {
         name: METHODS[method](layers[name].weight.detach(), rank, grams.get(name))
         for name, rank in ranks.items()
     }
-    errors = output_errors(net, calibration, {name: factors().detach() for name, factors in made.items()})
+    errors = output_errors(net, pictures, {name: factors().detach() for name, factors in made.items()})
     small = deepcopy(net)
     for name, factors in made.items():
         factor(small.get_submodule(name), factors)
@@ -90,8 +91,8 @@ def compress(
 def shares(layers: dict[str, Layer], grams: dict[str, Tensor], total: int, size: float) -> dict[str, int]:
     """The rank of each layer whose parameters are to be fewer.
 
-    Ranks are given out in units: one to every layer, then where a unit removes the largest share of a layer's squared
-    output for its parameters, while they last.
+    Ranks are given out in units: one to every layer, then where a unit adds the largest share of a layer's
+    squared output for its parameters, while they last.
     """
     costs = {name: unit_costs(layer.weight.shape) for name, layer in layers.items()}
     costs = {name: units for name, units in costs.items() if len(units) > 1}

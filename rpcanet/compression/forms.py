@@ -1,7 +1,7 @@
 """What a compressed convolution keeps in place of its weight, and how a network takes such a form.
 
-A weight (O, C, h, w) is seen as the matrix with a row for each (c, i) and a column for each (o, j): of rank K it is a
-vertical convolution C -> K followed by a horizontal one K -> O.
+A weight (O, C, h, w) is seen as the matrix with a row for each (c, i) and a column for each (o, j): of rank K it
+is a vertical convolution C -> K followed by a horizontal one K -> O.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,8 @@ def matrix_of(weight: Tensor) -> Tensor:
 def weight_of(matrix: Tensor, shape: torch.Size) -> Tensor:
     """(O, C, h, w) of (C h, O w)."""
     out_channels, in_channels, height, width = shape
-    return matrix.view(in_channels, height, out_channels, width).permute(2, 0, 1, 3)
+    weight = matrix.view(in_channels, height, out_channels, width).permute(2, 0, 1, 3)
+    return weight.contiguous(memory_format=torch.channels_last)
 
 
 class Factors(nn.Module):
@@ -94,7 +95,7 @@ class BlockFactors(Factors):
 
 
 class DictionaryFactors(Factors):
-    """atoms (C h, k) times coefficients (k, O w): their nonzero `values` in turn, and `marks` of where they stand."""
+    """atoms (C h, k) times coefficients (k, O w), kept as `packed` keeps a sparse matrix."""
 
     atoms: Tensor
     values: Tensor
@@ -158,7 +159,12 @@ def spread(values: Tensor, marks: Tensor, shape: tuple[int, int]) -> Tensor:
 
 def marked(values: Tensor, marks: Tensor, entries: int) -> bool:
     """Whether `marks` are of so many entries, and of as many nonzeros as there are values."""
-    if values.ndim != 1 or not len(values) or marks.dtype != torch.uint8 or marks.shape != (-(-entries // 8),):
+    if (
+        values.ndim != 1
+        or not len(values)
+        or marks.dtype != torch.uint8
+        or marks.shape != (-(-entries // 8),)
+    ):
         return False
     return marks.is_meta or int(((marks[:, None] >> _places(marks)) & 1).sum()) == len(values)
 

@@ -1,8 +1,7 @@
-"""Compressed convolutions in inference: thin convolutions where these are faster, else the weight that they make."""
+"""Compressed convolutions in inference: as thin convolutions where these are faster, else as a plain weight."""
 
 from collections.abc import Iterable
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -27,7 +26,7 @@ class Shuffle(nn.Module):
 
 
 class ThinConvs(nn.Sequential):
-    """A vertical convolution and a horizontal one; of a Monarch matrix both in groups, channels shuffled between."""
+    """A vertical convolution and a horizontal one, of a Monarch matrix in groups with a shuffle between them."""
 
 
 class ThinConvLSTM(ConvLSTM):
@@ -56,7 +55,7 @@ def thin(layer: FactoredConv | FactoredContrast) -> ThinConvs | None:
 
 
 def thin_window(contrast: CentralContrast, norm: nn.BatchNorm2d) -> ThinConvs | None:
-    """The window times -a with bias b, where the norm is a fixed scale a and shift b; None where it is not thin."""
+    """The window times -a with bias b, of a norm with scale a and shift b; None where it is not thin."""
     convs = thin(contrast) if isinstance(contrast, FactoredContrast) else None
     if convs is None:
         return None

@@ -119,7 +119,9 @@ class UnfoldedNetwork(Unfolding, PyTorchModelHubMixin):
         """The arguments that build this network again."""
         return {"stages": len(self.stages), "channels": self.channels, "mean": self.mean, "std": self.std}
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
         """PyTorch's method; where the state is that of a compressed network, this one is compressed likewise."""
         take_form(self, state_dict)
         return super().load_state_dict(state_dict, strict, assign)

@@ -102,7 +102,9 @@ def untrained(configuration: Configuration) -> UnfoldedNetwork:
     """The configured network before its first step, as the random generator stands or as its weights say."""
     data, machine, network = configuration.data, configuration.machine, configuration.network
     if network.init is None:
-        net = build(network.name, stages=network.stages, channels=network.channels, mean=data.mean, std=data.std)
+        net = build(
+            network.name, stages=network.stages, channels=network.channels, mean=data.mean, std=data.std
+        )
     else:
         net = load_weights(network.init).train()
         net.mean, net.std = float(data.mean), float(data.std)
