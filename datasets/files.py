@@ -18,9 +18,10 @@ from .reading.picture import (
     Picture,
     is_picture,
     is_transparent,
+    read_graded,
     read_labels,
-    read_picture,
     stem,
+    with_mask,
 )
 
 MASK_ENDING = re.compile(r"[_-](mask|masks|gt|label|labels|seg|pixels0)$", re.IGNORECASE)
@@ -41,6 +42,9 @@ class PictureFiles:
     A pair with a fault, a file that cannot be read, a mask in other proportions than its picture and, unless
     `keep_empty`, a mask without any object raise FileNotFoundError or ValueError, which name the file; unless
     `allow_suspect_masks`, so does a mask that is transparent or full (`suspicion`).
+
+    `chosen` holds, of the pictures read so far that were not taken over the full range of their type, which of
+    their levels became 0 and 255, and how these were chosen (low, high, levels; see `Graded`).
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class PictureFiles:
         self.pairs, self.keep_empty, self.grey, self.levels = pairs, keep_empty, grey, levels
         self.allow_suspect_masks = allow_suspect_masks
         self.skipped: list[str] = []
+        self.chosen: dict[str, tuple[float, float, str]] = {}
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -62,7 +67,10 @@ class PictureFiles:
         image, mask, name, fault = self.pairs[index]
         if fault:
             raise FileNotFoundError(fault)
-        picture = read_picture(image, mask, name, self.grey, self.levels)
+        graded = read_graded(image, self.grey, self.levels)
+        if graded.levels != "full":
+            self.chosen[name] = graded[1:]
+        picture = with_mask(graded.image, mask, name)
         said = "" if self.allow_suspect_masks else suspicion(mask, picture.mask)
         if said:
             raise ValueError(f"{mask}: {said} (allow_suspect_masks takes it as it is)")

@@ -1,7 +1,9 @@
 """Blocks of unfolded networks in inference, in bfloat16: features stay on chip, planes stay float32.
 
 Each is a module that holds its weights as its kernel takes them. Without a GPU of compute capability 8, or with
-other than 16 or 32 channels, the same layers run one by one.
+other than 16 or 32 channels, the same layers run one by one: a tensor core's product takes 16 channels, so that
+of fewer most would be zeros; and layers of 64 have as much arithmetic for each byte as a GPU can do while it moves
+one, besides weights of 72 KiB each that would leave a tile too small for its halo.
 """
 
 from collections.abc import Sequence
@@ -17,6 +19,7 @@ from .same_conv import same_conv2d
 
 Planes = tuple[tuple[float, Tensor], ...]
 DTYPE = torch.bfloat16
+CHANNELS = (16, 32)  # of which there are kernels
 
 
 def total(planes: Planes) -> Tensor:
@@ -68,7 +71,7 @@ class ConvChain(nn.Module):
         biases = [
             zero if conv.bias is None else conv.bias.detach() for conv, zero in zip(convs, zeros, strict=True)
         ]
-        self.packed = _constant(self._packed(weights) if self.channels in (16, 32) else weights[0][:0])
+        self.packed = _constant(self._packed(weights) if self.channels in CHANNELS else weights[0][:0])
         self.biases = _constant(torch.cat(biases).float())
         for i, weight in enumerate(weights):
             setattr(self, f"weight{i}", _constant(weight.to(DTYPE)))
@@ -84,7 +87,7 @@ class ConvChain(nn.Module):
             self.channels, self.layers, self.from_plane, self.to_plane, (1 << keeps) - 1, self.residual
         )
         given = _dense(source) if isinstance(source, Tensor) else _contiguous(source)
-        return launches.run_chain(spec, given, self.packed, self.biases, _contiguous(added))[0]
+        return launches.run_chain(spec, given, self.packed, self.biases, _contiguous(added)).result
 
     def _packed(self, weights: list[Tensor]) -> Tensor:
         between = weights[self.from_plane : len(weights) - self.to_plane]
@@ -143,7 +146,7 @@ class ContrastWindow(nn.Module):
         self.window, self.centre = _constant(window.to(DTYPE)), _constant(centre.to(DTYPE))
         self.shift = _constant(shift.float())
         self.squeeze = nn.ParameterList([_constant(x.float().contiguous()) for x in squeeze])
-        served = self.channels == 32
+        served = self.channels in CHANNELS
         self.packed_window = _constant(packing.packed(packing.taps_of(window)) if served else window[:0])
         self.packed_centre = _constant(packing.packed(centre.T[None]) if served else centre[:0])
 
@@ -155,7 +158,7 @@ class ContrastWindow(nn.Module):
 
         spec = launches.Chain(self.channels, 0, True, False, 0, pooled=True)
         chain = self.embedding
-        z, pooled = launches.run_chain(spec, _contiguous(planes), chain.packed, chain.biases)
+        z, pooled, _ = launches.run_chain(spec, _contiguous(planes), chain.packed, chain.biases)
         theta = launches.run_gate(pooled, like.shape[2] * like.shape[3], tuple(self.squeeze))
         weights = (self.packed_window, self.packed_centre, self.shift)
         return launches.run_window(z, weights, theta, self.slope)
@@ -192,7 +195,7 @@ class LSTMStep(nn.Module):
         self.channels = len(weight) // self.count
         self.weight = _constant(weight.to(DTYPE))
         self.bias = _constant(bias.float())
-        served = self.channels == 32
+        served = self.channels in CHANNELS
         self.packed = _constant(packing.gates(weight, self.count) if served else weight[:0])
 
     def forward(self, z: Tensor, memory: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,6 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .dispatch import spectral_product
@@ -45,7 +44,7 @@ def conv_run(
     """3x3 convolutions with a rectifier after each but the last, and after that too with `last_relu`.
 
     x: (N, C, H, W), C = 1 or many.  weights: (O, C, 3, 3) each, biases (O,) each or None for a single convolution.
-    residual: x is added to the result.
+    residual: x is added to the result of two layers C -> C, or one.
     """
     if x.shape[1] > 1:
         x = x.to(_features(x)).contiguous(memory_format=torch.channels_last)
@@ -81,9 +80,20 @@ def lstm(gates: Tensor, bias: Tensor, before: Tensor | None) -> tuple[Tensor, Te
 
 
 def window(x: Tensor, weight: Tensor) -> Tensor:
-    """A large square window, zero padding that keeps height and width, by `spectral_product`."""
+    """Less a large square window's correlation, zero padding that keeps the size, by `spectral_product`."""
     x = x.to(_features(x)).contiguous(memory_format=torch.channels_last)
     return _Window.apply(x, weight)
+
+
+def gated(theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """theta x + y, of features and a number for each picture and channel, (N, C, 1, 1)."""
+    x, y = (z.to(_features(z)).contiguous(memory_format=torch.channels_last) for z in (x, y))
+    return _Gated.apply(theta, x, y)
+
+
+def mean(x: Tensor) -> Tensor:
+    """Over pixels, (N, C, 1, 1) in float32."""
+    return _Mean.apply(x.contiguous(memory_format=torch.channels_last))
 
 
 def _features(x: Tensor) -> torch.dtype:
@@ -100,30 +110,26 @@ class _ConvRun(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, count: int, last_relu: bool, residual: bool, *parameters: Tensor
     ) -> Tensor:
-        from .gpu import conv_backward, thin_conv
+        from .gpu import conv_layers, thin_conv
 
         weights, biases = parameters[:count], parameters[count:]
-        features, kept = x, [x]
-        for index, weight in enumerate(weights):
-            relu = last_relu or index < count - 1
-            bias = biases[index] if biases else None
+        kept = [x]
+        while len(kept) <= count:
+            index = len(kept) - 1
+            weight, bias = weights[index], biases[index] if biases else None
             if weight.shape[1] == 1:
                 shift = weight.new_zeros(len(weight)) if bias is None else bias
-                features = thin_conv.from_plane(features, weight, shift, relu, _features(x))
+                relu = last_relu or index < count - 1
+                kept.append(thin_conv.from_plane(kept[-1], weight, shift, relu, _features(x)))
             elif weight.shape[0] == 1:
                 assert bias is not None
-                features = thin_conv.to_plane(features, weight, bias)
-            elif relu:
-                assert bias is not None
-                features = _rectified_conv(features, weight, bias)
+                kept.append(thin_conv.to_plane(kept[-1], weight, bias))
             else:
-                features = F.conv2d(features, _taps(weight, features), padding=1)
-                if residual:
-                    assert bias is not None
-                    features = conv_backward.add_bias_and(x, features, bias)
-                elif bias is not None:
-                    features += bias.to(features.dtype)[:, None, None]
-            kept.append(features)
+                several = range(index, min(index + 2, count - (weights[-1].shape[0] == 1)))
+                rectified = [last_relu or k < count - 1 for k in several]
+                square = [weights[k] for k in several], [biases[k] for k in several] if biases else None
+                kept += conv_layers.layers(kept[-1], *square, rectified, residual)
+        features = kept[-1]
         ctx.count, ctx.last_relu, ctx.residual, ctx.biased = count, last_relu, residual, bool(biases)
         ctx.save_for_backward(*kept[: None if last_relu else -1], *weights)
         return features
@@ -131,7 +137,7 @@ class _ConvRun(torch.autograd.Function):
     @staticmethod
     @_without_autocast
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        from .gpu import conv_backward, thin_conv
+        from .gpu import conv_layers, thin_conv
 
         count = ctx.count
         kept, weights = ctx.saved_tensors[:-count], ctx.saved_tensors[-count:]
@@ -155,21 +161,10 @@ class _ConvRun(torch.autograd.Function):
             else:
                 g = g * (kept[index + 1] > 0) if masked else g
                 plus = grad if ctx.residual and index == 0 else None
-                g, *found = conv_backward.conv_backward(g, x, weight, rectified, plus)
+                g, *found = conv_layers.gradients(g, x, weight, rectified, plus)
             of_weights.insert(0, found[0])
             of_biases.insert(0, found[1])
         return g, None, None, None, *of_weights, *(of_biases if ctx.biased else ())
-
-
-def _taps(weight: Tensor, features: Tensor) -> Tensor:
-    return weight.to(features.dtype).contiguous(memory_format=torch.channels_last)
-
-
-def _rectified_conv(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    taps, shift = _taps(weight, features), bias.to(features.dtype)
-    if not features.is_cuda:
-        return F.conv2d(features, taps, shift, padding=1).relu_()
-    return torch.cudnn_convolution_relu(features, taps, shift, [1, 1], [1, 1], [1, 1], 1)
 
 
 class _NormActivation(torch.autograd.Function):
@@ -220,14 +215,39 @@ class _LSTM(torch.autograd.Function):
         gates, bias, before = ctx.saved_tensors
         of_hidden = of_hidden.contiguous(memory_format=torch.channels_last)
         of_cell = of_cell.contiguous(memory_format=torch.channels_last)
-        of_gates, of_before = lstm.lstm_backward(of_hidden, of_cell, gates, bias, before)
-        return of_gates, _sum_over_pixels(of_gates).to(bias.dtype), of_before
+        of_gates, of_bias, of_before = lstm.lstm_backward(of_hidden, of_cell, gates, bias, before)
+        return of_gates, of_bias.to(bias.dtype), of_before
 
 
-def _sum_over_pixels(x: Tensor) -> Tensor:
-    """(N, C, H, W) to (C,), as a matrix product: many times faster than a reduction over the slow axis."""
-    pixels = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
-    return (pixels.mT @ pixels.new_ones(len(pixels), 8))[:, 0]
+class _Gated(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        from .gpu import gated
+
+        ctx.save_for_backward(theta, x)
+        return gated.gated(theta, x, y)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        from .gpu import gated
+
+        theta, x = ctx.saved_tensors
+        grad = grad.contiguous(memory_format=torch.channels_last)
+        of_theta, of_x = gated.gated_backward(grad, theta, x)
+        return of_theta.to(theta.dtype), of_x, grad
+
+
+class _Mean(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        from .gpu import gated
+
+        ctx.shape, ctx.dtype = x.shape, x.dtype
+        return gated.mean(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return (grad / (ctx.shape[2] * ctx.shape[3])).to(ctx.dtype).expand(ctx.shape)
 
 
 class _Window(torch.autograd.Function):
@@ -235,7 +255,7 @@ class _Window(torch.autograd.Function):
     @_without_autocast
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
         ctx.grid = spectral_product.grid_of(weight.shape[-1], *x.shape[-2:])
-        found = spectral_product.correlate(x, weight, ctx.grid)
+        found = spectral_product.correlate(x, weight, ctx.grid, -1)
         ctx.window, ctx.dtype = weight.shape[-1], weight.dtype
         ctx.save_for_backward(*found[1:])
         return found.out
@@ -245,5 +265,5 @@ class _Window(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         grad = grad.contiguous(memory_format=torch.channels_last)
         found = spectral_product.Forward(grad, *ctx.saved_tensors)
-        of_x, of_weight = spectral_product.gradients(grad, found, ctx.window, ctx.grid)
+        of_x, of_weight = spectral_product.gradients(grad, found, ctx.window, ctx.grid, -1)
         return of_x, of_weight.to(ctx.dtype)

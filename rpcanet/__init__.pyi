@@ -15,6 +15,7 @@ from .inference.options import Prediction as Prediction
 from .inference.prediction import predict as predict
 from .inference.scoring import Scores as Scores
 from .inference.scoring import score_predictions as score_predictions
+from .inside.exact import exact_parts as exact_parts
 from .inside.interpret import interpret as interpret
 from .inside.options import Interpretation as Interpretation
 from .networks.drpca_net import DRPCANet as DRPCANet

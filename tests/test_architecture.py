@@ -48,9 +48,9 @@ def test_the_common_room_imports_no_package() -> None:
 
 
 def test_nothing_is_imported_by_an_old_top_level_name() -> None:
-    for path in ROOT.glob("*/**/*.py"):
-        if ".venv" in str(path):
-            continue
+    for path in (
+        path for room in (*ALLOWED, "unfoldkit", "tests", "docs") for path in (ROOT / room).rglob("*.py")
+    ):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and not node.level:

@@ -5,6 +5,8 @@
 Prints for each network its parameters, the IoU, the effective rank of max(B_k, 0) at every stage (mean over
 pictures, the pictures' own before it) and the milliseconds a picture in the trained form. The effective rank is
 exp(-sum p_i log p_i) of the shares p_i of the singular values (Roy and Vetterli, 2007): 1 for a rank-one picture.
+Beside them stand the rank of the background that `rpcanet.exact_parts` makes of the same objects, and how far
+background and object are from adding up to the picture, the network's own and these.
 """
 
 from pathlib import Path
@@ -18,10 +20,12 @@ if TYPE_CHECKING:
 
 
 def shown(row: "Backgrounds") -> str:
-    picture, *stages = (f"{rank:.1f}" for rank in row.ranks)
+    picture, *stages, exact = (f"{rank:.1f}" for rank in row.ranks)
+    own, added_up = (f"{residual:.3g}" for residual in row.residuals)
     return (
         f"{row.name}: {row.parameters} parameters, IoU {100 * row.iou:.2f}, effective rank {picture} of the "
-        f"picture, {' '.join(stages)} of B_1 ... B_K, {row.milliseconds:.1f} ms a picture"
+        f"picture, {' '.join(stages)} of B_1 ... B_K, {exact} of the exact background, "
+        f"|D - B - O| / |D| {own} and {added_up}, {row.milliseconds:.1f} ms a picture"
     )
 
 

@@ -9,9 +9,9 @@ Weights that carry their preprocessing keep it; official ones take that of the d
 Saved predictions are compared with masks at the size of that data set (--size 0: their own). Prints a table.
 
 --json writes the same numbers as fractions, such as iou, f1, pd, fa (null where one is undefined, such as pd
-without any target), beside the settings they were measured with, the network and the time in seconds;
-tools/results_table.py makes tables of such files. --csv writes each picture's numbers, --curve IoU, Pd and Fa over
-thresholds with a picture beside it.
+without any target), beside the settings they were measured with, the network, the time in seconds and, of
+pictures of more than 8 bits, the levels that became 0 and 255; tools/results_table.py makes tables of such files.
+--csv writes each picture's numbers, --curve IoU, Pd and Fa over thresholds with a picture beside it.
 """
 
 from unfoldkit.common.console import described_parser, one_line_errors

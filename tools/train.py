@@ -12,6 +12,7 @@ In the folder --out the run leaves
     best.safetensors, last.safetensors  weights for evaluate.py and predict.py, best by the validation
                                         pictures' IoU at logit 0
     checkpoints/best.ckpt, last.ckpt    all that --resume needs; SIGTERM and Ctrl-C save last.ckpt, too
+    run.json                            what the looks at the validation pictures found, seconds and device
     tensorboard/                        losses, metrics, curves, pictures and stages: tensorboard --logdir runs
 """
 

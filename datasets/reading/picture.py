@@ -127,11 +127,16 @@ def is_transparent(path: str | Path) -> bool:
 def read_picture(
     image_path: Path, mask_path: Path, name: str, grey: Grey = "opencv", levels: Levels | None = None
 ) -> Picture:
-    """A picture and its mask; raises ValueError where their proportions differ by more than 2%.
+    """A picture and its mask, as `with_mask` puts them together."""
+    return with_mask(read_image(image_path, grey, levels), mask_path, name)
+
+
+def with_mask(image: np.ndarray, mask_path: Path, name: str) -> Picture:
+    """Grey levels and their mask; raises ValueError where their proportions differ by more than 2%.
 
     Published masks may be larger than their picture: SIRST's Misc_111 is 325x220, its mask 592x400.
     """
-    image, mask = read_image(image_path, grey, levels), read_labels(mask_path)
+    mask = read_labels(mask_path)
     proportion = mask.shape[1] * image.shape[0] / (mask.shape[0] * image.shape[1])
     if not 0.98 < proportion < 1.02:
         raise ValueError(

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,10 +14,11 @@ import numpy as np
 
 from unfoldkit.common.files import whole_file
 
-from .levels import Levels, grade
+from .levels import Levels, PictureWarning, grade
 
 SAMPLES = 8  # frames from which the levels of a deep video are taken
 COUNTED = (".avi", ".mp4", ".m4v", ".mov")  # files that say how many frames they hold
+APART, TOGETHER = (b"Y3", b"Y4", b"G3", b"G4"), (b"RGB", b"BGR", b"RBA", b"BRA")  # colour in FFmpeg's names
 VIDEO_ENDINGS = (".avi", ".mp4", ".m4v", ".mov", ".mkv", ".mpg", ".mpeg", ".webm", ".wmv")
 
 
@@ -28,8 +30,9 @@ def is_video(path: Path) -> bool:
 def read_video(path: str | Path, block: int = 200, levels: Levels | None = None) -> Iterator[np.ndarray]:
     """The frames of a video in grey levels of 0 to 255, (frames, height, width), at most `block` at a time.
 
-    Frames of 8 bits a channel are uint8, of 16-bit grey float32. `levels` decides which levels become 0 and 255,
-    see `grade`: the same ones in all frames, "percentile" from SAMPLES of them (`video_levels`).
+    Frames of 8 bits a channel are uint8, of 16-bit grey float32. Deeper colour is read at 8 bits, which a
+    `PictureWarning` says. `levels` decides which levels become 0 and 255, see `grade`: the same ones in all
+    frames, "percentile" from SAMPLES of them (`video_levels`).
 
     Raises FileNotFoundError where there is no such file; ValueError where no frame of it can be read, where its
     frames hold grey of a depth that cannot be read without loss, and, after its last frame, where these are fewer
@@ -40,6 +43,9 @@ def read_video(path: str | Path, block: int = 200, levels: Levels | None = None)
     frames: list[np.ndarray] = []
     with opened(path) as video:
         announced = video.get(cv2.CAP_PROP_FRAME_COUNT)
+        if _is_deep_colour(video):
+            said = f"{path}: colour of more than 8 bits a channel is read at 8"
+            warnings.warn(said, PictureWarning, stacklevel=2)
         while (frame := next_frame(video)) is not None:
             count += 1
             frames.append(frame)
@@ -105,10 +111,28 @@ def slack(path: str | Path, announced: float) -> float:
 
 def _deep_grey(video: cv2.VideoCapture) -> str:
     """How deep the frames are where they are grey of more than 8 bits, by FFmpeg's name of their format."""
-    name = int(video.get(cv2.CAP_PROP_CODEC_PIXEL_FORMAT)).to_bytes(8, "little", signed=True)[:4]
+    name = _format(video)
     if name.startswith(b"Y1\0"):
         return f"{name[3]}-bit"
     return f"{name[0]}-bit big-endian" if name.endswith(b"\x001Y") else ""
+
+
+def _is_deep_colour(video: cv2.VideoCapture) -> bool:
+    """Whether the frames are colour of more than 8 bits a channel, by FFmpeg's name of their format.
+
+    Its last byte is the bits of a channel where channels lie apart (Y3, G3), of a pixel where they do not (RGB);
+    that of the other byte order is spelled backwards.
+    """
+    name = _format(video)
+    return name in (b"P010", b"P016") or any(
+        (spelled[:2] in APART and 8 < spelled[3] <= 16)
+        or (spelled[:3] in TOGETHER and spelled[3] in (48, 64))
+        for spelled in (name, name[::-1])
+    )
+
+
+def _format(video: cv2.VideoCapture) -> bytes:
+    return int(video.get(cv2.CAP_PROP_CODEC_PIXEL_FORMAT)).to_bytes(8, "little", signed=True)[:4]
 
 
 def frame_rate(path: str | Path) -> float:

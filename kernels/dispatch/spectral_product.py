@@ -64,8 +64,8 @@ def grid_of(window: int, height: int, width: int) -> Grid:
     return min(map(of_size, sizes), key=lambda grid: grid.rows * grid.columns * grid.size**2)
 
 
-def correlate(images: Tensor, weight: Tensor, grid: Grid) -> Forward:
-    """`F.conv2d(images, weight, padding="same")` of a square window.
+def correlate(images: Tensor, weight: Tensor, grid: Grid, sign: int = 1) -> Forward:
+    """`sign * F.conv2d(images, weight, padding="same")` of a square window.
 
     images: (N, C, H, W).  weight: (O, C, k, k) of the same dtype.
     """
@@ -77,10 +77,11 @@ def correlate(images: Tensor, weight: Tensor, grid: Grid) -> Forward:
     product = multiplied(spectra, blocks)
     tiles = synthesised(product, transforms)
     scales = torch.stack((image_scale, weight_scale))
-    return Forward(side_by_side(tiles, images, (image_scale * weight_scale), grid), spectra, blocks, scales)
+    out = side_by_side(tiles, images, sign * image_scale * weight_scale, grid)
+    return Forward(out, spectra, blocks, scales)
 
 
-def gradients(grad: Tensor, found: Forward, window: int, grid: Grid) -> tuple[Tensor, Tensor]:
+def gradients(grad: Tensor, found: Forward, window: int, grid: Grid, sign: int = 1) -> tuple[Tensor, Tensor]:
     """Those of images, in the dtype of `grad` (N, O, H, W), and of weight, in float32 or more."""
     work = found.spectra.dtype
     transforms = transforms_of(grid.size, grid.step, work, grad.device)
@@ -88,9 +89,9 @@ def gradients(grad: Tensor, found: Forward, window: int, grid: Grid) -> tuple[Te
     spectra = analysed_transposed(separate_tiles(grad, scale, work, grid), transforms)
     image_scale, weight_scale = found.scales
     tiles = synthesised_transposed(multiplied(spectra, found.blocks.mT), transforms)
-    of_images = added_up(tiles, grad, scale * weight_scale, grid, window)
+    of_images = added_up(tiles, grad, sign * scale * weight_scale, grid, window)
     product = torch.bmm(by_frequency(found.spectra).mT, by_frequency(spectra))
-    of_weight = window_of(product, window, grid.size) * (scale * image_scale)
+    of_weight = window_of(product, window, grid.size) * (sign * scale * image_scale)
     return of_images, of_weight
 
 

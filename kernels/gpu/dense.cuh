@@ -1,13 +1,19 @@
-/* What the decompositions of one small matrix by one block share: numbers, reductions, reflections, sorting.
+/* What the decompositions of small matrices by blocks of threads share: numbers, reductions, reflections, sorting.
 
-   Defined from outside: REAL (float or double), COMPLEX (0 or 1), WARPS that work on a matrix, LANES of each. Of fewer
-   than 32 lanes a warp holds several matrices, which go the same way in step where they can. Matrices are stored by
+   Defined from outside: REAL (float or double), COMPLEX (0 or 1), GROUP, LANES. With GROUP = 0 all warps of a block work
+   on one matrix. Else a block has GROUP warps, and LANES of a warp work on a matrix; a chain of rotations, which one
+   thread follows, is followed for all matrices of the block at once, by neighbouring threads. Matrices are stored by
    columns, `ld` numbers apart: thread-by-row work is then coalesced in device memory and free of bank conflicts on
    chip. */
 
 typedef REAL real;
+enum { ONE_WARP = GROUP > 0, MOST_THREADS = 32 * (ONE_WARP ? GROUP : 17), MATRICES = ONE_WARP ? MOST_THREADS / LANES : 1 };
+#ifndef LEAST_BLOCKS
+#define LEAST_BLOCKS 1
+#endif
+enum fault { NOT_FINITE = 1, NOT_SETTLED };
+#define WARPS (ONE_WARP ? 1 : (int)blockDim.x / 32)
 #define THREADS (LANES * WARPS)
-#define MATRICES (WARPS == 1 ? 32 / LANES : 1)
 
 #if COMPLEX
 struct alignas(2 * sizeof(real)) number {
@@ -48,7 +54,7 @@ struct precision {
 typedef precision<> limits;
 
 /* Within the matrix. */
-__device__ inline int thread() { return threadIdx.x % THREADS; }
+__device__ inline int thread() { return ONE_WARP ? threadIdx.x % LANES : threadIdx.x; }
 __device__ inline int lane() { return threadIdx.x % LANES; }
 __device__ inline int warp() { return thread() / LANES; }
 
@@ -58,7 +64,7 @@ __device__ inline unsigned lanes() { return 0xffffffffu >> (32 - LANES) << first
 __device__ inline void sync_lanes() { __syncwarp(lanes()); }
 
 __device__ inline void sync() {
-  if (WARPS == 1)
+  if (ONE_WARP)
     sync_lanes();
   else
     __syncthreads();
@@ -84,7 +90,7 @@ __device__ inline number warp_sum_of(number x) { return of(warp_sum(re(x)), COMP
 /* Over the block, the same bits in every thread. `scratch`: 2 WARPS numbers. */
 __device__ inline real block_sum(real x, real *scratch) {
   x = warp_sum(x);
-  if (WARPS == 1) return x;
+  if (ONE_WARP) return x;
   if (lane() == 0) scratch[warp()] = x;
   sync();
   x = 0;
@@ -95,7 +101,7 @@ __device__ inline real block_sum(real x, real *scratch) {
 
 __device__ inline number block_sum_of(number x, real *scratch) {
   x = warp_sum_of(x);
-  if (WARPS == 1) return x;
+  if (ONE_WARP) return x;
   if (lane() == 0) scratch[warp()] = re(x), scratch[WARPS + warp()] = im(x);
   sync();
   real sum_re = 0, sum_im = 0;
@@ -106,7 +112,7 @@ __device__ inline number block_sum_of(number x, real *scratch) {
 
 __device__ inline real block_max(real x, real *scratch) {
   x = warp_max(x);
-  if (WARPS == 1) return x;
+  if (ONE_WARP) return x;
   if (lane() == 0) scratch[warp()] = x;
   sync();
   x = 0;
@@ -142,7 +148,7 @@ __device__ inline bool is_zero(number x) { return re(x) == 0 && im(x) == 0; }
 /* A <- (1 - tau v v^H) A for a block of `rows` by `columns`: a column a thread where they are short, or a warp. */
 __device__ inline void reflect_columns(number *A, int ld, int rows, int columns, const number *v, number tau) {
   const number factor = minus(tau);
-  if (WARPS == 1 || rows <= 32) {
+  if (ONE_WARP || rows <= 32) {
     for (int j = thread(); j < columns; j += THREADS) {
       number *x = A + (size_t)j * ld, inner = of(0, 0);
 #pragma unroll 4
@@ -193,6 +199,11 @@ __device__ inline void form(number *Q, int ld, int rows, int columns, int shift,
   sync();
 }
 
+/* Every entry, a row of a matrix stored by rows for each warp. */
+#define FOR_ENTRIES(i, rows, j, columns) \
+  for (int i = warp(); i < rows; i += WARPS) \
+    for (int j = lane(); j < columns; j += LANES)
+
 struct alignas(2 * sizeof(real)) rotation {
   real c, s;
 };
@@ -239,6 +250,32 @@ struct power {
   __device__ number of_number(number x) const { return of(of_real(re(x)), of_real(im(x))); }
 };
 
+/* The larger part of an entry that counts, infinity for one that is not finite. */
+__device__ inline real size_of(number x, bool counts) {
+  const bool finite = fabs(re(x)) <= limits::largest && fabs(im(x)) <= limits::largest;
+  return !finite ? 2 * limits::largest : counts ? larger_part(x) : 0;
+}
+
+/* Bring A (rows x columns) below one by a power of two, and return its exponent. `largest`: of the sizes that this
+   thread met. A matrix that is not finite becomes zero, and `failed` says so. */
+__device__ inline int scale_down(number *A, int ld, int rows, int columns, real largest, real *scratch, int *failed) {
+  largest = block_max(largest, scratch);
+  const bool finite = largest <= limits::largest;
+  if (!finite && thread() == 0) *failed = NOT_FINITE;
+  const int exponent = finite && largest > 0 ? ilogb(largest) + 1 : 0;
+  const power down(-exponent);
+  sync();
+  FOR_ENTRIES(j, columns, i, rows) A[j * ld + i] = finite ? down.of_number(A[j * ld + i]) : of(0, 0);
+  sync();
+  return exponent;
+}
+
+/* What another matrix of the block has in the place of what is at `mine`. */
+template <typename T>
+__device__ inline T *of_matrix(T *mine, int apart) {
+  return (T *)((char *)mine + apart);
+}
+
 /* order[k]: where the k-th of the numbers stands, ascending, or descending. */
 __device__ inline void sort(int n, const real *keys, bool descending, int *order) {
   for (int j = thread(); j < n; j += THREADS) {
@@ -263,8 +300,3 @@ struct room {
     return part;
   }
 };
-
-/* Every entry, a row of a matrix stored by rows for each warp. */
-#define FOR_ENTRIES(i, rows, j, columns) \
-  for (int i = warp(); i < rows; i += WARPS) \
-    for (int j = lane(); j < columns; j += LANES)

@@ -82,7 +82,21 @@ def svd(matrix: Tensor, vectors: bool = True) -> tuple[Tensor, Tensor, Tensor]:
     U, Vh = flat.new_empty(*batch, rows, n), flat.new_empty(*batch, n, columns)
     S = flat.new_empty(*batch, n, dtype=matrix.dtype.to_real())
     workspace = flat if plan.on_chip else flat.new_empty(count * n * (_leading(m) + _leading(n)))
-    _launch(plan, count, flat, U, S, Vh, workspace, m, n, _leading(m), _leading(n), int(rows < columns))
+    _launch(
+        plan,
+        count,
+        flat,
+        U,
+        S,
+        Vh,
+        workspace,
+        m,
+        n,
+        _leading(m),
+        _leading(n),
+        int(rows < columns),
+        int(vectors),
+    )
     return U, S, Vh
 
 
@@ -122,11 +136,14 @@ def _plan(name: str, dtype: torch.dtype, device: torch.device, m: int, n: int, v
         FOLDER / f"{name}.cu",
         f"{name}_kernel",
         device,
-        **definitions(dtype, warps, lanes, vectors, on_chip),
+        **definitions(dtype, warps, lanes, on_chip),
     )
     if run is None:
         return None
-    return Plan(run, WARP // lanes, warps, scratch + (held if on_chip else 0), on_chip)
+    together = group(lanes) * WARP // lanes if warps == 1 else 1
+    return Plan(
+        run, together, group(lanes) if warps == 1 else warps, scratch + (held if on_chip else 0), on_chip
+    )
 
 
 def layout(rows: int) -> tuple[int, int]:
@@ -139,31 +156,43 @@ def layout(rows: int) -> tuple[int, int]:
     return min(MOST_WARPS, 1 + (1 << ((rows - 1) // WARP).bit_length())), WARP
 
 
+def group(lanes: int) -> int:
+    """Warps of a block, of so many lanes a matrix, where no matrix has more than one: thousands of matrices keep a
+    GPU's instruction units busy, of which a thread that follows a chain alone wastes a warp's."""
+    return 4 if lanes == WARP else 1
+
+
 def memory(name: str, dtype: torch.dtype, m: int, n: int, warps: int, vectors: bool) -> tuple[int, int]:
     """Bytes of the matrices, and of what else a block keeps on chip; see eigh.cu and svd.cu."""
     number, real = dtype.itemsize, dtype.to_real().itemsize
+    ahead = 1 if warps == 1 else 2  # rotations of as many steps
     if name == "eigh":
-        parts = [n * number] * 3 + [4 * n * real, n * real, n * real, 2 * warps * real, 4 * n, 16]
+        parts = [n * number] * 3 + [2 * ahead * n * real, n * real, n * real, 2 * warps * real, 4 * n, 16]
         return _rounded(n * _leading(n) * number), sum(map(_rounded, parts))
     held = _rounded(n * _leading(m) * number) + (_rounded(n * _leading(n) * number) if vectors else 0)
-    parts = [m * number, n * number, n * number, 8 * n * real, n * real, (n + 1) * real, 2 * warps * real]
-    return held, sum(map(_rounded, [*parts, 4 * n, 16]))
+    parts = [
+        m * number,
+        n * number,
+        n * number,
+        4 * ahead * n * real,
+        n * real,
+        (n + 1) * real,
+        2 * warps * real,
+    ]
+    return held, sum(map(_rounded, [*parts, 4 * n, 24]))
 
 
 def _rounded(size: int) -> int:
     return -(-size // 16) * 16
 
 
-def definitions(
-    dtype: torch.dtype, warps: int, lanes: int, vectors: bool, on_chip: bool
-) -> dict[str, str | int]:
-    """Of the preprocessor, for eigh.cu and svd.cu."""
+def definitions(dtype: torch.dtype, warps: int, lanes: int, on_chip: bool) -> dict[str, str | int]:
+    """Of the preprocessor, for eigh.cu and svd.cu: few, so that little is compiled."""
     return {
         "REAL": "double" if dtype.to_real() == torch.float64 else "float",
         "COMPLEX": int(dtype.is_complex),
-        "WARPS": warps,
+        "GROUP": group(lanes) if warps == 1 else 0,
         "LANES": lanes,
-        "VECTORS": int(vectors),
         "ON_CHIP": int(on_chip),
     }
 

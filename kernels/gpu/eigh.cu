@@ -1,15 +1,15 @@
 /* Eigenvalues and eigenvectors of small Hermitian matrices, a block for each.
 
    Householder reflections bring A to a real tridiagonal form, their product Q takes A's place, and implicit QL with
-   Wilkinson's shift turns the columns of Q until the form is diagonal. One warp follows the form (`sweep`), a sweep
-   ahead of the threads that turn the rows of Q. Eigenvalues are accurate to rounding relative to the norm.
+   Wilkinson's shift turns the columns of Q until the form is diagonal. Where a block works on one matrix, one warp
+   follows the form, a step ahead of the threads that turn the rows of Q. Eigenvalues are accurate to rounding relative to the norm.
    Source: Golub and Van Loan, Matrix Computations, sections 8.3.1 and 8.3.3. */
 
 #include "dense.cuh"
 
 /* Of several warps the last follows the tridiagonal form alone. */
-#define FOLLOWS (WARPS == 1 || warp() == WARPS - 1)
-#define TURNERS (WARPS == 1 ? LANES : THREADS - LANES)
+#define FOLLOWS (warp() == WARPS - 1)
+#define TURNERS (THREADS - LANES)
 
 __device__ inline void tridiagonalise(
     int n, number *A, int ld, real *d, real *e, number *taus, number *v, number *w, real *scratch) {
@@ -51,55 +51,53 @@ __device__ inline void tridiagonalise(
   sync();
 }
 
-/* The next rotations of implicit QL, of columns i and i + 1 for i from stop - 1 down to start; start < 0: done.
-   By one warp. */
-__device__ inline void sweep(int n, real *d, real *e, real negligible, int *low, rotation *turns, int2 *range) {
-  int high = 0;
+/* The first and the last row of the part of the form that implicit QL works on next; -1: it is diagonal. By the lanes
+   of a warp; all before `low` is settled. */
+__device__ inline int2 next_part(int n, const real *e, real negligible, int *low) {
   for (; *low < n - 1; ++*low) {
+    int high = 0;
     for (int base = *low, found = -1; found < 0; base += LANES) {
       const int i = base + lane();
       found = first_true(i >= n - 1 || fabs(e[i < n - 1 ? i : n - 1]) <= negligible);
       high = base + found;
     }
-    if (high > *low) break;
+    if (high > *low) return make_int2(*low, high);
   }
-  sync_lanes();
-  if (lane() == 0) {
-    const int first = *low;
-    if (first == n - 1) {
-      *range = make_int2(-1, -1);
-    } else {
-      const real half_gap = quotient(d[first + 1] - d[first], 2 * e[first]);
-      const real slope = root(half_gap * half_gap + 1);
-      real bulge = d[high] - d[first] + quotient(e[first], half_gap + (half_gap < 0 ? -slope : slope));
-      real c = 1, s = 1, shift = 0, upper = d[high], edge = e[high - 1], lower = d[high - 1];
-      int i = high - 1;
-      for (; i >= first; i--) {
-        const real next_edge = e[i > 0 ? i - 1 : 0], next_lower = d[i > 0 ? i - 1 : 0];
-        const real across = s * edge, along = c * edge, length = across * across + bulge * bulge;
-        if (length < limits::vanishing) break;
-        const real inverse = inverse_root(length);
-        e[i + 1] = length * inverse;
-        s = across * inverse, c = bulge * inverse;
-        turns[i] = {c, s};
-        const real base = upper - shift, turned = (lower - base) * s + 2 * c * along;
-        shift = s * turned;
-        d[i + 1] = base + shift;
-        bulge = c * turned - along;
-        upper = lower, lower = next_lower, edge = next_edge;
-      }
-      if (i >= first) {
-        e[i + 1] = 0;
-        d[i + 1] = upper - shift;
-      } else {
-        d[first] = upper - shift;
-        e[first] = bulge;
-      }
-      if (high < n - 1) e[high] = 0;
-      *range = make_int2(i + 1, high);
-    }
+  return make_int2(-1, -1);
+}
+
+/* The rotations of a step on the part `range`, of columns i and i + 1 for i from stop - 1 down to start, which it then
+   holds. By one thread. */
+__device__ inline void step(int n, real *d, real *e, rotation *turns, int2 *range) {
+  const int first = range->x, high = range->y;
+  const real half_gap = quotient(d[first + 1] - d[first], 2 * e[first]);
+  const real slope = root(half_gap * half_gap + 1);
+  real bulge = d[high] - d[first] + quotient(e[first], half_gap + (half_gap < 0 ? -slope : slope));
+  real c = 1, s = 1, shift = 0, upper = d[high], edge = e[high - 1], lower = d[high - 1];
+  int i = high - 1;
+  for (; i >= first; i--) {
+    const real next_edge = e[i > 0 ? i - 1 : 0], next_lower = d[i > 0 ? i - 1 : 0];
+    const real across = s * edge, along = c * edge, length = across * across + bulge * bulge;
+    if (length < limits::vanishing) break;
+    const real inverse = inverse_root(length);
+    e[i + 1] = length * inverse;
+    s = across * inverse, c = bulge * inverse;
+    turns[i] = {c, s};
+    const real base = upper - shift, turned = (lower - base) * s + 2 * c * along;
+    shift = s * turned;
+    d[i + 1] = base + shift;
+    bulge = c * turned - along;
+    upper = lower, lower = next_lower, edge = next_edge;
   }
-  sync_lanes();
+  if (i >= first) {
+    e[i + 1] = 0;
+    d[i + 1] = upper - shift;
+  } else {
+    d[first] = upper - shift;
+    e[first] = bulge;
+  }
+  if (high < n - 1) e[high] = 0;
+  range->x = i + 1;
 }
 
 __device__ inline void turn_row(number *row, int ld, const rotation *turns, int2 range) {
@@ -115,11 +113,11 @@ __device__ inline void turn_row(number *row, int ld, const rotation *turns, int2
 
 /* matrices (batch, n, n), of which the lower triangles count, to vectors (batch, n, n) and values (batch, n). With
    `workspace` (batch, n, ld) the matrices are kept there, else on chip. failed: 1 NaN or infinity, 2 not settled. */
-extern "C" __global__ void __launch_bounds__(THREADS * MATRICES)
+extern "C" __global__ void __launch_bounds__(MOST_THREADS, LEAST_BLOCKS)
     eigh_kernel(const number *matrices, number *vectors, real *values, number *workspace, int *failed, int batch,
                 int bytes, int n, int ld) {
   extern __shared__ __align__(16) char shared[];
-  const int place_here = threadIdx.x / THREADS;
+  const int place_here = ONE_WARP ? threadIdx.x / LANES : 0;
   const size_t place = (size_t)blockIdx.x * MATRICES + place_here;
   if (place >= batch) return;
   room chip = {shared + place_here * bytes};
@@ -129,60 +127,59 @@ extern "C" __global__ void __launch_bounds__(THREADS * MATRICES)
   number *A = workspace + place * n * ld;
 #endif
   number *v = chip.take<number>(n), *w = chip.take<number>(n), *taus = chip.take<number>(n);
-  rotation *turns = chip.take<rotation>(2 * n);
+  rotation *turns = chip.take<rotation>(ONE_WARP ? n : 2 * n);
   real *d = chip.take<real>(n), *e = chip.take<real>(n), *scratch = chip.take<real>(2 * WARPS);
   int *order = chip.take<int>(n);
   int2 *range = chip.take<int2>(2);
 
   const number *matrix = matrices + place * n * n;
   real largest = 0;
-  bool finite = true;
   FOR_ENTRIES(i, n, j, n) {
-    number x = matrix[i * n + j];
-    finite = finite && fabs(re(x)) <= limits::largest && fabs(im(x)) <= limits::largest;
+    const number entry = matrix[i * n + j], x = i == j ? of(re(entry), 0) : entry;
+    largest = fmax(largest, fmax(size_of(entry, false), size_of(x, i >= j)));
     if (i < j) continue;
-    if (i == j) x = of(re(x), 0);
-    largest = fmax(largest, larger_part(x));
     A[j * ld + i] = x;
     A[i * ld + j] = conj(x);
   }
-  if (block_max(!finite, scratch) > 0) {
-    if (thread() == 0) *failed = 1;
-    return;
-  }
-  largest = block_max(largest, scratch);
-  const int exponent = largest > 0 ? ilogb(largest) + 1 : 0;
-  sync();
-  const power down(-exponent);
-  FOR_ENTRIES(j, n, i, n) A[j * ld + i] = down.of_number(A[j * ld + i]);
-  sync();
+  const int exponent = scale_down(A, ld, n, n, largest, scratch, failed);
 
   tridiagonalise(n, A, ld, d, e, taus, v, w, scratch);
-#if VECTORS
   form(A, ld, n, n, 1, taus, v);
-#endif
   real size = 0;
   for (int i = thread(); i < n; i += THREADS) size = fmax(size, fabs(d[i]) + (i < n - 1 ? fabs(e[i]) : 0));
   size = block_max(size, scratch);
+  const real negligible = limits::eps * size;
   int low = 0, count = 0;
-  for (int now = 0;; now ^= 1) {
-    if (FOLLOWS) sweep(n, d, e, limits::eps * size, &low, turns + now * n, range + now);
-#if VECTORS
-    if (count > 0 && (WARPS == 1 || !FOLLOWS))
-      for (int row = thread(); row < n; row += TURNERS) turn_row(A + row, ld, turns + (now ^ 1) * n, range[now ^ 1]);
-#endif
-    sync();
-    if (range[now].x < 0) break;
-    if (++count > 60 * n) {
-      if (thread() == 0) *failed = 2;
-      break;
-    }
+#if GROUP
+  for (;; count++) {
+    const int2 part = count < 60 * n ? next_part(n, e, negligible, &low) : make_int2(-1, -1);
+    if (lane() == 0) *range = part;
+    if (!__syncthreads_or(part.x >= 0)) break;
+    const int other = threadIdx.x, apart = (other - place_here) * bytes;
+    if (other < MATRICES && blockIdx.x * MATRICES + other < batch && of_matrix(range, apart)->x >= 0)
+      step(n, of_matrix(d, apart), of_matrix(e, apart), of_matrix(turns, apart), of_matrix(range, apart));
+    __syncthreads();
+    for (int row = thread(); part.x >= 0 && row < n; row += LANES) turn_row(A + row, ld, turns, *range);
+    sync_lanes();
   }
+#else
+  for (int now = 0;; now ^= 1) {
+    if (FOLLOWS) {
+      const int2 part = next_part(n, e, negligible, &low);
+      if (lane() == 0) range[now] = part;
+      if (lane() == 0 && part.x >= 0) step(n, d, e, turns + now * n, range + now);
+      sync_lanes();
+    } else if (count > 0) {
+      for (int row = thread(); row < n; row += TURNERS) turn_row(A + row, ld, turns + (now ^ 1) * n, range[now ^ 1]);
+    }
+    sync();
+    if (range[now].x < 0 || ++count > 60 * n) break;
+  }
+#endif
+  if (low < n - 1 && lane() == 0 && FOLLOWS) *failed = NOT_SETTLED;
 
   const power up(exponent);
   sort(n, d, false, order);
   for (int i = thread(); i < n; i += THREADS) values[place * n + i] = up.of_real(d[order[i]]);
-#if VECTORS
   FOR_ENTRIES(i, n, j, n) vectors[(place * n + i) * n + j] = A[order[j] * ld + i];
-#endif
 }

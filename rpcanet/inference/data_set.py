@@ -27,6 +27,7 @@ from ..metrics.rows import Row, write_csv
 from ..networks.unfolding import UnfoldedNetwork
 from ..networks.weights import name_of, read_training, trained_seed
 from .counting import Counts
+from .detections import Levels
 from .evaluation import answer
 from .fast import optimize
 from .options import Evaluation
@@ -44,6 +45,7 @@ class Evaluated:
     network: what the weights file holds, None for anything else.  settings: the options as they were used.
     rows: of each picture, where asked for.  curve: over thresholds, where asked for.
     assumptions: how saved predictions were read, a sentence each.
+    pictures: the levels of those that were not taken over the full range of their type.
     """
 
     values: dict[str, float | None]
@@ -53,6 +55,7 @@ class Evaluated:
     rows: list[Row] = field(default_factory=list)
     curve: list[Row] = field(default_factory=list)
     assumptions: list[str] = field(default_factory=list)
+    pictures: list[Levels] = field(default_factory=list)
 
     def write_json(self, path: str | Path) -> None:
         """The numbers and settings in one file, whole or not at all."""
@@ -61,6 +64,7 @@ class Evaluated:
             "seconds": round(self.seconds, 3),
             "network": self.network,
             **({"assumptions": self.assumptions} if self.assumptions else {}),
+            **({"pictures": [seen._asdict() for seen in self.pictures]} if self.pictures else {}),
             "settings": asdict(self.settings),
         }
         Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -161,7 +165,15 @@ def counted(
             with naming(", ".join(batch.name)):
                 counts.update(batch.name, probability(batch.image).cpu(), batch.mask)
     values = {name: defined(value) for name, value in counts.values().items()}
-    return Evaluated(values, 0.0, network, options, counts.rows, counts.curve)
+    return Evaluated(
+        values, 0.0, network, options, counts.rows, counts.curve, pictures=levels_chosen(samples)
+    )
+
+
+def levels_chosen(samples: SegmentationDataset) -> list[Levels]:
+    """The levels of the pictures that were not taken over the full range of their type, in order."""
+    chosen = getattr(samples.pictures, "chosen", {})
+    return [Levels(name, how, low, high) for name, (low, high, how) in chosen.items()]
 
 
 def data_set_preprocessing(options: Evaluation) -> Preprocessing:
@@ -189,7 +201,7 @@ def settled(options: Evaluation, found: Preprocessing) -> Evaluation:
 def described(net: UnfoldedNetwork, weights: str | Path) -> dict[str, Any]:
     """What a weights file holds: the network's name, stages and channels, and how it was trained."""
     training = read_training(weights)
-    kept = {key: training[key] for key in ("data", "recipe", "looks") if key in training}
+    kept = {key: training[key] for key in ("data", "recipe", "looks", "seconds", "device") if key in training}
     return {"name": name_of(net), **net.architecture, "training": kept if kept.get("recipe") else {}}
 
 

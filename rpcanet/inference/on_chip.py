@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ...kernels import ContrastWindow, ConvChain, LSTMStep
+from ...kernels.features import CHANNELS
 from ..compression.thin import thin_window, unfactored
 from ..modules import BAM, DCPM, MAM, OEM, Memory, MemoryBAM
 from ..modules.dcpm import FoldedContrast, folded_window
@@ -16,7 +17,6 @@ from ..networks.unfolding import StageOutput
 
 Planes = tuple[tuple[float, Tensor], ...]
 AT_ONCE = 2  # layers C -> C of a kernel
-CHANNELS = (16, 32)  # of which there are kernels
 
 
 def on_chip(stage: nn.Module) -> nn.Module | None:

@@ -8,18 +8,25 @@ import torch
 
 from ...datasets import SegmentationDataset, open_pictures, protocol_of
 from ..metrics import protocol
+from ..metrics.batched import relative_to_peak
 from ..networks.weights import load_weights, read_training, trained_seed, trained_size
+from .exact import exact_parts
 from .measures import effective_rank, spectrum
 
 
 @dataclass
 class Backgrounds:
-    """One network's figures; ranks of the picture and of the backgrounds of its stages."""
+    """One network's figures.
+
+    ranks: of the picture and of the backgrounds of its stages, then of the background of `exact_parts`.
+    residuals: |D - B - O| / |D|, of the last stage's parts and of `exact_parts`.
+    """
 
     name: str
     parameters: int
     iou: float
     ranks: list[float]
+    residuals: list[float]
     milliseconds: float
 
 
@@ -31,20 +38,25 @@ def measure_backgrounds(weights: Path, dataset: str, root: str | None, count: in
     pictures = open_pictures(dataset, "test", root, count=count, size=size or 128, seed=seed)
     samples = SegmentationDataset(pictures, size or None, net.mean, net.std, augment=False, seed=seed)
     metrics = protocol(protocol_of(dataset))
-    ranks, seconds = [], 0.0
+    ranks, residuals, seconds = [], [], 0.0
     for sample in (samples[i] for i in range(len(samples))):
         image = sample.image.unsqueeze(0)
         with torch.no_grad():
             start = time.perf_counter()
             found = net(image, return_stages=True)
             seconds += time.perf_counter() - start
-        metrics.update(found.object.sigmoid(), sample.mask.unsqueeze(0))
-        planes = torch.cat([image, *(stage.background for stage in found.stages)])
+        probability = found.object.sigmoid()
+        metrics.update(probability, sample.mask.unsqueeze(0))
+        exact = exact_parts(image, relative_to_peak(probability[0])[None] > 0.5)
+        planes = torch.cat([image, *(stage.background for stage in found.stages), exact[0]])
         ranks.append(effective_rank(spectrum(planes[:, 0])))
+        parts = ((found.background, found.object), exact)
+        residuals.append(torch.stack([(image - sum(pair)).norm() / image.norm() for pair in parts]))
     return Backgrounds(
         f"{type(net).__name__} ({weights})",
         sum(parameter.numel() for parameter in net.parameters()),
         metrics.compute()["iou"].item(),
         torch.stack(ranks).mean(0).tolist(),
+        torch.stack(residuals).mean(0).tolist(),
         1e3 * seconds / len(samples),
     )

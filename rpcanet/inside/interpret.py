@@ -1,5 +1,6 @@
 """A look inside weights, or a classical method, over a folder of pictures: measures, figures and a report."""
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -22,7 +23,7 @@ from ...datasets.preparation import normalise
 from ...datasets.reading.levels import levels_of
 from ..classical import METHODS
 from ..inference.fast import optimize
-from ..inference.preprocessing import Preprocessing, prepared_network
+from ..inference.preprocessing import MUCH_LARGER, Preprocessing, prepared_network
 from .interpretation import SOLVER_STEPS, Interior, interior_measures, look_at_solver, look_inside
 from .measures import Statistics
 from .options import Interpretation
@@ -64,7 +65,8 @@ def subject_of(options: Interpretation) -> Subject:
     if options.weights is None:
         method = METHODS[str(options.method)]
         labels = [*map(str, SOLVER_STEPS), "end"]
-        prepared = Preprocessing(256 if options.size is None else options.size, levels=options.levels)
+        size, largest = (256, MUCH_LARGER * 256) if options.size is None else (options.size, math.inf)
+        prepared = Preprocessing(size, levels=options.levels, largest=largest)
         return Subject(
             lambda image: look_at_solver(method, image), labels, "iteration", prepared, "level / 255"
         )
@@ -103,24 +105,32 @@ def batches(
     paths: dict[str, Path], subject: Subject, options: Interpretation
 ) -> Iterator[tuple[list[str], Tensor]]:
     """Names and pictures, read ahead, under a progress bar."""
-    together = options.batch_size if subject.prepared.size else 1
+    prepared = subject.prepared
+    together = options.batch_size if prepared.size else 1
     names = list(paths)
 
-    def read() -> Iterator[tuple[list[str], Tensor]]:
+    large = 0
+
+    def read() -> Iterator[tuple[list[str], list[np.ndarray]]]:
         for start in range(0, len(names), together):
             part = names[start : start + together]
-            yield part, torch.stack([levels(paths[name], subject.prepared) for name in part])
+            yield part, [read_image(paths[name], prepared.grey, levels_of(prepared.levels)) for name in part]
 
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task(f"Looking inside, {len(names)} pictures", total=len(names))
-        for part, image in ahead(read()):
-            yield part, image.to(options.device)
+        for part, images in ahead(read()):
+            large += sum(max(image.shape) > prepared.largest for image in images)
+            yield part, torch.stack([as_input(image, prepared) for image in images]).to(options.device)
             progress.advance(task, len(part))
+    if large:
+        print(
+            f"{large} pictures of over {prepared.largest:g} pixels a side were shrunk to {prepared.size}x"
+            f"{prepared.size}; --size 0 keeps their own"
+        )
 
 
-def levels(path: Path, prepared: Preprocessing) -> Tensor:
-    """(1, height, width), as the networks take pictures."""
-    image = read_image(path, prepared.grey, levels_of(prepared.levels))
+def as_input(image: np.ndarray, prepared: Preprocessing) -> Tensor:
+    """(1, height, width) of grey levels (height, width), as the networks take pictures."""
     if prepared.size:
         image = cv2.resize(image, (prepared.size, prepared.size), interpolation=cv2.INTER_LINEAR)
     return normalise(image, prepared.mean, prepared.std)

@@ -56,7 +56,7 @@ class CentralContrast(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         if self.training and fused.serves(z, z.shape[1]):
             centre = F.linear(z.permute(0, 2, 3, 1), self.weight.sum(dim=(2, 3))).permute(0, 3, 1, 2)
-            return self.gate(z) * centre - fused.window(z, self.weight)
+            return fused.gated(self.gate(fused.mean(z)), centre, fused.window(z, self.weight))
         centre = F.conv2d(z, self.weight.sum(dim=(2, 3), keepdim=True))
         surround = large_kernel_conv2d(z, self.weight)
         return self.gate(z) * centre - surround

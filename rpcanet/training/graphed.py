@@ -113,7 +113,7 @@ class GraphedTask(SegmentationTask):
         if self.steps is None:
             self.steps = GraphedSteps(self._whole_step, optimizer)
         rate = optimizer.param_groups[0]["lr"]
-        losses = self.steps(batch.image, batch.mask).clone()
+        losses = self.steps(*self.training_pair(batch)).clone()
         self.taken.append(
             Taken(self.global_step, self.current_epoch, batch_index, list(batch.name), rate, losses)
         )
@@ -122,7 +122,7 @@ class GraphedTask(SegmentationTask):
         return losses[0]
 
     def _whole_step(self, image: Tensor, mask: Tensor) -> Tensor:
-        loss = decomposition_loss(self.net(image), image, mask, self.fidelity_weight, self.loss)
+        loss = self.training_loss(image, mask)
         optimizer = self.optimizers(use_pl_optimizer=False)
         assert isinstance(optimizer, torch.optim.Optimizer)
         with torch.autocast("cuda", enabled=False):

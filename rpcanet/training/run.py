@@ -1,5 +1,6 @@
 """A training run from its configuration to the folder that it leaves."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -7,25 +8,29 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.loggers import TensorBoardLogger
+from torch.utils.data import Subset
 
 from unfoldkit.common.checkpoints import Checkpoints, Provenance, WeightsFiles, best_and_last
 from unfoldkit.common.configuration import prepare_folder
 from unfoldkit.common.console import keep_memory, report_skipped
+from unfoldkit.common.files import write_whole
 from unfoldkit.common.runs import Progress, StopSignals, placement
 
-from ...datasets import SegmentationDataset, open_pictures
+from ...datasets import Pictures, SegmentationDataset, open_pictures
 from ...datasets.datamodule import SegmentationData
 from ...datasets.reading.levels import levels_of
 from ...datasets.records import record_of
 from ..modules.dcpm import ChannelGate
 from ..networks.unfolding import UnfoldedNetwork
 from ..networks.weights import build, load_weights, name_of, save_weights
+from .averaging import Averaging
 from .configuration import Configuration, Data, Recipe, settled
 from .distributed import over_processes
 from .graphed import PRECISIONS as GRAPHED
 from .graphed import GraphedTask
-from .selection import MONITOR, Looks, Selection
+from .selection import MONITOR, Selection
 from .task import SegmentationTask
 from .watching import Watch
 
@@ -45,6 +50,7 @@ def train(
         config.yaml                         the whole configuration
         best.safetensors, last.safetensors  weights, best by `SelectionIoU` of the validation pictures
         checkpoints/best.ckpt, last.ckpt    all that `resume` needs; SIGTERM and Ctrl-C save last.ckpt, too
+        run.json                            configuration, what the looks found, their curve, seconds and device
         tensorboard/                        losses, metrics, curves, pictures and stages
 
     callbacks: Lightning's, called before the run's own.
@@ -70,8 +76,8 @@ def train(
     data = open_data(configuration.data, configuration.recipe)
     net = untrained(configuration)
     require_several(configuration, net)
-    selection = Selection(configuration.recipe.look_every)
-    trainer = trainer_of(configuration, net, data, out, selection, callbacks)
+    selection, timer = Selection(configuration.recipe.look_every), Timer()
+    trainer = trainer_of(configuration, net, data, out, selection, [*callbacks, timer])
     if trainer.world_size > 1:
         over_processes(net)
     millions = sum(parameter.numel() for parameter in net.parameters()) / 1e6
@@ -81,10 +87,20 @@ def train(
     )
     recipe = configuration.recipe
     kind = GraphedTask if graphed(trainer, configuration.machine.precision) else SegmentationTask
-    task = kind(net, recipe.learning_rate, recipe.fidelity_weight, recipe.protocol, recipe.loss)
+    task = kind(
+        net,
+        recipe.learning_rate,
+        recipe.fidelity_weight,
+        recipe.protocol,
+        recipe.loss,
+        recipe.supervision,
+        recipe.decay,
+        recipe.seed if configuration.data.vary else None,
+    )
     trainer.fit(task, data, ckpt_path=last if last.is_file() else None, weights_only=True)
     if trainer.is_global_zero:
-        report(selection.looks, out, asdict(configuration))
+        taken = {"seconds": round(timer.time_elapsed()), "device": device_name(trainer.strategy.root_device)}
+        report(selection, out, asdict(configuration), taken)
     return net.eval()
 
 
@@ -162,12 +178,13 @@ def trainer_of(
         callbacks=[
             *callbacks,
             selection,
-            *best_and_last(last.parent, MONITOR, "max"),
+            *best_and_last(last.parent, MONITOR, "max", machine.checkpoint_every),
             weights,
             Progress(),
             Watch(stored),
             Provenance(stored),
             StopSignals(last),
+            *([Averaging(recipe.average)] if recipe.average else []),
         ],
         plugins=[Checkpoints()],
         logger=TensorBoardLogger(out, name="", version="tensorboard", default_hp_metric=False),
@@ -182,8 +199,8 @@ def open_data(options: Data, recipe: Recipe) -> SegmentationData:
     """The training and validation pictures of a settled run."""
     level = record_of(options.name).preparation.object_level
 
-    def samples(split: str, count: int, train: bool) -> SegmentationDataset:
-        pictures = open_pictures(
+    def pictures(split: str, count: int, train: bool) -> Pictures:
+        found = open_pictures(
             options.name,
             split,
             options.root,
@@ -196,7 +213,10 @@ def open_data(options: Data, recipe: Recipe) -> SegmentationData:
             levels=levels_of(options.levels),
             allow_suspect_masks=options.allow_suspect_masks or not train,
         )
-        report_skipped(getattr(pictures, "skipped", ()))
+        report_skipped(getattr(found, "skipped", ()))
+        return found
+
+    def samples(pictures: Pictures, train: bool) -> SegmentationDataset:
         crop = options.crop and train
         size = None if options.crop and not train else options.size or None
         return SegmentationDataset(
@@ -211,9 +231,14 @@ def open_data(options: Data, recipe: Recipe) -> SegmentationData:
             object_level=level,
         )
 
+    training = pictures(options.train_split, options.train_count, train=True)
+    if options.held_out:
+        training, validation = divided(training, options.held_out, recipe.seed)
+    else:
+        validation = pictures(options.validation_split, options.validation_count, train=False)
     return SegmentationData(
-        samples(options.train_split, options.train_count, train=True),
-        samples(options.validation_split, options.validation_count, train=False),
+        samples(training, train=True),
+        samples(validation, train=False),
         options.batch_size,
         options.workers,
         recipe.seed,
@@ -221,12 +246,32 @@ def open_data(options: Data, recipe: Recipe) -> SegmentationData:
     )
 
 
-def report(looks: Looks, out: Path, stored: dict[str, Any]) -> None:
-    """Keep what the looks found in the weights files, and say it."""
+def divided(pictures: Pictures, share: float, seed: int) -> tuple[Pictures, Pictures]:
+    """The pictures without a random share of them, and that share; ValueError where either has none."""
+    count = round(share * len(pictures))
+    if not 0 < count < len(pictures):
+        raise ValueError(
+            f"--data.held_out must leave pictures to train on and to validate on, of {len(pictures)}; got {share}"
+        )
+    order = torch.randperm(len(pictures), generator=torch.Generator().manual_seed(seed)).tolist()
+    return Subset(pictures, order[count:]), Subset(pictures, order[:count])  # type: ignore[arg-type]
+
+
+def report(selection: Selection, out: Path, stored: dict[str, Any], taken: dict[str, Any]) -> None:
+    """Keep what the looks found in the weights files and, with the curve, in run.json, and say it."""
+    looks = selection.looks
+    record = {**stored, "looks": looks._asdict(), **taken}
     for name in ("best", "last"):
         path = out / f"{name}.safetensors"
-        save_weights(load_weights(path), path, {**stored, "looks": looks._asdict()})
+        save_weights(load_weights(path), path, record)
+    curve = [round(value, 4) for value in selection.values]
+    write_whole(out / "run.json", json.dumps({**record, "curve": curve}) + "\n")
     print(
         f"IoU of the validation pictures in {looks.looks} looks: best {100 * looks.best:.2f}, last "
         f"{100 * looks.last:.2f}, mean of the last tenth {100 * looks.mean:.2f}"
     )
+
+
+def device_name(device: torch.device) -> str:
+    """What the device is called by its maker; "cpu" for a processor."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -144,9 +144,12 @@ class _ObjectAlone(nn.Module):
 
 
 def _log_graph(writer: SummaryWriter, net: UnfoldedNetwork) -> None:
+    """The writer would trace the network twice, to compare; the graph is shown, never run."""
+    shown, image = _ObjectAlone(deepcopy(net).cpu().float().eval()), torch.zeros(1, 1, 32, 32)
     with torch.no_grad(), torch.compiler.set_stance("force_eager"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # the graph is shown, never run
-        writer.add_graph(_ObjectAlone(deepcopy(net).cpu().float().eval()), torch.zeros(1, 1, 32, 32))
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        warnings.filterwarnings("ignore", "The input to trace is already a ScriptModule")
+        writer.add_graph(torch.jit.trace(shown, image, check_trace=False), image)
 
 
 def _log_figure(writer: SummaryWriter, tag: str, step: int, draw: Callable[[], Figure]) -> None:

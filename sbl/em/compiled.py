@@ -10,7 +10,7 @@ import math
 import pathlib
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,11 +20,12 @@ from ...kernels.native import compiler
 from ..problem import Problem
 from .block import solve as block
 from .call import MOST_FACTORS, Call, Doubles, Integers, Pointers
-from .run import Path, Run
+from .run import Moments, Path, Run
 from .state import Pruning, State
 from .units import SMALL
 
 SOURCE = pathlib.Path(__file__).with_name("em.c")
+Results = TypeVar("Results")
 LARGEST_ORDER = 512  # of an eigendecomposition, up to which LAPACK's blocking gains nothing
 
 
@@ -62,7 +63,7 @@ class Stop(NamedTuple):
 def serves(problem: Problem, step: Kind) -> bool:
     """Whether the problems are small and there is a compiler for where they are."""
     if problem.y.device.type == "cuda":
-        return block.serves(problem, step)
+        return block.serves(problem, "em_solve", step)
     rows = [factor.shape[-2] for factor in problem.factors]
     order = max(min(M, N) for M, N in zip(rows, problem.lengths, strict=True))
     small = max(problem.y.shape[-1], math.prod(problem.lengths)) <= SMALL and order <= LARGEST_ORDER
@@ -73,58 +74,92 @@ def serves(problem: Problem, step: Kind) -> bool:
 def solve(state: State, step: Step, stop: Stop, noise_unknown: bool, history: bool) -> Run:
     """Run EM on every problem of `state`, from its g, until g settles; with its `Path` if asked for `history`.
 
+    On a GPU with the posterior's `Moments`.
+
     Raises:
         MemoryError: a core's work does not fit into memory.
     """
-    problems, device = state.y.shape[0], state.y.device
-    factors, y = [_double(factor) for factor in state.factors], _double(state.y)
-    noise = state.noise_variance.double().clone()
-    g = [v.double().clone(memory_format=torch.contiguous_format) for v in state.g]
+    device = state.y.device
+    call, held = _posed(state)
     sources = [s.double().contiguous() for s in state.sources]
-    iterations, ended = torch.zeros(2, problems, dtype=torch.int64, device=device)
+    iterations, ended = torch.zeros(2, call.problems, dtype=torch.int64, device=device)
     path = _blank_path(state, stop.max_iterations) if history else None
-    call = Call(
-        problems=problems,
-        factors=len(factors),
-        complex_numbers=y.is_complex(),
-        noise_unknown=noise_unknown,
-        rows=Integers(*(factor.shape[-2] for factor in factors)),
-        columns=Integers(*(factor.shape[-1] for factor in factors)),
-        shared=Integers(*(factor.shape[0] == 1 for factor in factors)),
-        coupled=Integers(*step.coupled),
-        matrices=_pointers(factors),
-        y=y.data_ptr(),
-        noise_variance=noise.data_ptr(),
-        g=_pointers(g),
-        sources=_pointers(sources),
-        ratios=Doubles(*stop.pruning.ratios),
-        negligible=stop.pruning.negligible,
-        faint=stop.pruning.faint,
-        floor=stop.pruning.floor,
-        tolerance=stop.tolerance,
-        max_iterations=stop.max_iterations,
-        step=step.kind,
-        sweeps=step.sweeps,
-        relative=step.relative,
-        inner_tolerance=step.inner_tolerance,
-        divergence=step.divergence,
-        beta=step.beta,
-        offset=step.offset,
-        iterations=iterations.data_ptr(),
-        outcome=ended.data_ptr(),
-    )
+    call.noise_unknown = noise_unknown
+    call.coupled = Integers(*step.coupled)
+    call.sources = _pointers(sources)
+    call.ratios = Doubles(*stop.pruning.ratios)
+    call.negligible, call.faint, call.floor = stop.pruning[1:]
+    call.tolerance, call.max_iterations = stop.tolerance, stop.max_iterations
+    call.step, call.sweeps, call.relative = step.kind, step.sweeps, step.relative
+    call.inner_tolerance, call.divergence = step.inner_tolerance, step.divergence
+    call.beta, call.offset = step.beta, step.offset
+    call.iterations, call.outcome = iterations.data_ptr(), ended.data_ptr()
     if path is not None:
         call.cost, call.change, call.noise_path = (table.data_ptr() for table in path[:3])
         call.g_path = _pointers(path.g)
+    moments = None
     if device.type == "cuda":
         block.run(call, device)
+        moments = _moments(call, held)
     else:
         library = compiler.load(SOURCE)
         assert library is not None
         if library.em_solve(ctypes.byref(call)):
-            raise MemoryError(f"a problem of {y.shape[-1]} measurements does not fit into memory")
-    run = Run(torch.arange(problems, device=device), tuple(g), noise, iterations, ended, path)
-    return _in_dtype(run, state.noise_variance.dtype)
+            raise MemoryError(f"a problem of {state.y.shape[-1]} measurements does not fit into memory")
+    members = torch.arange(call.problems, device=device)
+    run = Run(members, held.g, held.noise_variance, iterations, ended, path, moments)
+    return _in_dtype(run, state.y.dtype)
+
+
+def unfold(
+    state: State, step: Step, noise: Sequence[Tensor], numbers: Tensor, neighbours: int
+) -> tuple[tuple[Tensor, ...], Moments]:
+    """g after the iterations of `UnfoldedKroSBL`, and the posterior's moments, of problems that a GPU serves.
+
+    noise: the E-steps' levels (B,), the last E-step's too. numbers: see unfolded.cu; its rows are the iterations.
+    """
+    call, held = _posed(state)
+    call.max_iterations, call.step, call.sweeps = len(numbers), step.kind, step.sweeps
+    call.inner_tolerance, call.divergence, call.relative = (
+        step.inner_tolerance,
+        step.divergence,
+        step.relative,
+    )
+    levels = torch.stack(list(noise), -1).double()
+    numbers = numbers.to(levels).contiguous()
+    block.unfold(call, levels[:, :-1].contiguous(), numbers, neighbours)
+    held.noise_variance.copy_(levels[:, -1])
+    return _in_dtype((held.g, _moments(call, held)), state.y.dtype)
+
+
+def _moments(call: Call, state: State) -> Moments:
+    """Those of the posterior under the call's g, by one launch on a GPU; `state` as `_posed` holds it."""
+    call.ratios, call.negligible, call.floor = Doubles(), math.inf, 0.0
+    size = call.problems, math.prod(v.shape[-1] for v in state.g)
+    mean, variance = state.y.new_zeros(size), state.noise_variance.new_zeros(size)
+    moments = Moments(mean, variance, torch.empty_like(state.noise_variance))
+    block.posterior(call, *moments)
+    return moments
+
+
+def _posed(state: State) -> tuple[Call, State]:
+    """What the loops are told of the problems, and the tensors in double precision that this points to."""
+    factors, y = tuple(map(_double, state.factors)), _double(state.y)
+    noise = state.noise_variance.double().clone()
+    g = tuple(v.double().clone(memory_format=torch.contiguous_format) for v in state.g)
+    call = Call(
+        problems=y.shape[0],
+        factors=len(factors),
+        complex_numbers=y.is_complex(),
+        rows=Integers(*(factor.shape[-2] for factor in factors)),
+        columns=Integers(*(factor.shape[-1] for factor in factors)),
+        shared=Integers(*(factor.shape[0] == 1 for factor in factors)),
+        matrices=_pointers(factors),
+        y=y.data_ptr(),
+        noise_variance=noise.data_ptr(),
+        g=_pointers(g),
+    )
+    return call, State(factors, y, noise, g, state.positions)
 
 
 def _double(tensor: Tensor) -> Tensor:
@@ -144,5 +179,8 @@ def _blank_path(state: State, iterations: int) -> Path:
     return Path(blank(), blank(), blank(), tuple(blank(v.shape[-1]) for v in state.g))
 
 
-def _in_dtype(run: Run, dtype: torch.dtype) -> Run:
-    return tree_map_only(Tensor, lambda x: x.to(dtype) if x.is_floating_point() else x, run)
+def _in_dtype(results: Results, dtype: torch.dtype) -> Results:
+    def cast(x: Tensor) -> Tensor:
+        return x.to(dtype if x.is_complex() else dtype.to_real() if x.is_floating_point() else x.dtype)
+
+    return tree_map_only(Tensor, cast, results)

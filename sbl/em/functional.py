@@ -6,7 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .kronecker_posterior import KroneckerPosterior
+from .kronecker_posterior import KroneckerPosterior, kronecker_posterior
+from .state import State
 
 
 class Functional(NamedTuple):
@@ -19,10 +20,12 @@ class Functional(NamedTuple):
 class Functionals(NamedTuple):
     """The posterior that an estimate came from, of x' with x = (kron diag(weights_i)) x'.
 
+    posterior: under the prior variances of `state`; None where it is still to be formed.
     weights: (B or 1, n_i) on the kept entries; None where x' is x. batch: the shape that B stands for.
     """
 
-    posterior: KroneckerPosterior
+    state: State
+    posterior: KroneckerPosterior | None
     weights: tuple[Tensor, ...] | None
     batch: torch.Size
     lengths: tuple[int, ...]
@@ -31,7 +34,8 @@ class Functionals(NamedTuple):
     def __call__(self, B: Sequence[Tensor]) -> Functional:
         """See `Estimate.functional`."""
         self._check(B)
-        mean, variance = self.posterior.functional([self._on_kept(i, b) for i, b in enumerate(B)])
+        posterior = self.posterior or kronecker_posterior(self.state)
+        mean, variance = posterior.functional([self._on_kept(i, b) for i, b in enumerate(B)])
         rows = [b.shape[-2] for b in B]
         return Functional(
             mean.to(self.dtype).reshape(*self.batch, *rows),
@@ -40,7 +44,7 @@ class Functionals(NamedTuple):
 
     def _on_kept(self, i: int, b: Tensor) -> Tensor:
         """B_i diag(weights_i) on the columns that are kept: (B or 1, R_i, n_i)."""
-        index, y = self.posterior.state.positions[i], self.posterior.state.y
+        index, y = self.state.positions[i], self.state.y
         b = b.to(torch.promote_types(b.dtype, y.dtype) if y.is_complex() else y.dtype)
         if b.ndim > 2:
             b = b.expand(*self.batch, *b.shape[-2:]).reshape(len(y), *b.shape[-2:])
@@ -54,7 +58,7 @@ class Functionals(NamedTuple):
     def _check(self, B: Sequence[Tensor]) -> None:
         if len(B) != len(self.lengths):
             raise ValueError(f"B must hold {len(self.lengths)} matrices, one a factor, got {len(B)}")
-        real = not self.posterior.state.y.is_complex()
+        real = not self.state.y.is_complex()
         for i, (b, length) in enumerate(zip(B, self.lengths, strict=True)):
             if b.ndim < 2 or b.shape[-1] != length:
                 raise ValueError(f"B[{i}] must be (..., R, {length}), got shape {tuple(b.shape)}")

@@ -15,7 +15,7 @@ from ..problem import Problem, pose, values_hidden, with_prior
 from . import compiled
 from .functional import Functionals
 from .kronecker_posterior import KroneckerPosterior, kronecker_posterior
-from .run import History, Run, at_full_length, join
+from .run import History, Moments, Run, at_full_length, join
 from .state import Pruning, State, initial_state, keep, prune, shrink
 from .units import Units, equalise
 
@@ -27,6 +27,8 @@ DENSE_ENTRIES = 2**26
 RISE = 1e-6
 # The share of y's power up to which a noise variance counts as none, where entries are dropped.
 FAINT = 1e-12
+# The share of the noise's energy, for a `negligible` of one, that no entry is kept for.
+UNMISSED = 1 / 2000
 
 
 class Posterior(Protocol):
@@ -52,9 +54,10 @@ class ExpectationMaximisation(ABC):
     alike only scales the mean. Small problems on a CPU go through double precision whatever the dtype.
 
     pruning: entries below this ratio of their factor's largest are dropped for good (0: none), a number or one for
-        each factor, unless g_i[n] prod_{j != i} max g_j >= negligible s2 ln N, or twice that for a real y, where
-        they count against the noise: s2 ln N is what it makes of the largest of N columns of norm one. Without
-        noise the ratios stand alone. floor: entries below this value are dropped as well.
+        each factor, unless g_i[n] prod_{j != i} max g_j >= negligible s2 max(ln N, M / 2000), with 2 ln N for a
+        real y, where they count against the noise: s2 ln N is what it makes of the largest of N columns of norm
+        one, and where M is large, a thousandth of its energy M s2 is not missed. Without noise the ratios stand
+        alone. None: what is usual for the estimator. floor: entries below this value are dropped as well.
     tolerance: None runs exactly `max_iterations`, with no step that depends on values: then the result is
         differentiable in every argument and works under `torch.func.vmap`.
     as_published: as the papers have it: columns and data as they are, a start at ones, absolute constants. Where
@@ -62,7 +65,7 @@ class ExpectationMaximisation(ABC):
     scaled_start: of `as_published`: begin at the power of x that y suggests, ||y||^2 / prod ||A_i||_F^2 an entry.
     """
 
-    pruning: float | tuple[float, ...] = 0.0
+    pruning: float | tuple[float, ...] | None = 0.0
     negligible: float = 2.0
     floor: float = 0.0
     max_iterations: int = 150
@@ -117,6 +120,10 @@ class ExpectationMaximisation(ABC):
         """This M-step, for so many factors, as `sbl.em.compiled` knows it; None where it does not."""
         return None
 
+    def usual_pruning(self) -> float:
+        """The ratio of entries that are dropped where `pruning` is None."""
+        return 0.0
+
     def initial(self, problem: Problem) -> tuple[Tensor, ...]:
         """Ones, of unit norm but for the last factor, which carries the product of the norms."""
         B, real = problem.y.shape[0], problem.y.real.dtype
@@ -163,15 +170,16 @@ class ExpectationMaximisation(ABC):
 
     def _pruning(self, problem: Problem) -> Pruning:
         count = len(problem.factors) if self.structured else 1
-        ratios = self.pruning if isinstance(self.pruning, tuple) else (self.pruning,) * count
+        pruning = self.usual_pruning() if self.pruning is None else self.pruning
+        ratios = pruning if isinstance(pruning, tuple) else (pruning,) * count
         if len(ratios) != count:
             raise ValueError(f"pruning has {len(ratios)} ratios for {count} factors")
         if self.as_published:
             return Pruning(ratios, math.inf, 0.0, self.floor)
-        N = math.prod(problem.lengths)
+        N, M = math.prod(problem.lengths), problem.y.shape[-1]
         largest = math.log(N) * (1 if problem.y.is_complex() else 2)
-        negligible = self.negligible * largest
-        return Pruning(ratios, negligible, FAINT * N / problem.y.shape[-1], self.floor)
+        negligible = self.negligible * max(largest, UNMISSED * M)
+        return Pruning(ratios, negligible, FAINT * N / M, self.floor)
 
     def _run_compiled(self, problem: Problem, pruning: Pruning, history: bool) -> Run | None:
         """By `sbl.em.compiled`; None where it does not serve, as in a subclass, whose M-step may be another."""
@@ -260,23 +268,26 @@ class ExpectationMaximisation(ABC):
         state = full
         if self.structured and self.tolerance is not None:
             state = shrink(full)
-        posterior = self.posterior(state)
-        mean, variance, lengths = posterior.mean(), posterior.variance(), problem.lengths
-        measurements = problem.y.shape[-1]
-        misfit = posterior.residual() * reciprocal(state.noise_variance) / measurements
+        posterior, moments, positions = None, run.moments, full.positions
+        if moments is None or compact:
+            posterior, positions = self.posterior(state), state.positions
+            moments = Moments(posterior.mean(), posterior.variance(), posterior.residual())
+        mean, variance, residual = moments
+        lengths, measurements = problem.lengths, problem.y.shape[-1]
+        misfit = residual * reciprocal(state.noise_variance) / measurements
         if units is not None:
-            mean, variance = units.moments(mean, variance, state.positions)
+            mean, variance = units.moments(mean, variance, positions)
             run = units.run(run, measurements)
         if compact:
-            lengths = tuple(index.shape[-1] for index in state.positions)
-        elif state is not full:
-            mean, variance = (spread(part, state.positions, lengths) for part in (mean, variance))
+            lengths = tuple(index.shape[-1] for index in positions)
+        elif positions is not full.positions:
+            mean, variance = (spread(part, positions, lengths) for part in (mean, variance))
         batch = problem.batch
         functionals = None
-        if isinstance(posterior, KroneckerPosterior):
+        if posterior is None or isinstance(posterior, KroneckerPosterior):
             weights = None if units is None else tuple(units.weights(state.positions))
             dtype = problem.y.dtype if units is None else units.dtype
-            functionals = Functionals(posterior, weights, batch, problem.lengths, dtype)
+            functionals = Functionals(state, posterior, weights, batch, problem.lengths, dtype)
 
         def shaped(flat: Tensor | None) -> Tensor | None:
             return None if flat is None else flat.reshape(*batch, *flat.shape[1:])

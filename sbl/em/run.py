@@ -23,6 +23,14 @@ class Path(NamedTuple):
     g: tuple[Tensor, ...]
 
 
+class Moments(NamedTuple):
+    """Of the posterior: mean and variance (B, N_1 ... N_I), and ||y - A mean||^2 (B,)."""
+
+    mean: Tensor
+    variance: Tensor
+    residual: Tensor
+
+
 class History:
     """Gathers the `Path` of a flat batch."""
 
@@ -60,6 +68,7 @@ class Run(NamedTuple):
     iterations: Tensor
     ended: Tensor
     path: Path | None = None
+    moments: Moments | None = None
 
     @classmethod
     def of(

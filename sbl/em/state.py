@@ -18,6 +18,7 @@ class State(NamedTuple):
     g holds (B, n_i) for each factor, or one (B, N) for an unstructured prior; zero means pruned, for good.
     positions holds the original position of each entry of g. dense: no entry of g is zero, or it is not known.
     sources: where g_i = C_i sources_i couples entries, what lies behind g; else empty.
+    sharp: how many M-steps are to come that fit L itself; see `SVDKroSBL`.
     """
 
     factors: tuple[Tensor, ...]
@@ -27,6 +28,7 @@ class State(NamedTuple):
     positions: tuple[Tensor, ...]
     dense: bool = False
     sources: tuple[Tensor, ...] = ()
+    sharp: int = 0
 
     def take(self, members: Tensor) -> "State":
         """The problems that a (B,) mask or a list of indices picks."""
@@ -38,6 +40,7 @@ class State(NamedTuple):
             tuple(p[members] for p in self.positions),
             self.dense,
             tuple(s[members] for s in self.sources),
+            self.sharp,
         )
 
 
@@ -118,12 +121,10 @@ def shrink(state: State) -> State:
                 sources[i] = sources[i].gather(-1, order)
             factor = factors[i].expand(g.shape[0], -1, -1)
             factors[i] = factor.gather(-1, order.unsqueeze(-2).expand(-1, factor.shape[-2], -1))
-    return State(
-        tuple(factors),
-        state.y,
-        state.noise_variance,
-        tuple(gs),
-        tuple(positions),
+    return state._replace(
+        factors=tuple(factors),
+        g=tuple(gs),
+        positions=tuple(positions),
         dense=len(state.y) == 1,
         sources=tuple(sources),
     )

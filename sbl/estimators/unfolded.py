@@ -9,9 +9,12 @@ from torch.nn.functional import logsigmoid
 
 from ...kernels import kron_matvec
 from ..algebra import kron_vectors, reciprocal, squared_modulus
+from ..em import compiled
+from ..em.block import solve as block
 from ..em.functional import Functionals
 from ..em.kronecker_posterior import KroneckerPosterior, kronecker_posterior
-from ..em.loop import ExpectationMaximisation
+from ..em.loop import ExpectationMaximisation, untracked
+from ..em.run import Moments
 from ..em.state import State, initial_state
 from ..em.units import Units, unit_columns, unit_power
 from ..estimate import Ended, Estimate
@@ -118,11 +121,39 @@ class UnfoldedKroSBL(nn.Module):
         g = self.base.start(problem)
         state = initial_state(problem, (*g[:-1], g[-1] * self.start.exp()))
         s2 = state.noise_variance
-        for k, noise in enumerate(self._noise_levels(problem.y, s2)):
-            posterior = kronecker_posterior(state._replace(noise_variance=noise))
-            if k < len(self.sharpness):
-                state = state._replace(g=self._m_step(k, posterior, state))
-        return _estimate(problem, posterior, state.g, s2, len(self.sharpness), units)
+        levels = self._noise_levels(problem.y, s2)
+        step = self.base.compiled_step(count)
+        posterior = None
+        if step is not None and self._untracked(problem) and block.serves(problem, "em_unfolded", step.kind):
+            neighbours = self.architecture["neighbours"]
+            g, moments = compiled.unfold(state, step, levels, self._numbers(), neighbours)
+            state = state._replace(g=g, noise_variance=levels[-1])
+        else:
+            for k, noise in enumerate(levels[:-1]):
+                before = kronecker_posterior(state._replace(noise_variance=noise))
+                state = state._replace(g=self._m_step(k, before, state))
+            state = state._replace(noise_variance=levels[-1])
+            posterior = kronecker_posterior(state)
+            moments = Moments(posterior.mean(), posterior.variance(), posterior.residual())
+        return _estimate(problem, state, posterior, moments, s2, len(levels) - 1, units)
+
+    def _untracked(self, problem: Problem) -> bool:
+        """Whether no gradient can be asked for."""
+        tracked = torch.is_grad_enabled() and any(x.requires_grad for x in self.parameters())
+        return untracked(problem) and not tracked
+
+    def _numbers(self) -> Tensor:
+        """What the iterations have learned, (K, ...), as unfolded.cu reads it."""
+        of_iterations = (
+            _non_negative(self.variance_weight),
+            self.fixed_point,
+            self.sharpness,
+            self.scale_gain,
+        )
+        of_factors = (self.exponent, self.memory, _non_negative(self.gate), self.threshold)
+        coupling = _non_negative(self.coupling)
+        each = torch.cat((torch.stack(of_factors, -1), coupling), -1)
+        return torch.cat((torch.stack(of_iterations, -1), each.flatten(1)), -1).detach()
 
     def _in_units(self, problem: Problem) -> tuple[Problem, Units]:
         """The problem with mean |y|^2 = 1 and, but as published, columns of norm one."""
@@ -146,7 +177,7 @@ class UnfoldedKroSBL(nn.Module):
         sharp = (self.sharpness[k] * _relative_log(moment, LEAST_MOMENT)).exp()
         relative = tuple(g / g.amax(-1, keepdim=True) for g in state.g)
         proposal = self.base.m_step(sharp, state._replace(g=relative))
-        scale = largest * self.scale_gain[k].exp()
+        scale = largest * self.scale_gain[k].to(largest.dtype).exp()
         for p in proposal:
             scale = scale * p.amax(-1, keepdim=True)
         *others, last = (
@@ -209,25 +240,25 @@ def base_estimator(
 
 def _estimate(
     problem: Problem,
-    posterior: KroneckerPosterior,
-    g: tuple[Tensor, ...],
+    state: State,
+    posterior: KroneckerPosterior | None,
+    moments: Moments,
     s2: Tensor,
     iterations: int,
     units: Units,
 ) -> Estimate:
     batch, lengths = problem.batch, problem.lengths
-    mean, variance = units.moments(posterior.mean(), posterior.variance(), posterior.state.positions)
+    mean, variance = units.moments(moments.mean, moments.variance, state.positions)
+    weights = tuple(units.weights(state.positions))
     return Estimate(
         mean=mean.reshape(*batch, *lengths),
         variance=variance.reshape(*batch, *lengths),
-        hyperparameters=tuple(v.reshape(*batch, v.shape[-1]) for v in units.prior_variances(g)),
+        hyperparameters=tuple(v.reshape(*batch, v.shape[-1]) for v in units.prior_variances(state.g)),
         noise_variance=units.noise(s2).reshape(batch),
         iterations=torch.full(batch, iterations, device=s2.device),
         ended=torch.full(batch, Ended.ITERATIONS, device=s2.device),
-        functionals=Functionals(
-            posterior, tuple(units.weights(posterior.state.positions)), batch, lengths, problem.y.dtype
-        ),
-        residual_to_noise=(posterior.residual() * reciprocal(s2) / problem.y.shape[-1]).reshape(batch),
+        functionals=Functionals(state, posterior, weights, batch, lengths, problem.y.dtype),
+        residual_to_noise=(moments.residual * reciprocal(s2) / problem.y.shape[-1]).reshape(batch),
     )
 
 

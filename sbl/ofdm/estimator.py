@@ -13,6 +13,8 @@ from ..estimators.am_krosbl import AMKroSBL
 from ..estimators.unfolded import UnfoldedKroSBL
 from .extra import require_sionna
 from .grids import ArrayAxes, DelayGrid, Pilots, pilot_groups, responses, trend
+from .path_channel import PathChannel
+from .paths import OffGridKroSBL
 
 require_sionna()
 from sionna.phy.channel.tr38901 import PanelArray  # noqa: E402
@@ -22,7 +24,7 @@ from sionna.phy.ofdm import BaseChannelEstimator, ResourceGrid  # noqa: E402
 ITERATIONS = 25
 RATIO = 0.02
 NEGLIGIBLE = 0.35
-ENTRIES = 2**22  # resource elements that are estimated at once
+ENTRIES = {"cpu": 2**22, "cuda": 2**27}  # resource elements that are estimated at once
 FIRST_SLOPE = 0.05  # power of the slope over that of the level, at the start
 LEAST_SHARE = 0.1  # of a learned profile, spread evenly
 
@@ -73,7 +75,7 @@ class KroSBLChannelEstimator(BaseChannelEstimator):
         resource_grid: ResourceGrid,
         array: PanelArray | Sequence[int],
         *,
-        estimator: AMKroSBL | UnfoldedKroSBL | None = None,
+        estimator: AMKroSBL | UnfoldedKroSBL | OffGridKroSBL | None = None,
         delays: DelayGrid | None = None,
         estimate_noise: bool = False,
         prior: Sequence[Tensor] | None = None,
@@ -92,9 +94,9 @@ class KroSBLChannelEstimator(BaseChannelEstimator):
         bandwidth = float(subcarriers[-1] - subcarriers[0] + 1) * spacing
         self._delays = (delays or DelayGrid()).delays(bandwidth, 1 / (apart * spacing))
         self._spacing = spacing
-        self._estimator = estimator or AMKroSBL(
-            pruning=RATIO, negligible=NEGLIGIBLE, max_iterations=ITERATIONS
-        )
+        estimator = estimator or OffGridKroSBL()
+        self._off_grid = estimator if isinstance(estimator, OffGridKroSBL) else None
+        self._estimator = on_grid() if isinstance(estimator, OffGridKroSBL) else estimator
         self._noise_unknown = estimate_noise
         self._prior = self._profiles(prior)
 
@@ -104,17 +106,20 @@ class KroSBLChannelEstimator(BaseChannelEstimator):
         slopes = min(2, *(len(group.symbols) for group in self._groups))
         return (slopes, *self._axes.sizes, len(self._delays))
 
-    def call(self, y: Tensor, no: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def call(self, y: Tensor, no: Tensor | float | None = None) -> tuple[Tensor, Tensor]:
+        no = None if no is None else torch.as_tensor(no, dtype=y.real.dtype, device=y.device)
         self._check(y, no)
         batch, receivers, antennas = y.shape[:3]
         shape = (batch, receivers, math.prod(self._streams), antennas, self._symbols, len(self._subcarriers))
         h_hat, err_var = y.new_empty(shape), y.real.new_empty(shape)
-        size = max(1, ENTRIES // max(1, math.prod(shape[1:])))
+        size = max(1, ENTRIES.get(y.device.type, ENTRIES["cpu"]) // max(1, math.prod(shape[1:])))
         for start in range(0, batch, size):
             part = slice(start, start + size)
             for group in self._groups:
-                mean, variance = self._solve(group, y[part], self._noise(y[part], no, part))[1]
-                h_hat[part, :, group.streams], err_var[part, :, group.streams] = mean, variance
+                observed, noise = self._observed(group, y[part]), self._noise(y[part], no, part)
+                mean, variance = self._channel(group, observed, noise)
+                h_hat[part, :, group.streams] = mean.to(h_hat.dtype)
+                err_var[part, :, group.streams] = variance.to(err_var.dtype)
         return self._by_transmitter(h_hat), self._by_transmitter(err_var)
 
     def _by_transmitter(self, x: Tensor) -> Tensor:
@@ -128,17 +133,33 @@ class KroSBLChannelEstimator(BaseChannelEstimator):
         """
         y, no = self._convert(y), self._convert(no)
         self._check(y, no)
-        found = [self._solve(group, y, self._noise(y, no, slice(None)))[0] for group in self._groups]
+        noise = self._noise(y, no, slice(None))
+        found = [self._solve(group, self._observed(group, y), noise)[0] for group in self._groups]
         return tuple(
             _profile(torch.cat([e.hyperparameters[i].flatten(0, -2) for e in found]))
             for i in range(len(self.lengths))
         )
 
+    def _channel(self, group: Pilots, observed: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Mean and variance of h: (batch, receivers, streams, antennas, symbols, F)."""
+        if self._off_grid is None:
+            return self._solve(group, observed, noise)[1]
+        model = PathChannel(
+            *(group, self._axes, self._spacing, self._delays, self._symbols, self._subcarriers, FIRST_SLOPE)
+        )
+        level = None if noise is None else noise.expand(observed.shape[:3]).flatten(0, 1)
+        found = model.estimate(self._off_grid, observed.flatten(0, 1), level)
+        mean, variance, left, enough = (x.unflatten(0, observed.shape[:2]) for x in found)
+        if bool(enough.all()):
+            return mean, variance
+        rest = self._solve(group, left, noise)[1]
+        more = ~enough[..., None, None, None]
+        return mean + more * rest[0], variance + more * rest[1]
+
     def _solve(
-        self, group: Pilots, y: Tensor, noise: Tensor | None
+        self, group: Pilots, observed: Tensor, noise: Tensor | None
     ) -> tuple[Estimate, tuple[Tensor, Tensor]]:
-        """The estimates of x, and mean and variance of h: (batch, receivers, streams, antennas, symbols, F)."""
-        observed = self._observed(group, y)
+        """The estimates of x on the grid, and mean and variance of h as `_channel` has them."""
         factors = [A.to(observed) for A in self._at_pilots(group)]
         options: dict[str, Any] = {}
         if not isinstance(self._estimator, UnfoldedKroSBL):
@@ -215,6 +236,11 @@ class KroSBLChannelEstimator(BaseChannelEstimator):
             no.ndim > 3 or any(a not in (1, b) for a, b in zip(no.shape, y.shape, strict=False))
         ):
             raise ValueError(f"no must be {tuple(y.shape[:3])} or its first axes, got {tuple(no.shape)}")
+
+
+def on_grid(max_iterations: int = ITERATIONS) -> AMKroSBL:
+    """AM-KroSBL as `KroSBLChannelEstimator` takes it on the grid: it drops what lies below the noise."""
+    return AMKroSBL(pruning=RATIO, negligible=NEGLIGIBLE, max_iterations=max_iterations)
 
 
 def array_axes(array: PanelArray | Sequence[int]) -> ArrayAxes:

@@ -16,7 +16,7 @@ from .options import IRSOptions, Point, SyntheticOptions
 
 # Of what the estimators and experiments compute: raised whenever a change alters numbers, so that shards that were
 # computed before it are never mixed with those after it.
-NUMBERS_VERSION = 3
+NUMBERS_VERSION = 4
 # Trials of a shard; shards (of one estimator, at several SNRs) solved in one batch.
 # Small kernels leave a GPU waiting for small batches.
 SHARD_TRIALS = {"cpu": 200, "cuda": 5000}
@@ -146,28 +146,30 @@ def read_shard(folder: Path, shard: Shard, settings: dict[str, Any]) -> Scores:
     return scores
 
 
-def missing_shards(folder: Path, shards: Sequence[Shard], settings: dict[str, Any]) -> list[Shard]:
-    """Those that are not kept; says which are kept but of no use, and why."""
+def kept_scores(folder: Path, shards: Sequence[Shard], settings: dict[str, Any]) -> dict[str, Scores]:
+    """Those of the shards that are kept, by name; says which are kept but of no use, and why."""
+    kept: dict[str, Scores] = {}
     useless: dict[str, list[str]] = {}
-    faults = {shard.name: _fault(folder, shard, settings) for shard in shards}
-    for name, fault in faults.items():
-        if fault and (folder / name).exists():
-            useless.setdefault(fault, []).append(name)
+    for shard in shards:
+        found = _scores_or_fault(folder, shard, settings)
+        if isinstance(found, dict):
+            kept[shard.name] = found
+        elif found:
+            useless.setdefault(found, []).append(shard.name)
     for reason, names in useless.items():
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
         print(f"{folder}: computed anew, since they hold {reason}: {', '.join(names[:NAMED])}{more}")
-    return [shard for shard in shards if faults[shard.name]]
+    return kept
 
 
-def _fault(folder: Path, shard: Shard, settings: dict[str, Any]) -> str:
-    """Why a shard cannot be taken as it is; empty where it can."""
+def _scores_or_fault(folder: Path, shard: Shard, settings: dict[str, Any]) -> Scores | str:
+    """The scores of a shard, or why they cannot be taken; an empty string where there are none."""
     try:
-        read_shard(folder, shard, settings)
+        return read_shard(folder, shard, settings)
     except FileNotFoundError:
-        return "nothing"
+        return ""
     except ValueError as error:
         return str(error)
-    return ""
 
 
 def read_json(path: Path) -> Any:

@@ -21,10 +21,9 @@ from .shards import (
     Shard,
     batches,
     blocks,
+    kept_scores,
     label,
-    missing_shards,
     read_json,
-    read_shard,
     run_shards,
     write_shard,
 )
@@ -97,16 +96,17 @@ def simulate(
     settings = {name: value for name, value in settings.items() if name not in SWEPT}
     varying([shard.point for shard in shards])
     _require_same_run(out, settings)
-    missing = missing_shards(folder, shards, settings)
+    found = kept_scores(folder, shards, settings)
+    missing = [shard for shard in shards if shard.name not in found]
     if missing:
         with watched() if device == "cuda" else nullcontext() as waiting:
-            _compute(missing, out, settings, workers, scheduler, device)
+            found |= _compute(missing, out, settings, workers, scheduler, device)
         if waiting is not None:
             print(waiting)
     _claim(out, settings)
     from .results import write_curves, write_results
 
-    kept = [(shard.estimator, shard.point, read_shard(folder, shard, settings)) for shard in shards]
+    kept = [(shard.estimator, shard.point, found[shard.name]) for shard in shards]
     table = write_results(out, settings, kept)
     write_curves(out, table, kept)
     return table
@@ -200,11 +200,15 @@ def _compute(
     workers: int | None,
     scheduler: str | None,
     device: str,
-) -> None:
-    """Compute shards and keep each. `out` is claimed with the first: what is refused before leaves nothing."""
+) -> dict[str, Scores]:
+    """Compute shards, keep each, and return their scores by name.
+
+    `out` is claimed with the first: what is refused before leaves nothing.
+    """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     folder = out / "shards"
+    computed: dict[str, Scores] = {}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress, executor(workers, scheduler, device) as processes:
         task = progress.add_task("shards", total=len(shards))
@@ -218,10 +222,12 @@ def _compute(
                 folder.mkdir(exist_ok=True)
                 for shard, scores in zip(running[future], found, strict=True):
                     write_shard(folder, shard, settings, scores)
+                    computed[shard.name] = scores
                     progress.advance(task)
         except BaseException:
             processes.shutdown(wait=False, cancel_futures=True)
             raise
+    return computed
 
 
 def _claim(out: Path, settings: dict[str, Any]) -> None:

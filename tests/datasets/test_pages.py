@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from unfoldkit.datasets import open_pictures, read_image, read_mask
+from unfoldkit.datasets.reading.levels import PictureWarning
 from unfoldkit.datasets.reading.picture import read_pages
 from unfoldkit.datasets.reading.video import read_video
 
@@ -118,6 +119,21 @@ def test_8_bit_video_is_kept(tmp_path):
     found = np.concatenate(list(read_video(video(tmp_path / "a.avi", frames, "MJPG"), block=4)))
     assert found.dtype == np.uint8
     assert np.abs(found.astype(int) - frames).max() <= 2
+
+
+@pytest.mark.parametrize(("kind", "bits"), [("420p10", 10), ("444p12", 12), ("420jpeg", 8)])
+def test_deeper_colour_video_is_named_and_read_at_8_bits(tmp_path, recwarn, kind, bits):
+    path, shrink = tmp_path / "colour.mkv", 1 if kind == "444p12" else 2
+    level = np.uint8 if bits == 8 else np.dtype("<u2")
+    bright, grey = np.full((24, 32), 90 << (bits - 8), level), 1 << (bits - 1)
+    chroma = np.full((2, 24 // shrink, 32 // shrink), grey, level)
+    frame = b"FRAME\n" + bright.tobytes() + chroma.tobytes()
+    path.write_bytes(f"YUV4MPEG2 W32 H24 F25:1 C{kind} XYSCSS={kind.upper()}\n".encode() + 3 * frame)
+    found = np.concatenate(list(read_video(path)))
+    assert (found.shape, found.dtype) == ((3, 24, 32), np.uint8)
+    assert np.abs(found - (90 - 16) * 255 / (235 - 16)).max() < 5
+    said = [str(warning.message) for warning in recwarn if warning.category is PictureWarning]
+    assert said == ([f"{path}: colour of more than 8 bits a channel is read at 8"] if bits > 8 else [])
 
 
 @pytest.mark.reference

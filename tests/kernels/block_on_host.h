@@ -1,6 +1,6 @@
 /* A block of CUDA threads on a CPU: a fiber for each thread, which waits at barriers for the others.
 
-   LANES and WARPS are defined before it. Dynamic shared memory is `shared`, of NaN before each block. */
+   LANES is defined before it. Dynamic shared memory is `shared`, of NaN before each block. */
 
 #include <cmath>
 #include <cstring>
@@ -11,18 +11,18 @@
 #define __global__
 #define __shared__
 #define __align__(bytes)
-#define __launch_bounds__(threads)
+#define __launch_bounds__(threads, blocks)
 
 struct int2 {
   int x, y;
 };
 static inline int2 make_int2(int x, int y) { return {x, y}; }
 
-enum { BLOCK = WARPS == 1 ? 32 : LANES * WARPS, STACK = 1 << 16, ROOM = 1 << 20 };
+enum { MOST = 544, STACK = 1 << 16, ROOM = 1 << 20 };
 alignas(16) static char shared[ROOM];
 static struct {
   int x;
-} blockIdx;
+} blockIdx, blockDim;
 static int current;
 static struct {
   struct {
@@ -30,22 +30,39 @@ static struct {
   } x;
 } threadIdx;
 
-static ucontext_t scheduler, fibers[BLOCK];
-static bool ended[BLOCK];
-static int arrived[BLOCK + 1], generation[BLOCK + 1]; /* of each group of lanes, and of the block */
+static ucontext_t scheduler, fibers[MOST];
+static bool ended[MOST];
+static int arrived[MOST + 1], generation[MOST + 1]; /* of each group of lanes, and of the block */
 
+static int alive;
+
+/* A block waits for the threads that have not ended, which is why it has no count. */
 static void wait_for(int barrier, int count) {
   const int now = generation[barrier];
-  if (++arrived[barrier] == count) {
-    arrived[barrier] = 0, generation[barrier]++;
-    return;
+  arrived[barrier]++;
+  for (const int me = current; generation[barrier] == now;) {
+    if (arrived[barrier] == (barrier == MOST ? alive : count)) {
+      arrived[barrier] = 0, generation[barrier]++;
+      return;
+    }
+    swapcontext(&fibers[me], &scheduler);
   }
-  for (const int me = current; generation[barrier] == now;) swapcontext(&fibers[me], &scheduler);
 }
-static void __syncthreads() { wait_for(BLOCK, BLOCK); }
+static void __syncthreads() { wait_for(MOST, 0); }
 static void __syncwarp(unsigned) { wait_for(current / LANES, LANES); }
 
-static double slots[BLOCK];
+static int some;
+static int __syncthreads_or(int here) {
+  some |= here;
+  __syncthreads();
+  const int found = some;
+  __syncthreads();
+  some = 0;
+  __syncthreads();
+  return found;
+}
+
+static double slots[MOST];
 template <typename T>
 static T __shfl_xor_sync(unsigned mask, T x, int across) {
   const int me = current;
@@ -71,26 +88,28 @@ using std::fabs, std::fmax, std::fmin, std::sqrt, std::ilogb, std::scalbn;
 static void (*thread_function)();
 static void run_fiber() {
   thread_function();
-  ended[current] = true;
+  ended[current] = true, alive--;
   swapcontext(&fibers[current], &scheduler);
 }
 
 /* Run `function` once by every thread of every block. */
-static void run_blocks(int blocks, void (*function)()) {
-  static std::vector<char> stacks(BLOCK * (size_t)STACK);
+static void run_blocks(int blocks, int threads, void (*function)()) {
+  blockDim.x = threads;
+  static std::vector<char> stacks(MOST * (size_t)STACK);
   thread_function = function;
   for (blockIdx.x = 0; blockIdx.x < blocks; blockIdx.x++) {
     memset(shared, 0xff, sizeof shared);
-    for (int i = 0; i < BLOCK; i++) {
+    for (int i = 0; i < blockDim.x; i++) {
       getcontext(&fibers[i]);
       fibers[i].uc_stack.ss_sp = &stacks[i * (size_t)STACK];
       fibers[i].uc_stack.ss_size = STACK;
       makecontext(&fibers[i], run_fiber, 0);
       ended[i] = false;
     }
+    alive = blockDim.x;
     for (bool any = true; any;) {
       any = false;
-      for (int i = 0; i < BLOCK; i++) {
+      for (int i = 0; i < blockDim.x; i++) {
         if (ended[i]) continue;
         any = true, current = i;
         swapcontext(&scheduler, &fibers[i]);

@@ -6,7 +6,7 @@
 
 static const void *matrices;
 static void *outputs[3], *workspace;
-static int *failed, batch, room, sizes[5];
+static int *failed, batch, room, sizes[6];
 
 static void one() {
   number **place = (number **)outputs;
@@ -15,14 +15,14 @@ static void one() {
               sizes[1]);
 #else
   svd_kernel((const number *)matrices, place[0], (real *)outputs[1], place[2], (number *)workspace, failed, batch, room,
-             sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]);
+             sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]);
 #endif
 }
 
 extern "C" void run(const void *from, void *first, void *values, void *last, void *space, int *status, int count, int bytes,
-                    const int *given) {
+                    int warps, const int *given) {
   matrices = from, outputs[0] = first, outputs[1] = values, outputs[2] = last, workspace = space, failed = status;
   batch = count, room = bytes;
   memcpy(sizes, given, sizeof sizes);
-  run_blocks((count + MATRICES - 1) / MATRICES, one);
+  run_blocks((count + MATRICES - 1) / MATRICES, ONE_WARP ? MOST_THREADS : 32 * warps, one);
 }

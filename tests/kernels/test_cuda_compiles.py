@@ -38,7 +38,7 @@ def source(tmp_path):
 def test_what_is_included_counts(source):
     names = [path.name for path in compile._with_headers(source)]
     assert names == ["shift.cu", "value.cuh"]
-    loop = {path.name for path in compile._with_headers(block.SOURCE.resolve())}
+    loop = {path.name for path in compile._with_headers(block.SOURCES["em_solve"].resolve())}
     assert {"em.cu", "block.cuh", "jacobi.cuh", "e_step.cuh", "m_steps.cuh", "call.h", "fit.h"} <= loop
 
 
@@ -77,4 +77,4 @@ def test_without_nvrtc_there_is_none(source, monkeypatch):
 @pytest.mark.parametrize("complex_numbers", [0, 1])
 def test_the_em_loop_compiles(nvrtc, architecture, step, complex_numbers):
     definitions = EM | {"STEP": step, "COMPLEX": complex_numbers}
-    assert compile.cubin(Path(block.SOURCE), architecture, **definitions)[:4] == b"\x7fELF"
+    assert compile.cubin(Path(block.SOURCES["em_solve"]), architecture, **definitions)[:4] == b"\x7fELF"

@@ -83,7 +83,7 @@ def run(library):
         m, n = max(rows, columns), min(rows, columns)
         warps, lanes = shape or dense.layout(m if name == "eigh" or m <= dense.WARP else m + n)
         held, scratch = dense.memory(name, matrix.dtype, m, n, warps, vectors)
-        definitions = dense.definitions(matrix.dtype, warps, lanes, vectors, on_chip)
+        definitions = dense.definitions(matrix.dtype, warps, lanes, on_chip)
         first, last = (
             matrix.new_full((batch, rows, n), torch.nan),
             matrix.new_full((batch, n, columns), torch.nan),
@@ -93,10 +93,14 @@ def run(library):
             matrix.new_full((batch, 2 * n * (m + 1)), torch.nan),
             torch.zeros(1, dtype=torch.int32),
         )
-        sizes = [n, n | 1, 0, 0, 0] if name == "eigh" else [m, n, m | 1, n | 1, int(rows < columns)]
+        sizes = [n, n | 1, 0, 0, 0, 0]
+        if name == "svd":
+            sizes = [m, n, m | 1, n | 1, int(rows < columns), int(vectors)]
         pointers = [ctypes.c_void_p(x.data_ptr()) for x in (matrix, first, values, last, workspace, failed)]
         room = scratch + (held if on_chip else 0)
-        library(name, tuple(definitions.items())).run(*pointers, batch, room, (ctypes.c_int * 5)(*sizes))
+        library(name, tuple(definitions.items())).run(
+            *pointers, batch, room, warps, (ctypes.c_int * 6)(*sizes)
+        )
         return first, values, last, int(failed)
 
     return decompose
@@ -219,10 +223,10 @@ def test_what_is_not_finite_is_reported(run, name, value):
 
 
 VARIANTS = (
-    (torch.float32, 1, 8, True, True),
-    (torch.float64, 5, 32, False, True),
-    (torch.complex64, 1, 32, True, True),
-    (torch.complex128, 17, 32, True, False),
+    (torch.float32, 1, 8, True),
+    (torch.float64, 5, 32, True),
+    (torch.complex64, 1, 32, True),
+    (torch.complex128, 17, 32, False),
 )
 
 
@@ -250,7 +254,7 @@ def test_a_block_fits():
             for name in ("eigh", "svd"):
                 held, scratch = dense.memory(name, dtype, n, n, warps, True)
                 assert held % 16 == scratch % 16 == 0
-                assert 32 // lanes * (held + scratch) <= 160 * 1024
+                assert dense.group(lanes) * 32 // lanes * (held + scratch) <= 160 * 1024
     assert [dense.layout(rows)[0] for rows in (33, 64, 65, 128, 129, 256, 257, 5000)] == [
         3,
         3,

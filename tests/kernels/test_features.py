@@ -10,14 +10,17 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from unfoldkit.kernels import ContrastWindow, ConvChain, LSTMStep, features
+from unfoldkit.kernels.features import total
 from unfoldkit.kernels.gpu import compile as compiler
 from unfoldkit.kernels.gpu.features import launches
 
 HERE = Path(__file__).parent
 H100 = (232448, 233472, 132)
+CACHED = (launches._chain_kernel, launches._chain_rows, launches._window_rows, launches._backward_rows)
 RUNS = {  # layers C -> C, from a plane, to a plane, residual
     "embedding": (0, True, False, False),
     "layer": (1, False, False, False),
@@ -34,14 +37,13 @@ RUNS = {  # layers C -> C, from a plane, to a plane, residual
 class OnHost:
     """A kernel compiled as C++, a fiber for each thread."""
 
-    def __init__(self, library, name):
-        self.run, self.gate = library["run_gate" if name == "gate" else "run"], name == "gate"
+    def __init__(self, library):
+        self.run = library.run
 
     def __call__(self, grid, block, shared, *arguments):
         assert shared <= H100[0]
         sizes = [grid] if isinstance(grid, int) else [*grid]
-        leading = [grid] if self.gate else [*sizes, *[1] * (3 - len(sizes)), block]
-        self.run(*leading, *map(self.passed, arguments))
+        self.run(*sizes, *[1] * (3 - len(sizes)), block, *map(self.passed, arguments))
 
     @staticmethod
     def passed(argument):
@@ -60,18 +62,18 @@ def on_host(monkeypatch, tmp_path_factory):
     def kernel(source, name, device, **definitions):
         target = tmp_path_factory.mktemp("host") / f"{source.stem}.so"
         macros = [f"-D{key}={value}" for key, value in definitions.items()]
-        macros.append(f'-DSOURCE="{source}"')
+        macros += [f'-DSOURCE="{source}"', f"-DKERNEL_{name}"]
         flags = ["-std=c++17", "-O1", "-w", "-shared", "-fPIC", *macros]
         subprocess.run(["g++", *flags, "-o", target, HERE / "features_on_host.cpp"], check=True)
-        return OnHost(ctypes.CDLL(str(target)), name)
+        return OnHost(ctypes.CDLL(str(target)))
 
     monkeypatch.setattr(launches, "kernel", kernel)
     monkeypatch.setattr(launches, "_limits", lambda device: H100)
     monkeypatch.setattr(features, "_on_chip", lambda *what: True)
-    for cached in (launches._chain_kernel, launches._chain_rows, launches._window_rows):
+    for cached in CACHED:
         cached.cache_clear()
     yield
-    for cached in (launches._chain_kernel, launches._chain_rows, launches._window_rows):
+    for cached in CACHED:
         cached.cache_clear()
 
 
@@ -95,19 +97,39 @@ def as_features(x):
     return x.bfloat16().contiguous(memory_format=torch.channels_last)
 
 
+def in_double(chain, source, added):
+    """The chain of its own rounded weights and input, without another rounding."""
+    count = chain.from_plane + chain.layers + chain.to_plane
+    weights = [getattr(chain, f"weight{i}").double() for i in range(count)]
+    biases = chain.biases.double().split([len(weight) for weight in weights])
+    x = (source if isinstance(source, torch.Tensor) else total(source).bfloat16()).double()
+    if chain.from_plane:
+        x = F.conv2d(x, weights.pop(0), biases[0], padding=1).relu()
+    start, biases = x, biases[chain.from_plane :]
+    for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+        x, last = F.conv2d(x, weight, bias, padding=1), i == chain.layers - 1
+        x = x + start if last and chain.residual else x if i == chain.layers else x.relu()
+    return x + total(added).double() if added else x
+
+
 def difference(ours, theirs):
     assert ours.shape == theirs.shape
     assert ours.dtype == theirs.dtype
     return float((ours.double() - theirs.double()).norm() / theirs.double().norm())
 
 
-QUICK = ("embedding", "layer", "residual to a plane")
-CASES = [(name, 32, (1, 9, 35)) for name in RUNS] + [(name, 16, (2, 17, 5)) for name in RUNS]
+CASES = [
+    (name, channels, shape)
+    for name in RUNS
+    for channels, shape in ((32, (1, 9, 35)), (16, (2, 17, 5)), (32, (1, 1, 1)), (16, (1, 1, 1)))
+]
+QUICK = [case for case in CASES if case[0] in ("embedding", "layer", "residual to a plane")]
+QUICK = [case for case in QUICK if case[2] != (1, 1, 1)]
 
 
 @pytest.mark.parametrize(
     ("name", "channels", "shape"),
-    [pytest.param(*case, marks=[] if case[0] in QUICK else pytest.mark.slow) for case in CASES],
+    [pytest.param(*case, marks=[] if case in QUICK else pytest.mark.slow) for case in CASES],
 )
 def test_a_chain_equals_its_layers(name, channels, shape, on_host):
     torch.manual_seed(0)
@@ -116,38 +138,105 @@ def test_a_chain_equals_its_layers(name, channels, shape, on_host):
     source = planes if chain.from_plane else as_features(pictures(channels, shape))
     added = planes if chain.to_plane else ()
     found = chain(source, added)
-    assert difference(found, chain._layer_by_layer(source, added)) < 6e-3
+    assert difference(found.double(), in_double(chain, source, added)) < 6e-3
     assert found.dtype == (torch.float32 if chain.to_plane else torch.bfloat16)
 
 
-@pytest.mark.slow
-def test_a_window_equals_its_layers(on_host):
+def two_layers(channels, shape, device):
+    """Features through two layers with rectifiers, and after the first of them."""
     torch.manual_seed(0)
-    squeeze = torch.randn(8, 32), torch.randn(8), torch.randn(32, 8), torch.randn(32)
-    window, centre, shift = 0.02 * torch.randn(32, 32, 17, 17), 0.1 * torch.randn(32, 32), torch.randn(32)
-    prior = ContrastWindow(conv(1, 32), window, centre, shift, squeeze, 0.1)
+    chain = chain_of(channels, *RUNS["two"]).to(device)
+    x = as_features(pictures(channels, shape)).to(device)
+    weights = [chain.weight0.float(), chain.weight1.float()]
+    middle, found = launches.run_layers(x, weights, chain.biases, 3, residual=False)
+    first = F.conv2d(x.double(), chain.weight0.double(), chain.biases[:channels].double(), padding=1).relu()
+    return (found, in_double(chain, x, ())), (middle, first)
+
+
+def test_two_layers_leave_what_their_gradients_need(on_host):
+    for ours, exact in two_layers(16, (1, 9, 5), "cpu"):
+        assert difference(ours.double(), exact) < 6e-3
+
+
+def prior_of(channels):
+    torch.manual_seed(0)
+    few = channels // 4
+    squeeze = torch.randn(few, channels), torch.randn(few), torch.randn(channels, few), torch.randn(channels)
+    window, centre = 0.02 * torch.randn(channels, channels, 17, 17), 0.1 * torch.randn(channels, channels)
+    return ContrastWindow(conv(1, channels), window, centre, torch.randn(channels), squeeze, 0.1)
+
+
+def step_of(channels, first):
+    torch.manual_seed(0)
+    gates, sources = (3, 1) if first else (4, 2)
+    weight = torch.randn(channels * gates, channels * sources, 3, 3)
+    return LSTMStep(weight / (9 * channels) ** 0.5, torch.randn(channels * gates))
+
+
+def state(channels, shape, first):
+    z, hidden, cell = (as_features(pictures(channels, shape)) for _ in range(3))
+    return z, None if first else (hidden, cell)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("channels", [16, 32])
+def test_a_window_equals_its_layers(channels, on_host):
+    prior = prior_of(channels)
     planes = ((1.0, pictures(1, (2, 5, 33))),)
     assert difference(prior(planes), prior._layer_by_layer(planes)) < 6e-3
 
 
+@pytest.mark.parametrize("channels", [pytest.param(16, marks=pytest.mark.slow), 32])
 @pytest.mark.parametrize("first", [True, False])
-def test_an_lstm_step_equals_its_layers(first, on_host):
-    torch.manual_seed(0)
-    gates, sources = (3, 1) if first else (4, 2)
-    step = LSTMStep(torch.randn(32 * gates, 32 * sources, 3, 3) / 17, torch.randn(32 * gates))
-    z, hidden, cell = (as_features(pictures(32, (1, 5, 33))) for _ in range(3))
-    memory = None if first else (hidden, cell)
-    pairs = zip(step(z, memory), step._layer_by_layer(z, memory), strict=True)
+def test_an_lstm_step_equals_its_layers(first, channels, on_host):
+    step, given = step_of(channels, first), state(channels, (1, 5, 33), first)
+    pairs = zip(step(*given), step._layer_by_layer(*given), strict=True)
     assert all(difference(ours, theirs) < 8e-3 for ours, theirs in pairs)
+
+
+def test_other_channels_go_layer_by_layer():
+    """Also where there is a GPU."""
+    for channels in (8, 64):
+        chain, x = chain_of(channels, *RUNS["two"]), as_features(pictures(channels, (1, 5, 7)))
+        assert not chain.packed.numel()
+        assert not launches.serves(torch.device("cuda"), channels)
+        assert difference(chain(x, ()).double(), in_double(chain, x, ())) < 6e-3
+
+
+@pytest.mark.parametrize("channels", [16, pytest.param(32, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rectified", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_gradients_of_a_layer(channels, rectified, on_host, monkeypatch):
+    """With another gradient added or not; a block has two tiles."""
+    monkeypatch.setattr(launches, "_limits", lambda device: (101376, 102400, 1))
+    torch.manual_seed(0)
+    grad, x, plus = (as_features(pictures(channels, (1, 5, 33))) for _ in range(3))
+    weight = torch.randn(channels, channels, 3, 3)
+    found = launches.run_conv_backward(grad, x, weight, rectified, None if rectified else plus)
+    assert_gradients(found, grad, x, weight, rectified, None if rectified else plus)
+
+
+def assert_gradients(found, grad, x, weight, rectified, plus):
+    wide = [y.double().requires_grad_() for y in (x, weight.bfloat16())]
+    result = F.conv2d(*wide, padding=1)
+    of_x, of_weight = torch.autograd.grad(result, wide, grad.double())
+    of_x = of_x * (x > 0) if rectified else of_x
+    of_x = of_x if plus is None else of_x + plus
+    assert float((found[0] - of_x).norm() / of_x.norm()) < 3e-3  # bfloat16's own
+    assert float((found[1] - of_weight).norm() / of_weight.norm()) < 2e-6
+    of_bias = grad.double().sum((0, 2, 3))
+    assert float((found[2] - of_bias).norm() / of_bias.norm()) < 2e-6
 
 
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90", "sm_100"])
 @pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["some", "every"])
 def test_kernels_compile_for_every_architecture(architecture, every):
     cases = [("chain.cu", launches.chain_definitions(spec, 8)) for spec in specifications()]
-    cases += [("window.cu", launches.window_definitions(32, rows)) for rows in (8, 16, 32)]
-    cases += [("gates.cu", launches.gates_definitions(32, first)) for first in (True, False)]
-    cases = cases if every else [cases[9], cases[17], cases[-4], cases[-1]]
+    for channels in (16, 32):
+        cases += [("window.cu", launches.window_definitions(channels, rows)) for rows in (8, 16, 32)]
+        cases += [("gates.cu", launches.gates_definitions(channels, first)) for first in (True, False)]
+        cases += [("conv_backward.cu", launches.backward_definitions(channels, rows)) for rows in (8, 16)]
+        cases += [("pack.cu", {"CHANNELS": channels})]
+    cases = cases if every else [cases[9], cases[17], *(cases[-k] for k in (1, 2, 4, 7))]
     try:
         compiler.nvrtc()
     except OSError:
@@ -172,13 +261,10 @@ def test_tiles_fit_on_the_chip(limits, monkeypatch):
         for columns, height in ((1, 5), (8, 256), (64, 256), (1000, 1024)):
             rows = launches._chain_rows.__wrapped__(spec, columns, height, torch.device("cpu"))
             assert launches.Chain.shared(spec, rows) <= limits[0]
+            assert launches._backward_rows.__wrapped__(spec.channels, torch.device("cpu")) > 0
             if limits[0] > 150_000:
-                assert (
-                    launches._window_shared(
-                        launches._window_rows.__wrapped__(columns, height, torch.device("cpu"))
-                    )
-                    <= limits[0]
-                )
+                rows = launches._window_rows.__wrapped__(spec.channels, columns, height, torch.device("cpu"))
+                assert launches._window_shared(spec.channels, rows) <= limits[0]
 
 
 def test_what_makes_no_run_is_refused():
@@ -204,22 +290,34 @@ class TestOnTheGPU:
         source = planes if chain.from_plane else as_features(pictures(channels, shape)).cuda()
         added = planes if chain.to_plane else ()
         assert features._on_chip([planes[0][1]], channels)
-        assert difference(chain(source, added), chain._layer_by_layer(source, added)) < 6e-3
+        assert difference(chain(source, added).double(), in_double(chain, source, added)) < 6e-3
 
-    def test_window(self, shape):
-        torch.manual_seed(0)
-        squeeze = torch.randn(8, 32), torch.randn(8), torch.randn(32, 8), torch.randn(32)
-        window, centre, shift = 0.02 * torch.randn(32, 32, 17, 17), 0.1 * torch.randn(32, 32), torch.randn(32)
-        prior = ContrastWindow(conv(1, 32), window, centre, shift, squeeze, 0.1).cuda()
-        planes = ((1.0, pictures(1, shape).cuda()),)
+    @pytest.mark.parametrize("channels", [16, 32])
+    def test_two_layers(self, channels, shape):
+        for ours, exact in two_layers(channels, shape, "cuda"):
+            assert difference(ours.double(), exact) < 6e-3
+
+    @pytest.mark.parametrize("channels", [16, 32])
+    def test_window(self, channels, shape):
+        prior, planes = prior_of(channels).cuda(), ((1.0, pictures(1, shape).cuda()),)
+        assert features._on_chip([planes[0][1]], channels, "window")
         assert difference(prior(planes), prior._layer_by_layer(planes)) < 6e-3
 
+    @pytest.mark.parametrize("channels", [16, 32])
     @pytest.mark.parametrize("first", [True, False])
-    def test_lstm_step(self, first, shape):
-        torch.manual_seed(0)
-        gates, sources = (3, 1) if first else (4, 2)
-        step = LSTMStep(torch.randn(32 * gates, 32 * sources, 3, 3) / 17, torch.randn(32 * gates)).cuda()
-        z, hidden, cell = (as_features(pictures(32, shape)).cuda() for _ in range(3))
-        memory = None if first else (hidden, cell)
-        pairs = zip(step(z, memory), step._layer_by_layer(z, memory), strict=True)
+    def test_lstm_step(self, first, channels, shape):
+        step = step_of(channels, first).cuda()
+        z, memory = state(channels, shape, first)
+        given = z.cuda(), memory and tuple(x.cuda() for x in memory)
+        assert features._on_chip([given[0]], channels, "gates")
+        pairs = zip(step(*given), step._layer_by_layer(*given), strict=True)
         assert all(difference(ours, theirs) < 8e-3 for ours, theirs in pairs)
+
+    @pytest.mark.parametrize("rectified", [True, False])
+    @pytest.mark.parametrize("channels", [16, 32])
+    def test_gradients_of_a_layer(self, channels, rectified, shape):
+        torch.manual_seed(0)
+        grad, x, plus = (as_features(pictures(channels, shape)).cuda() for _ in range(3))
+        weight = torch.randn(channels, channels, 3, 3).cuda()
+        given = (grad, x, weight, rectified, None if rectified else plus)
+        assert_gradients(launches.run_conv_backward(*given), *given)

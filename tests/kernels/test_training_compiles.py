@@ -9,7 +9,7 @@ triton = pytest.importorskip("triton")
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 
-from unfoldkit.kernels.gpu import batch_norm, conv_backward, lstm, thin_conv, tiles  # noqa: E402
+from unfoldkit.kernels.gpu import batch_norm, gated, lstm, thin_conv, tiles  # noqa: E402
 
 FLOATS = {"momentum", "eps", "slope"}
 INTEGERS = {"height", "width", "pixels", "programs", "rows", "columns", "before"}
@@ -19,16 +19,24 @@ FEATURES = {
     "out",
     "x",
     "grad",
-    "input",
-    "plus",
-    "grad_input",
     "gates",
     "hidden",
     "cell",
 }
-FEATURES |= {"of_hidden", "of_cell", "of_gates", "of_before", "found", "residual", "images", "tiles"}
+FEATURES |= {
+    "y",
+    "of_x",
+    "theta",
+    "of_hidden",
+    "of_cell",
+    "of_gates",
+    "of_before",
+    "found",
+    "residual",
+    "images",
+    "tiles",
+}
 PLANES = {"SIGN": 1, "RELU": True, "MASK": True, "C": 32, "PIXELS": thin_conv.PIXELS}
-BACKWARD = {"RECTIFIED": True, "PLUS": True, "C": 32, "OUT": 32, "PIXELS": conv_backward.PIXELS}
 TILES = {"C": 32, "STEP": 64, "SIZE": 80, "PIXELS": tiles.PIXELS}
 NORM = {"C": 32, "PIXELS": batch_norm.PIXELS}
 GATES = {"FIRST": False, "C": 32, "PIXELS": lstm.PIXELS}
@@ -36,13 +44,14 @@ KERNELS = {
     "spread": (thin_conv.spread_kernel, PLANES),
     "gather": (thin_conv.gather_kernel, PLANES | {"SHARES": True, "PRODUCT": True}),
     "sum": (thin_conv.sum_kernel, {"SIGN": -1, "BIAS": True, "PIXELS": 512}),
-    "conv backward": (conv_backward.conv_backward_kernel, BACKWARD),
     "sums": (batch_norm.sums_kernel, NORM | {"BACKWARD": True}),
     "statistics": (batch_norm.statistics_kernel, {"ADDED": True, "C": 32, "PARTS": batch_norm.PARTS}),
     "apply": (batch_norm.apply_kernel, NORM),
     "apply backward": (batch_norm.apply_backward_kernel, NORM),
     "lstm": (lstm.forward_kernel, GATES),
     "lstm backward": (lstm.backward_kernel, GATES),
+    "gated": (gated.gated_kernel, {"C": 32, "PIXELS": gated.PIXELS}),
+    "gated sums": (gated.sums_kernel, {"GATED": True, "C": 32, "PIXELS": gated.PIXELS}),
     "cut": (tiles.cut_kernel, TILES),
     "join": (tiles.join_kernel, TILES),
 }
@@ -56,8 +65,6 @@ def test_it_builds(name, architecture):
     kernel, constants = KERNELS[name]
     constants = {key: value for key, value in constants.items() if key in kernel.arg_names}
     kinds = dict.fromkeys(FLOATS, "fp32") | dict.fromkeys(INTEGERS, "i32") | dict.fromkeys(FEATURES, "*bf16")
-    if name == "conv backward":
-        kinds["weight"] = "*bf16"
     if "lstm" in name:
         kinds["before"] = "*bf16"
     kinds |= dict.fromkeys(constants, "constexpr")

@@ -42,7 +42,7 @@ def assert_near(found, expected, bound=2e-6):
     assert float(error) < bound
 
 
-def assert_same_function(fused, layers, *inputs, outputs=1):
+def assert_same_function(fused, layers, *inputs, outputs=1, bound=2e-6):
     """Values and gradients of both, the latter in double precision."""
     torch.manual_seed(0)
     single = [x.clone().requires_grad_() for x in inputs]
@@ -55,7 +55,7 @@ def assert_same_function(fused, layers, *inputs, outputs=1):
     grads = torch.autograd.grad(found, single, weights)
     wanted = torch.autograd.grad(expected, double, [x.double() for x in weights])
     for one, other in zip(grads, wanted, strict=True):
-        assert_near(one, other)
+        assert_near(one, other, bound)
 
 
 @case
@@ -131,6 +131,28 @@ def test_lstm(first):
 
     inputs = [gates, bias, *([] if first else [cell.contiguous(memory_format=LAST)])]
     assert_same_function(lambda g, b, *c: fused.lstm(g, b, c[0] if c else None), layers, *inputs, outputs=2)
+
+
+@case
+def test_features_gated_and_their_mean():
+    from unfoldkit.kernels import fused
+
+    theta, x, y = randoms(6, (2, 16, 1, 1), (2, 16, 9, 15), (2, 16, 9, 15))
+    assert_same_function(fused.gated, lambda theta, x, y: theta * x + y, theta, x, y)
+    assert_same_function(fused.mean, lambda x: x.mean((2, 3), keepdim=True), x)
+
+
+@case
+def test_a_contrast_prior_runs_as_its_layers(monkeypatch):
+    from unfoldkit.kernels import fused
+    from unfoldkit.rpcanet.modules.dcpm import CentralContrast
+
+    torch.manual_seed(0)
+    contrast, (x,) = CentralContrast(16), randoms(7, (3, 16, 9, 15))
+    layers = deepcopy(contrast).double()
+    monkeypatch.setattr(fused, "serves", lambda x, _: x.dtype == torch.float32)
+    x = x.contiguous(memory_format=LAST)
+    assert_same_function(contrast, layers, x, bound=1e-5)  # its gate normalises three numbers
 
 
 @case

@@ -1,4 +1,7 @@
-"""Every Triton kernel, compiled ahead of time without a GPU: it builds everywhere and spills no register."""
+"""Every Triton kernel, compiled ahead of time without a GPU: it builds everywhere and spills no register.
+
+One architecture and one dtype are fast; test_triton_interpreted.py runs every dtype.
+"""
 
 # mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
 
@@ -19,8 +22,12 @@ from unfoldkit.kernels.gpu import leading_triplet, low_rank, nonnegative  # noqa
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 COMPILER = tuple(map(int, triton.__version__.split(".")[:2]))
-ARCHITECTURES = (80, 90, 100)
-DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
+LATER = pytest.mark.slow
+ARCHITECTURES = (pytest.param(80, marks=LATER), 90, pytest.param(100, marks=LATER))
+DTYPES = (
+    torch.float32,
+    *(pytest.param(dtype, marks=LATER) for dtype in (torch.float64, torch.complex64, torch.complex128)),
+)
 INTEGERS = ("m", "n", "squarings", "size", "full_exchanges", "limit")
 
 
@@ -75,7 +82,7 @@ def test_sparse_dual(dtype, architecture):
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("n", [4, 18, 32])
+@pytest.mark.parametrize("n", [pytest.param(4, marks=LATER), 18, pytest.param(32, marks=LATER)])
 def test_nonnegative_least_squares(n, architecture):
     rows, options = nonnegative.blocks(n)
     constants = {"EPS": nonnegative.EPS, "ROWS": rows}

@@ -127,6 +127,18 @@ inline void load_matrices(u32 (&a)[4], const char* row) {
     meet(warp());
 }
 
+inline void load_transposed(u32 (&a)[4], const char* row) {
+    int w = threadIdx.x / 32, lane = threadIdx.x % 32;
+    shown[w][lane] = row;
+    meet(warp());
+    for (int i = 0; i < 4; i++) {
+        unsigned short pair[2];
+        for (int k = 0; k < 2; k++) memcpy(&pair[k], shown[w][8 * i + lane % 4 * 2 + k] + lane / 4 * 2, 2);
+        memcpy(&a[i], pair, 4);
+    }
+    meet(warp());
+}
+
 // As PTX's section on mma.m16n8k16 lays the three matrices out.
 inline void multiply(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
     int w = threadIdx.x / 32, lane = threadIdx.x % 32;

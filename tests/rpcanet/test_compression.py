@@ -18,7 +18,7 @@ each_network = pytest.mark.parametrize("name", ["rpcanet", "rpcanet++", "drpca_n
 
 
 def settled(name="rpcanet++", stages=2, channels=16):
-    """A network with running statistics of its own, whose layers have spectra that fall as those of trained ones."""
+    """A network with running statistics of its own, whose layers have spectra that fall."""
     torch.manual_seed(0)
     net = rpcanet.build(name, stages=stages, channels=channels)
     with torch.no_grad():

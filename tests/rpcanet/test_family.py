@@ -183,7 +183,7 @@ def test_trained_from_the_command_line(name, tmp_path):
     small = ["--data.size=32", "--data.train_count=8", "--data.validation_count=2", "--data.workers=0"]
     options = [
         f"--network.name={name}",
-        "--network.stages=2",
+        "--network.stages=1",
         "--network.channels=8",
         "--recipe.epochs=1",
         *small,

@@ -121,13 +121,14 @@ def test_looking_inside_leaves_the_network_as_it_was():
 
 
 @pytest.mark.reference
-def test_official_weights_on_twenty_real_pictures(reference_file):
+@pytest.mark.parametrize("count", [4, pytest.param(20, marks=pytest.mark.slow)])
+def test_official_weights_on_real_pictures(reference_file, count):
     """float32 planes on both sides: what is left is the rounding of the singular values, 1e-6 of the largest."""
     pictures = open_pictures("sirst", "test", reference_file("data/sirst"))
     samples = SegmentationDataset(pictures, size=256, mean=0, std=255)
     net = optimize(load_weights(reference_file("weights/rpcanet_sirst_official.pkl")))
     statistics, wanted = Statistics(), []
-    for start in range(0, 20, 4):
+    for start in range(0, count, 4):
         image = torch.stack([samples[i].image for i in range(start, start + 4)])
         with torch.inference_mode():
             interior: Interior = look_inside(net, image)

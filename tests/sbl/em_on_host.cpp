@@ -1,4 +1,4 @@
-/* em.cu on a CPU: a team of threads for a block of as many warps of one thread each. */
+/* em.cu, posterior.cu or unfolded.cu on a CPU: a team of threads for a block of as many warps of one thread each. */
 
 #include <cfloat>
 #include <cmath>
@@ -15,7 +15,9 @@ static thread_local Index threadIdx;
 static pthread_barrier_t barrier;
 
 #define WARP 1
+#ifndef STEP
 #define STEP call.step
+#endif
 #define THREADS 1
 #define BLOCKS 1
 #define __global__
@@ -36,18 +38,35 @@ static inline double rsqrt(double x) { return 1 / std::sqrt(x); }
 
 real memory[1 << 18];
 
-extern "C" void em_solve_on_host(const Call *call, const Layout *at, int threads) {
+template <typename Kernel>
+static void run_blocks(int blocks, int threads, Kernel kernel) {
   blockDim.x = threads;
   pthread_barrier_init(&barrier, nullptr, threads);
-  for (blockIdx.x = 0; blockIdx.x < call->problems; blockIdx.x++) {
+  for (blockIdx.x = 0; blockIdx.x < blocks; blockIdx.x++) {
     for (real &place : memory) place = NAN;
     std::vector<std::thread> team;
     for (int t = 0; t < threads; t++)
       team.emplace_back([=] {
         threadIdx.x = t;
-        em_solve(*call, *at);
+        kernel();
       });
     for (std::thread &thread : team) thread.join();
   }
   pthread_barrier_destroy(&barrier);
 }
+
+#if defined(EM_POSTERIOR)
+extern "C" void em_posterior_on_host(const Call *call, const Layout *at, int threads, number *mean, real *variance,
+                                     real *residual) {
+  run_blocks(call->problems, threads, [=] { em_posterior(*call, *at, mean, variance, residual); });
+}
+#elif defined(EM_UNFOLDED)
+extern "C" void em_unfolded_on_host(const Call *call, const Layout *at, int threads, const real *noise,
+                                    const real *numbers, int neighbours) {
+  run_blocks(call->problems, threads, [=] { em_unfolded(*call, *at, noise, numbers, neighbours); });
+}
+#else
+extern "C" void em_solve_on_host(const Call *call, const Layout *at, int threads) {
+  run_blocks(call->problems, threads, [=] { em_solve(*call, *at); });
+}
+#endif

@@ -14,12 +14,14 @@ import torch
 from torch.utils._pytree import tree_map_only
 
 from unfoldkit.kernels.native import compiler
-from unfoldkit.sbl import SVDKroSBL
+from unfoldkit.sbl import SVDKroSBL, UnfoldedKroSBL
 from unfoldkit.sbl.em import compiled
 from unfoldkit.sbl.em.block import solve as block
+from unfoldkit.sbl.em.kronecker_posterior import kronecker_posterior
+from unfoldkit.sbl.em.state import initial_state
 from unfoldkit.sbl.problem import pose
 
-from .test_compiled import METHODS, SETTINGS, SIZES, TOLERANCE, assert_equal
+from .test_compiled import METHODS, SETTINGS, SIZES, TOLERANCE, assert_equal, each_combination
 
 HOST, RACES = (Path(__file__).with_name(name) for name in ("em_on_host.cpp", "em_races.cpp"))
 GPU = "cuda"
@@ -41,48 +43,116 @@ def marked(*marks):
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
-    """A function that gives the source for a GPU as C++, for so many factors of real or complex numbers."""
+    """A function that gives a kernel as a function of C++, for so many factors of real or complex numbers."""
     folder = tmp_path_factory.mktemp("block")
 
     @lru_cache
-    def build(factors, complex_numbers):
-        built = folder / f"{factors}-{complex_numbers}.so"
+    def build(name, factors, complex_numbers):
+        built = folder / f"{name}-{factors}-{complex_numbers}.so"
         options = ["-std=c++17", "-O1", "-shared", "-fPIC", "-pthread", "-Wno-unknown-pragmas"]
         options += [
             f"-DFACTORS={factors}",
             f"-DCOMPLEX={complex_numbers}",
-            f'-DEM_CU="{block.SOURCE.resolve()}"',
+            f"-D{name.upper()}",
+            f'-DEM_CU="{block.SOURCES[name].resolve()}"',
+            *([f"-DSTEP={block.FULL_MOMENT}"] if name == "em_posterior" else []),
         ]
         subprocess.run(["g++", *options, HOST, "-o", built], check=True)
-        return ctypes.CDLL(str(built))
+        return getattr(ctypes.CDLL(str(built)), f"{name}_on_host")
 
     return build
 
 
 @pytest.fixture
 def on_host(library, monkeypatch):
-    """A function that lets compiled solves go through the source for a GPU, by so many threads."""
+    """A function that lets kernels for a GPU run on the CPU, by so many threads."""
 
     def patch(threads):
+        def launch(name, device, call, step, *others):
+            sizes = tuple(call.rows[: call.factors]), tuple(call.columns[: call.factors])
+            places, _ = block.layout(*sizes, bool(call.complex_numbers))
+            values = [
+                ctypes.c_void_p(x.data_ptr()) if isinstance(x, torch.Tensor) else ctypes.c_int(x)
+                for x in others
+            ]
+            run = library(name, call.factors, call.complex_numbers)
+            run(ctypes.byref(call), ctypes.byref(places), threads, *values)
+
         class Library:
             def em_solve(self, reference):
-                call = reference._obj
-                sizes = tuple(call.rows[: call.factors]), tuple(call.columns[: call.factors])
-                places, _ = block.layout(*sizes, bool(call.complex_numbers))
-                solve = library(call.factors, call.complex_numbers).em_solve_on_host
-                solve(reference, ctypes.byref(places), threads)
+                launch("em_solve", None, reference._obj, None)
                 return 0
 
         monkeypatch.setattr(compiled.compiler, "load", lambda source: Library())
+        monkeypatch.setattr(block, "_launch", launch)
 
     return patch
 
 
-@pytest.mark.parametrize("settings", SETTINGS)
-@pytest.mark.parametrize("known_noise", [True, False])
-@pytest.mark.parametrize("sizes", SIZES)
-@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
-@pytest.mark.parametrize("name", METHODS)
+FEW = pytest.mark.parametrize(("dtype", "sizes"), [(torch.float64, "two"), (torch.complex128, "three")])
+
+
+@FEW
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_posterior_is_that_of_pytorch(draw, on_host, dtype, sizes, threads):
+    factors, _, y, s2 = draw(dtype=dtype, batch=(3,), **SIZES[sizes])
+    problem = pose(factors, y, s2)
+    random = torch.Generator().manual_seed(0)
+    g = [torch.rand(3, n, dtype=torch.float64, generator=random) for n in problem.lengths]
+    g = [(v * (v > 0.3)).index_fill(1, torch.tensor(0), 0.5) for v in g]
+    state = initial_state(problem, (*g[:-1], g[-1].index_fill(0, torch.tensor(2), 0)))
+    expected = kronecker_posterior(state)
+    on_host(threads)
+    mean, variance, residual = compiled._moments(*compiled._posed(state))
+    torch.testing.assert_close(mean, expected.mean(), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(variance, expected.variance(), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(residual, expected.residual(), rtol=1e-9, atol=1e-12)
+    assert mean[2].count_nonzero() == 0 < mean[:2].count_nonzero()
+
+
+UNFOLDED = {
+    "svd": {"m_step": "svd"},
+    "svd, published": {"m_step": "svd", "as_published": True, "neighbours": 0},
+    "am": {"m_step": "am", "sweeps": 2, "neighbours": 1},
+}
+
+
+def learned(options, factors):
+    """An estimator as if trained, its parameters fixed."""
+    net = UnfoldedKroSBL(iterations=4, factors=factors, **options)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+    return net.requires_grad_(False)
+
+
+@FEW
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("options", UNFOLDED)
+def test_unfolded_iterations_are_those_of_pytorch(draw, on_host, monkeypatch, dtype, sizes, options, threads):
+    factors, _, y, s2 = draw(dtype=dtype, batch=(3,), **SIZES[sizes])
+    net = learned(UNFOLDED[options], len(factors))
+    expected = net(factors, y, s2)
+    on_host(threads)
+    monkeypatch.setattr(block, "serves", lambda *_: True)
+    found = net(factors, y, s2)
+    assert_equal(found, expected, 1e-8)
+    some = [torch.ones(1, A.shape[-1], dtype=torch.float64) for A in factors]
+    torch.testing.assert_close(
+        found.functional(some).variance, expected.functional(some).variance, rtol=1e-7, atol=0.0
+    )
+
+
+def test_what_asks_for_gradients_goes_through_pytorch(draw, monkeypatch):
+    factors, _, y, s2 = draw()
+    monkeypatch.setattr(block, "serves", lambda *_: pytest.fail("asked for a kernel"))
+    net = learned({}, len(factors)).requires_grad_(True)
+    assert net(factors, y, s2).mean.requires_grad
+    assert learned({}, len(factors))(factors, y.requires_grad_(), s2).mean.requires_grad
+
+
+@each_combination
 def test_it_is_the_estimate_of_the_loop_in_c(draw, on_host, name, dtype, sizes, known_noise, settings):
     factors, _, y, s2 = draw(dtype=dtype, batch=(3,), **SIZES[sizes])
     method = dataclasses.replace(METHODS[name], **SETTINGS[settings])
@@ -114,7 +184,7 @@ def test_threads_wait_for_what_others_write(tmp_path, complex_numbers):
         "-Wno-unknown-pragmas",
         "-DFACTORS=3",
     ]
-    options += [f"-DCOMPLEX={complex_numbers}", f'-DEM_CU="{block.SOURCE.resolve()}"']
+    options += [f"-DCOMPLEX={complex_numbers}", f'-DEM_CU="{block.SOURCES["em_solve"].resolve()}"']
     built = subprocess.run(["g++", *options, RACES, "-o", tmp_path / "races"], capture_output=True, text=True)
     if "tsan" in built.stderr:
         pytest.skip("needs ThreadSanitizer")
@@ -148,6 +218,17 @@ def test_a_gpu_gives_the_estimate_of_the_loop_in_c(draw, on_gpu, name, dtype, si
     found = method([A.to(GPU) for A in factors], y.to(GPU), s2 if s2 is None else s2.to(GPU), history=True)
     assert on_gpu
     assert_equal(on_cpu(found), expected, TOLERANCE[name])
+
+
+@marked(*on_a_gpu)
+@pytest.mark.parametrize("options", UNFOLDED)
+def test_a_gpu_gives_the_unfolded_estimate_of_a_cpu(draw, options):
+    factors, _, y, s2 = draw(dtype=torch.complex128, batch=(5,), **IRS)
+    net = learned(UNFOLDED[options], 3)
+    problem = [A.to(GPU) for A in factors], y.to(GPU), s2.to(GPU)
+    found = net(*problem)
+    assert found.functionals.posterior is None  # it never was in PyTorch
+    assert_equal(on_cpu(found), net(factors, y, s2), 1e-8)
 
 
 @marked(*on_a_gpu)

@@ -3,6 +3,7 @@
 # mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
 
 import dataclasses
+from itertools import product
 
 import pytest
 import torch
@@ -78,11 +79,20 @@ def assert_equal(found, expected, tolerance):
             near(ours, theirs)
 
 
-@pytest.mark.parametrize("settings", SETTINGS)
-@pytest.mark.parametrize("known_noise", [True, False])
-@pytest.mark.parametrize("sizes", SIZES)
-@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
-@pytest.mark.parametrize("name", METHODS)
+def combinations():
+    """Whatever else is combined comes with one of the settings in turn; its other settings are slow."""
+    kinds = (METHODS, (torch.float64, torch.complex128), SIZES, (True, False), SETTINGS)
+    for case in product(*map(enumerate, kinds)):
+        numbers, values = zip(*case, strict=True)
+        yield pytest.param(*values, marks=pytest.mark.slow if sum(numbers) % len(SETTINGS) else [])
+
+
+each_combination = pytest.mark.parametrize(
+    ("name", "dtype", "sizes", "known_noise", "settings"), [*combinations()]
+)
+
+
+@each_combination
 def test_it_is_the_estimate_of_pytorch(draw, solved, name, dtype, sizes, known_noise, settings):
     factors, _, y, s2 = draw(dtype=dtype, batch=(3,), **SIZES[sizes])
     method = dataclasses.replace(METHODS[name], **SETTINGS[settings])

@@ -12,6 +12,7 @@ from unfoldkit.tools.benchmarks import epochs
 
 def test_epochs_are_timed_from_start_to_start(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(epochs, "PICTURES", (4, 2))
+    monkeypatch.setattr(epochs, "NETWORKS", {"RPCANet": ("rpcanet", 1)})
     file = tmp_path / "epoch.json"
     options = ["--networks", "RPCANet", "--size=32", "--batch=4", "--epochs=4", "--precision=32-true"]
     assert benchmark.main(["epoch", "--device=cpu", *options, "--json", str(file)]) == 0

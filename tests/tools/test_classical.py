@@ -2,6 +2,7 @@
 
 import json
 import resource
+import shutil
 import sys
 from importlib import import_module
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from unfoldkit import rpcanet
+from unfoldkit.datasets import open_pictures
 from unfoldkit.datasets.reading.video import read_video, video_file
 from unfoldkit.datasets.synthetic import SyntheticScenes
 from unfoldkit.rpcanet import Evaluation, Prediction, evaluate_data_set, predict
@@ -186,10 +188,14 @@ def test_trained_on_crops_is_evaluated_on_whole_pictures_by_the_vessel_protocol(
 
 
 @pytest.mark.reference
-def test_a_network_over_neu_seg_in_one_command(reference_file, tmp_path, monkeypatch):
-    weights, out = tmp_path / "net.safetensors", tmp_path / "numbers.json"
+def test_a_network_over_pictures_of_neu_seg_in_one_command(reference_file, tmp_path, monkeypatch):
+    weights, out, root = tmp_path / "net.safetensors", tmp_path / "numbers.json", tmp_path / "neu_seg"
     rpcanet.save_weights(rpcanet.build("rpcanet", stages=1, channels=4), weights, {"data": {"size": 32}})
-    root = reference_file("data/neu_seg")
+    whole = reference_file("data/neu_seg")
+    for image, mask, *_ in open_pictures("neu_seg", "test", whole).pairs[:8]:
+        for path in (image, mask):
+            (root / path.relative_to(whole)).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, root / path.relative_to(whole))
     command(
         monkeypatch, "evaluate", "--weights", weights, "--dataset", "neu_seg", "--root", root, "--json", out
     )

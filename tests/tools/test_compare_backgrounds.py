@@ -11,10 +11,11 @@ def test_a_low_rank_network_has_backgrounds_of_lower_rank_than_the_picture(tmp_p
     training = {"data": {"size": 48}, "recipe": {"seed": 1}}
     rpcanet.save_weights(net, tmp_path / "net.safetensors", training)
     row = measure_backgrounds(tmp_path / "net.safetensors", "synthetic", None, count=2)
-    assert len(row.ranks) == 3
+    assert len(row.ranks) == 4
     assert row.ranks[1] < row.ranks[0]
     assert row.parameters == sum(p.numel() for p in net.parameters())
     assert 0 <= row.iou <= 1
+    assert row.residuals[1] < 1e-6 < row.residuals[0]
 
 
 def test_other_weights_are_refused(tmp_path):

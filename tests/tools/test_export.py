@@ -2,6 +2,7 @@
 
 import json
 import sys
+from functools import lru_cache
 
 import onnx
 import pytest
@@ -36,17 +37,24 @@ def weights(request, tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module")
+def export(weights, tmp_path_factory):
+    """A function from a format to the exported file, and how far it was found from its source."""
+    folder = tmp_path_factory.mktemp("exported")
+    return lru_cache(lambda format: export_weights(Export(str(weights), format, str(folder / format))))
+
+
 @pytest.mark.parametrize("format", FORMATS)
-def test_agrees_with_its_source_at_every_size(weights, format, tmp_path):
-    out, largest = export_weights(Export(str(weights), format, str(tmp_path / "out")))
+def test_agrees_with_its_source_at_every_size(weights, export, format):
+    out, largest = export(format)
     assert largest < 1e-4
     net, run = rpcanet.load_weights(weights), exported(out, format)
     for size in SIZES:
         assert largest_difference(net, run, torch.randn(size)) < 1e-4
 
 
-def test_onnx_states_opset_sizes_and_processing(weights, tmp_path):
-    out, _ = export_weights(Export(str(weights), "onnx", str(tmp_path / "net.onnx")))
+def test_onnx_states_opset_sizes_and_processing(export):
+    out, _ = export("onnx")
     model = onnx.load(out)
     onnx.checker.check_model(model)
     assert {entry.domain: entry.version for entry in model.opset_import}[""] == OPSET
@@ -61,8 +69,8 @@ def test_onnx_states_opset_sizes_and_processing(weights, tmp_path):
     assert stated["opset"] == str(OPSET)
 
 
-def test_a_program_holds_only_operators_of_torch(weights, tmp_path):
-    out, _ = export_weights(Export(str(weights), "torch-export", str(tmp_path / "net.pt2")))
+def test_a_program_holds_only_operators_of_torch(export):
+    out, _ = export("torch-export")
     extra = {"metadata.json": ""}
     program = torch.export.load(str(out), extra_files=extra)
     targets = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}

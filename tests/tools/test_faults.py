@@ -154,11 +154,17 @@ def test_a_run_outlasts_twenty_kills(processes, run, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """What an uninterrupted training in this process ends in."""
+def whole_run(tmp_path_factory):
+    """The folder of an uninterrupted training in this process."""
     out = tmp_path_factory.mktemp("whole")
     train(configured(), out)
-    return Training().result(out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def whole(whole_run):
+    """What an uninterrupted training ends in."""
+    return Training().result(whole_run)
 
 
 def stopped_and_resumed(tmp_path, monkeypatch, step):
@@ -231,14 +237,17 @@ def run_where_it_is_read_only(folder, command):
 WRITERS = {
     "train.py": [*TRAINING, "--resume", "--out"],
     "simulate.py": [*SIMULATION, "--out"],
-    "evaluate.py": ["--method=pssv", "--dataset=synthetic", "--size=32", "--json"],
+    "evaluate.py": ["--method=pssv", "--dataset=synthetic", "--size=32", "--count=2", "--json"],
     "predict.py": ["--method=pssv", str(ROOT / "tools/results/2026-11-23-demo-panels.jpg"), "--out"],
 }
 
 
 @pytest.mark.parametrize(
     "tool",
-    [pytest.param(tool, marks=pytest.mark.slow if tool == "predict.py" else ()) for tool in WRITERS],
+    [
+        pytest.param(tool, marks=pytest.mark.slow if tool in ("train.py", "predict.py") else ())
+        for tool in WRITERS
+    ],
 )
 def test_a_read_only_folder_is_named_and_left_as_it_was(tmp_path, tool):
     if tool == "train.py":
@@ -254,9 +263,8 @@ def test_a_read_only_folder_is_named_and_left_as_it_was(tmp_path, tool):
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
-def test_a_checkpoint_holds_all_that_a_run_needs(tmp_path):
-    train(configured(), tmp_path)
-    stored = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+def test_a_checkpoint_holds_all_that_a_run_needs(whole_run):
+    stored = torch.load(whole_run / "checkpoints" / "last.ckpt", weights_only=True)
     assert stored["epoch"] == 2  # the last of three, whether it was better or not
     assert {
         "state_dict",

@@ -16,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from unfoldkit import rpcanet
 from unfoldkit.rpcanet import Interpretation, interpret
+from unfoldkit.rpcanet.inside.interpret import batches, pictures_of, subject_of
 
 ROOT = Path(__file__).parents[2]
 MEASURES = {"spectrum", "effective_rank", "energy", "sparsity", "fidelity"}
@@ -49,6 +50,17 @@ def test_measures_json_holds_every_stage(inside):
     shapes = {name: np.shape(values["mean"]) for name, values in content["measures"].items()}
     assert shapes["spectrum"] == (3, 32)
     assert (shapes["sparsity"], shapes["contrast"], shapes["memory_change"]) == ((2,), (2,), (1,))
+
+
+def test_a_picture_that_is_shrunk_much_is_counted(tmp_path, capsys):
+    cv2.imwrite(str(tmp_path / "large.png"), np.arange(40 * 800, dtype=np.uint8).reshape(40, 800))
+    cv2.imwrite(str(tmp_path / "small.png"), np.arange(40 * 80, dtype=np.uint8).reshape(40, 80))
+    said = "1 pictures of over 768 pixels a side were shrunk to 256x256; --size 0 keeps their own"
+    for size, expected in ((None, True), (256, False)):
+        options = Interpretation(str(tmp_path), method="pcp", size=size)
+        (_, image), *_ = batches(pictures_of(options), subject_of(options), options)
+        assert image.shape == (2, 1, 256, 256)
+        assert (said in capsys.readouterr().out) == expected
 
 
 def test_noise_is_a_part_like_the_others(pictures, tmp_path):

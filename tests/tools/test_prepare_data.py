@@ -140,6 +140,6 @@ def test_what_is_no_data_set_is_one_line_and_status_2(arguments, message, monkey
 
 
 @pytest.mark.reference
-def test_the_real_copies(reference_file, monkeypatch, capsys):
-    for name in ("sirst", "neu_seg"):
-        assert run(monkeypatch, capsys, name, "--root", reference_file(f"data/{name}"))[0] == 0
+@pytest.mark.parametrize("name", ["sirst", pytest.param("neu_seg", marks=pytest.mark.slow)])
+def test_the_real_copies(name, reference_file, monkeypatch, capsys):
+    assert run(monkeypatch, capsys, name, "--root", reference_file(f"data/{name}"))[0] == 0

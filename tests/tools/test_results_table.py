@@ -1,6 +1,7 @@
 """The tables of docs/results.md are made of JSON files, and of nothing else."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from unfoldkit.tools.tables.records import highlights
 from unfoldkit.tools.tables.segmentation import MARKS, collected, everything
 
 ROOT = Path(__file__).parents[2]
+NUMBER = re.compile(r"(?<![\w.])(?=(?:\.?\d){3})\d*\.\d+(?![\w.]*\d)")
 DOCUMENTS = [ROOT / "README.md", ROOT / "docs/results.md", ROOT / "docs/segmentation/weights.md"]
 
 
@@ -99,6 +101,18 @@ def test_the_documents_are_up_to_date():
     texts = [path.read_text(encoding="utf-8") for path in DOCUMENTS]
     assert [filled(text, made) == text for text in texts] == [True] * len(texts)
     assert [begin for begin, _ in made if not any(begin in text for text in texts)] == []
+
+
+def test_no_number_of_a_table_stands_in_prose_too():
+    """One of at least three digits, which no number is by chance."""
+    made = everything(RESULTS)
+    tabled = {number for part in made.values() for number in NUMBER.findall(part)}
+    repeated = {}
+    for path in DOCUMENTS:
+        prose = filled(path.read_text(encoding="utf-8"), dict.fromkeys(made, ""))
+        prose = re.sub(r"`[^`]*`|\]\([^)]*\)|^ {4}.*$", "", prose, flags=re.MULTILINE)
+        repeated[path.name] = tabled.intersection(NUMBER.findall(prose))
+    assert repeated == {path.name: set() for path in DOCUMENTS}
 
 
 def test_a_document_without_marks_is_refused():

@@ -83,9 +83,9 @@ def test_resumed_run_equals_an_uninterrupted_one(tmp_path, monkeypatch):
 
 
 def test_learns_on_generated_scenes(tmp_path):
-    options = ("--data.size=64", "--data.train_count=128", "--data.validation_count=16")
-    learning = ("--network.channels=8", "--recipe.learning_rate=0.002", "--recipe.epochs=4")
-    train(configured(*SMALL, *options, *learning), tmp_path)
+    data = ("--data.size=48", "--data.train_count=64", "--data.validation_count=8", "--data.batch_size=4")
+    learning = ("--network.channels=8", "--recipe.learning_rate=0.003", "--recipe.epochs=4")
+    train(configured(*SMALL, *data, *learning), tmp_path)
     scalars, _ = logged(tmp_path)
     assert scalars["val/loss"][-1] < scalars["val/loss"][0]
     assert scalars["val/iou"][-1] > max(0.3, scalars["val/iou"][0])

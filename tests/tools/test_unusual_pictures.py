@@ -115,6 +115,29 @@ def test_levels_of_training_are_those_of_evaluation(tmp_path, run):
         assert json.loads((tmp_path / "a.json").read_text())["settings"]["levels"] == expected
 
 
+def test_an_evaluation_says_which_levels_it_chose(tmp_path, run):
+    """Of pictures of more than 8 bits; the others are taken over their whole range."""
+    mask = np.zeros((30, 30), np.uint8)
+    mask[10:14, 10:14] = 255
+    deep = np.arange(7300, 8200, dtype=np.uint16).reshape(30, 30)
+    for name, picture in (("deep", deep), ("eight", (deep // 40).astype(np.uint8))):
+        for kind, pixels in (("images", picture), ("masks", mask)):
+            (tmp_path / "test" / kind).mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(tmp_path / f"test/{kind}/{name}.png"), pixels)
+    given = (
+        "--method=pcp",
+        "--dataset=folder",
+        "--size=0",
+        "--root",
+        tmp_path,
+        "--json",
+        tmp_path / "a.json",
+    )
+    assert run(evaluate, *given)[0] == 0
+    (seen,) = json.loads((tmp_path / "a.json").read_text())["pictures"]
+    assert seen == {"picture": "deep", "levels": "percentile", "low": 7300, "high": 8199}
+
+
 def test_a_picture_of_few_levels_is_named_in_one_line(tmp_path, run, recwarn):
     cv2.imwrite(str(tmp_path / "flat.png"), np.full((20, 20), 90, np.uint8))
     assert run(predict, tmp_path / "flat.png", "--method=pcp", "--out", tmp_path)[0] == 0

@@ -1,41 +1,89 @@
 """The options of each subject of `tools/benchmark.py`, and the call that they make; nothing heavy is imported."""
 
 import argparse
+from collections.abc import Callable
 from typing import TypeAlias
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
-def kernels(commands: Commands) -> None:
-    parser = commands.add_parser(
-        "kernels",
-        help="every numerical operation against the obvious call",
-        description=(
-            "Time each operation of kernels/ against the call it replaces (torch.linalg, numpy, F.conv2d, "
-            "unfused proximal steps), alternating the two, and check both against float64 in the same run. "
-            "A ratio above 1 means that this toolkit is faster; it is the median over rounds of the ratio "
-            "within a round. Errors are relative to the norm of the float64 result."
-        ),
-    )
+def subject(
+    commands: Commands, name: str, help: str, description: str, run: Callable[[argparse.Namespace], int]
+) -> argparse.ArgumentParser:
+    """The parser of a subject, which can write its results to a file."""
+    parser = commands.add_parser(name, help=help, description=description)
     parser.add_argument("--json", metavar="FILE", help="also write the results to FILE")
-    parser.add_argument("--device", help="cpu or cuda (default: cpu, and cuda where there is one)")
-    parser.add_argument("--rounds", type=int, default=7, help="timed rounds a case (default: %(default)s)")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def rounds(parser: argparse.ArgumentParser, default: int, of: str = "") -> None:
     parser.add_argument(
-        "--only", nargs="+", metavar="WORD", help="only cases whose name holds one of these words"
+        "--rounds", type=int, default=default, help=f"timed rounds{of} (default: %(default)s)"
     )
-    parser.set_defaults(run=run_kernels)
+
+
+def only(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument("--only", nargs="+", metavar="WORD", help=text)
+
+
+def device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
+
+
+def kernels(commands: Commands) -> None:
+    parser = subject(
+        commands,
+        "kernels",
+        "every numerical operation against the obvious call",
+        "Time each operation of kernels/ against the call it replaces (torch.linalg, numpy, F.conv2d, "
+        "unfused proximal steps), alternating the two, and check both against float64 in the same run. "
+        "A ratio above 1 means that this toolkit is faster; it is the median over rounds of the ratio "
+        "within a round. Errors are relative to the norm of the float64 result.",
+        run_kernels,
+    )
+    parser.add_argument("--device", help="cpu or cuda (default: cpu, and cuda where there is one)")
+    rounds(parser, 7, " a case")
+    only(parser, "only cases whose name holds one of these words")
+
+
+def run_kernels(options: argparse.Namespace) -> int:
+    from .kernels import run
+
+    return run(options.device, options.rounds, options.only, options.json)
+
+
+def estimators(commands: Commands) -> None:
+    parser = subject(
+        commands,
+        "estimators",
+        "both channel-estimation experiments, a single solve, and large problems",
+        "Time the estimators of sbl/. On a CPU: the paper's two experiments as `simulate.py` runs them, one "
+        "unbatched solve, the cost per trial of growing batches, and four large factors in float32. On a "
+        "GPU: 5,000 trials of the IRS experiment, and the cost per trial of growing batches.",
+        run_estimators,
+    )
+    rounds(parser, 5, " of short cases")
+    only(parser, "of irs, synthetic, single, batch, large, huge (default: all)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+
+
+def run_estimators(options: argparse.Namespace) -> int:
+    from .estimators import run
+
+    return run(options.only, options.rounds, options.json, options.device)
 
 
 def ofdm(commands: Commands) -> None:
-    parser = commands.add_parser(
+    parser = subject(
+        commands,
         "ofdm",
-        help="KroSBLChannelEstimator against Sionna's LS and LMMSE on 3GPP's urban microcells",
-        description=(
-            "NMSE, honesty of the error variance, uncoded QPSK bit error rate and core seconds a user of the "
-            "channel estimators, on drops of TR 38.901 UMi: 4 users of one antenna, 16 antennas, 14 symbols x 624 "
-            "subcarriers of 30 kHz, pilots on symbols 2 and 11, SNR = 1 / N0. LMMSE takes its covariances from "
-            "other drops. Needs the extra unfoldkit[sionna]."
-        ),
+        "KroSBLChannelEstimator against Sionna's LS and LMMSE on 3GPP's urban microcells",
+        "NMSE, honesty of the error variance, uncoded QPSK bit error rate and core seconds a user of the "
+        "channel estimators, on drops of TR 38.901 UMi: 4 users of one antenna, 16 antennas, 14 symbols x 624 "
+        "subcarriers of 30 kHz, pilots on symbols 2 and 11, SNR = 1 / N0. LMMSE takes its covariances from "
+        "other drops. Needs the extra unfoldkit[sionna].",
+        run_ofdm,
     )
     parser.add_argument("--drops", type=int, default=200, help="of four users (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=20_000, help="of the first drop (default: %(default)s)")
@@ -49,58 +97,32 @@ def ofdm(commands: Commands) -> None:
         "--dual", action="store_true", help="2 x 4 positions of two polarisations, not 4 x 4 of one"
     )
     parser.add_argument("--orders", nargs="+", help="of LMMSE's passes, such as f-t-s (default: six)")
-    parser.add_argument("--json", metavar="FILE", dest="json_path", help="also write the results to FILE")
-    parser.set_defaults(run=run_ofdm)
 
 
 def run_ofdm(options: argparse.Namespace) -> int:
-    from unfoldkit.tools.benchmarks.ofdm import run
+    from .ofdm import run
 
-    return run(**{name: value for name, value in vars(options).items() if name not in ("command", "run")})
-
-
-def estimators(commands: Commands) -> None:
-    parser = commands.add_parser(
-        "estimators",
-        help="both channel-estimation experiments, a single solve, and large problems",
-        description=(
-            "Time the estimators of sbl/. On a CPU: the paper's two experiments as `simulate.py` runs them, one "
-            "unbatched solve, the cost per trial of growing batches, and four large factors in float32. On a "
-            "GPU: 5,000 trials of the IRS experiment, and the cost per trial of growing batches."
-        ),
-    )
-    parser.add_argument("--json", metavar="FILE", help="also write the results to FILE")
-    parser.add_argument(
-        "--rounds", type=int, default=5, help="repetitions of short cases (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--only",
-        nargs="+",
-        metavar="WORD",
-        help="of irs, synthetic, single, batch, large, huge (default: all)",
-    )
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
-    parser.set_defaults(run=run_estimators)
+    given = {name: value for name, value in vars(options).items() if name not in ("command", "run", "json")}
+    return run(json_path=options.json, **given)
 
 
 def networks(commands: Commands) -> None:
-    parser = commands.add_parser(
+    parser = subject(
+        commands,
         "networks",
-        help="the networks in inference and training against a layer-by-layer form",
-        description=(
-            "Time RPCANet, RPCANet++ (S3, S6, S9), DRPCA-Net and L-RPCANet against the same networks built one "
-            "layer at a time from nn.Conv2d and nn.BatchNorm2d, in float32 as PyTorch lays it out by default, "
-            "with equal weights, alternating the two. For each form it prints how many times faster it is "
-            "(median over rounds of the ratio within a round), the times (on a GPU the device's, and in inference "
-            "also from pictures in the host's memory to probabilities there), peak memory, the plain network's "
-            "operations a second against a measured matrix product, and the largest relative difference: of B, "
-            "O and D in inference, of all gradients together in a training step. Everything, on a CPU, takes "
-            "hours: choose with the options below."
-        ),
+        "the networks in inference and training against a layer-by-layer form",
+        "Time RPCANet, RPCANet++ (S3, S6, S9), DRPCA-Net and L-RPCANet against the same networks built one "
+        "layer at a time from nn.Conv2d and nn.BatchNorm2d, in float32 as PyTorch lays it out by default, "
+        "with equal weights, alternating the two. For each form it prints how many times faster it is "
+        "(median over rounds of the ratio within a round), the times (on a GPU the device's, and in inference "
+        "also from pictures in the host's memory to probabilities there), peak memory, the plain network's "
+        "operations a second against a measured matrix product, and the largest relative difference: of B, "
+        "O and D in inference, of all gradients together in a training step. Everything, on a CPU, takes "
+        "hours: choose with the options below.",
+        run_networks,
     )
-    parser.add_argument("--json", metavar="FILE", help="also write the results to FILE")
-    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
-    parser.add_argument("--rounds", type=int, default=5, help="timed rounds a form (default: %(default)s)")
+    device(parser)
+    rounds(parser, 5, " a form")
     for name, values, kind in (
         ("networks", ("RPCANet", "S3", "S6", "S9", "DRPCA-Net", "L-RPCANet"), str),
         ("sizes", (256, 512, 1024), int),
@@ -124,22 +146,27 @@ def networks(commands: Commands) -> None:
         choices=("float32", "bfloat16", "float32-checkpointed", "float32-compiled", "bfloat16-compiled"),
         help="of %(choices)s (default: all)",
     )
-    parser.set_defaults(run=run_networks)
+
+
+def run_networks(options: argparse.Namespace) -> int:
+    from .networks import run
+
+    cases = (list(options.networks), list(options.sizes), list(options.batches), list(options.what))
+    return run(options.device, options.rounds, *cases, options.forms, options.json)
 
 
 def epoch(commands: Commands) -> None:
-    parser = commands.add_parser(
+    parser = subject(
+        commands,
         "epoch",
-        help="whole epochs of training, and the share of them in which the GPU idles",
-        description=(
-            "Train networks as tools/train.py does, on SIRST or on as many generated pictures, and time epochs "
-            "from start to start, validation, metrics, logs and checkpoints included: the first, and the median "
-            "of those after the second. In the second the seconds of all GPU kernels are added up; the rest is "
-            "idle."
-        ),
+        "whole epochs of training, and the share of them in which the GPU idles",
+        "Train networks as tools/train.py does, on SIRST or on as many generated pictures, and time epochs "
+        "from start to start, validation, metrics, logs and checkpoints included: the first, and the median "
+        "of those after the second. In the second the seconds of all GPU kernels are added up; the rest is "
+        "idle.",
+        run_epoch,
     )
-    parser.add_argument("--json", metavar="FILE", help="also write the results to FILE")
-    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
+    device(parser)
     parser.add_argument("--networks", nargs="+", default=["S3"], metavar="NETWORK", help="default: S3")
     parser.add_argument("--data", metavar="DIR", help="the folder of SIRST (default: generated pictures)")
     parser.add_argument("--size", type=int, default=256, help="of pictures (default: %(default)s)")
@@ -148,57 +175,6 @@ def epoch(commands: Commands) -> None:
     parser.add_argument(
         "--precision", default="bf16-mixed", help="of --machine.precision (default: %(default)s)"
     )
-    parser.set_defaults(run=run_epoch)
-
-
-def family(commands: Commands) -> None:
-    parser = commands.add_parser(
-        "family",
-        help="all networks in one table: parameters, operations, time a picture, published IoU",
-        description=(
-            "For each network its parameters, the floating-point operations of its convolutions and products on a "
-            "256x256 picture, the time that its inference form takes for one in float32 on the CPU and, where "
-            "there is one, on the GPU (median over rounds in which the networks take turns), and the IoU that "
-            "its paper states for four infrared sets (tools/results/published.json)."
-        ),
-    )
-    parser.add_argument("--json", metavar="FILE", help="also write the table to FILE")
-    parser.add_argument("--rounds", type=int, default=7, help="timed rounds (default: %(default)s)")
-    parser.set_defaults(run=run_family)
-
-
-def classical(commands: Commands) -> None:
-    parser = commands.add_parser(
-        "classical",
-        help="principal component pursuit against the decompositions that it takes",
-        description=(
-            "Recover a random 500x500 matrix of rank 5 from 5 % of gross errors, and compare the time with that "
-            "of as many calls of torch.linalg.svd as it took iterations, alternating the two."
-        ),
-    )
-    parser.add_argument("--json", metavar="FILE", help="also write the result to FILE")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="timed rounds (default: %(default)s)")
-    parser.set_defaults(run=run_classical)
-
-
-def run_kernels(options: argparse.Namespace) -> int:
-    from .kernels import run
-
-    return run(options.device, options.rounds, options.only, options.json)
-
-
-def run_estimators(options: argparse.Namespace) -> int:
-    from .estimators import run
-
-    return run(options.only, options.rounds, options.json, options.device)
-
-
-def run_networks(options: argparse.Namespace) -> int:
-    from .networks import run
-
-    cases = (list(options.networks), list(options.sizes), list(options.batches), list(options.what))
-    return run(options.device, options.rounds, *cases, options.forms, options.json)
 
 
 def run_epoch(options: argparse.Namespace) -> int:
@@ -210,10 +186,37 @@ def run_epoch(options: argparse.Namespace) -> int:
     return run(options.device, *pictures, options.precision, options.epochs, options.json)
 
 
+def family(commands: Commands) -> None:
+    parser = subject(
+        commands,
+        "family",
+        "all networks in one table: parameters, operations, time a picture, published IoU",
+        "For each network its parameters, the floating-point operations of its convolutions and products on a "
+        "256x256 picture, the time that its inference form takes for one in float32 on the CPU and, where "
+        "there is one, on the GPU (median over rounds in which the networks take turns), and the IoU that "
+        "its paper states for four infrared sets (tools/results/published.json).",
+        run_family,
+    )
+    rounds(parser, 7)
+
+
 def run_family(options: argparse.Namespace) -> int:
     from .family import run
 
     return run(options.rounds, options.json)
+
+
+def classical(commands: Commands) -> None:
+    parser = subject(
+        commands,
+        "classical",
+        "principal component pursuit against the decompositions that it takes",
+        "Recover a random 500x500 matrix of rank 5 from 5 % of gross errors, and compare the time with that "
+        "of as many calls of torch.linalg.svd as it took iterations, alternating the two.",
+        run_classical,
+    )
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    rounds(parser, 5)
 
 
 def run_classical(options: argparse.Namespace) -> int:

@@ -40,10 +40,12 @@ class Checkpoints(TorchCheckpointIO):
             raise ValueError(f"{path}: not a checkpoint of tensors and plain values ({reason})") from error
 
 
-def best_and_last(folder: Path, monitor: str, mode: str) -> list[ModelCheckpoint]:
-    """Keep `folder`/best.ckpt by a metric ("min" or "max"), and last.ckpt of every epoch, better or not."""
+def best_and_last(folder: Path, monitor: str, mode: str, every: int = 1) -> list[ModelCheckpoint]:
+    """Keep `folder`/best.ckpt by a metric ("min" or "max"), and last.ckpt of every so many epochs."""
     best = ModelCheckpoint(folder, "best", monitor, mode=mode, enable_version_counter=False)
-    last = ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
+    last = ModelCheckpoint(
+        folder, "last", every_n_epochs=every, save_on_train_epoch_end=True, enable_version_counter=False
+    )
     return [best, last]
 
 

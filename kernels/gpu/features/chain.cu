@@ -8,7 +8,8 @@
 // Source: the overlapped tiles of Alwani et al., "Fused-layer CNN accelerators", MICRO 2016.
 //
 // LAYERS: convolutions between; RECTIFIED: bit k for a rectifier after layer k; RESIDUAL: add what it starts from
-// to the last layer's result; POOLED: also sum a block's results over its pixels, for a mean.
+// to the last layer's result; POOLED: also sum a block's results over its pixels, for a mean; KEPT: also write the
+// first of two layers' result, which its gradient needs.
 #include "tiles.cuh"
 
 struct Planes {
@@ -70,7 +71,7 @@ __device__ __forceinline__ void project(float* sums, const u32 (&features)[STEPS
 
 template <int LAYER>
 __device__ __forceinline__ void layer(const char* from, char* to, const char* start, const char* weights, const float* bias,
-                      const uint4 (&projection)[STEPS], float* sums, char* picture, const Region& region) {
+                      const uint4 (&projection)[STEPS], float* sums, char* picture, char* middle, const Region& region) {
     constexpr int first = LAYER * PITCH, end = (HEIGHT - LAYER) * PITCH;
     constexpr int span = ceil_of(ceil_of(end - first, 16), WARPS);  // tiles of 16 pixels a warp
     constexpr int together = ceil_of(span, ceil_of(span, MOST_TILES));
@@ -106,6 +107,10 @@ __device__ __forceinline__ void layer(const char* from, char* to, const char* st
                     if (!last && here < end) *reinterpret_cast<u32*>(to + place(here, j) + 4 * t) = kept ? pairs[j] : 0;
                 }
                 if (last && !TO_PLANE) store_pixel(picture + (kept ? region.index(here) * PIXEL : 0), kept, pairs);
+                if (!last && KEPT) {
+                    bool own = here < end && region.keeps(here);
+                    store_pixel(middle + (own ? region.index(here) * PIXEL : 0), own, pairs);
+                }
             }
             if (last && TO_PLANE && pixel < end) project(sums, features, projection, pixel, end, region);
         }
@@ -166,7 +171,7 @@ __device__ __forceinline__ void embed(char* tile, const float* source, const uin
 
 extern "C" __global__ void __launch_bounds__(32 * WARPS, PER_SM)
 chain(const char* features, Planes given, const char* packed, const float* biases, char* result, Planes added,
-      float* plane, float* pooled, int height, int width) {
+      float* plane, float* pooled, char* middle, int height, int width) {
     SHARED_MEMORY(memory);
     char* tile = memory + PIXEL * 2;   // products at the first row's border look one pixel back
     char* other = tile + (LAYERS > 0 || !FROM_PLANE ? TILE : 0);
@@ -179,6 +184,7 @@ chain(const char* features, Planes given, const char* packed, const float* biase
     const char* layers = packed + (FROM_PLANE ? 32 * CHANNELS : 0);
     const uint4* last = reinterpret_cast<const uint4*>(layers + LAYERS * WEIGHTS);
     char* picture = result + blockIdx.z * pixels * PIXEL;
+    middle += KEPT ? blockIdx.z * pixels * PIXEL : 0;
 #pragma unroll
     for (int i = 0; i < 4; i++) {
         if (given.plane[i]) given.plane[i] += blockIdx.z * pixels;
@@ -215,14 +221,14 @@ chain(const char* features, Planes given, const char* packed, const float* biase
 #pragma unroll
     for (int step = 0; step < STEPS; step++)
         projection[step] = TO_PLANE ? last[step * 32 + threadIdx.x % 32] : uint4{};
-    if constexpr (LAYERS >= 1) layer<1>(tile, other, tile, weights, biases, projection, sums, picture, region);
+    if constexpr (LAYERS >= 1) layer<1>(tile, other, tile, weights, biases, projection, sums, picture, middle, region);
     if constexpr (LAYERS >= 2) {
         __syncthreads();
         fetch_bytes(weights, layers + WEIGHTS, WEIGHTS);
         end_of_copies();
         await_copies<0>();
         __syncthreads();
-        layer<2>(other, tile, tile, weights, biases + CHANNELS, projection, sums, picture, region);
+        layer<2>(other, tile, tile, weights, biases + CHANNELS, projection, sums, picture, middle, region);
     }
     if (!TO_PLANE) return;
     if (LAYERS == 0) {

@@ -1,17 +1,18 @@
-// A convolutional LSTM's gates with what follows them, of 32 channels; a block stays and keeps the weights.
+// A convolutional LSTM's gates with what follows them; a block stays and keeps the weights.
 //
 //   f, i, o, j = 3x3 convolution of (z, h');  c = sigmoid(f) c' + sigmoid(i) tanh(j);  h = sigmoid(o) tanh(c)
 //   FIRST:  i, o, j = 3x3 convolution of z;   c = sigmoid(i) tanh(j);                  h = sigmoid(o) c
 //
-// A warp makes a row of 32 pixels and half of the channels, all their gates side by side in its registers, while
+// A warp makes a row of 32 pixels and 16 of the channels, all their gates side by side in its registers, while
 // the features of the block's next tile are on their way.
 #include "tiles.cuh"
 
 constexpr int GATES = FIRST ? 3 : 4, SOURCES = FIRST ? 1 : 2;
-constexpr int ROWS = WARPS / 2, COLUMNS = 32, PITCH = COLUMNS + 2, HEIGHT = ROWS + 2;
+constexpr int SIDES = CHANNELS / 16;
+constexpr int ROWS = WARPS / SIDES, COLUMNS = 32, PITCH = COLUMNS + 2, HEIGHT = ROWS + 2;
 constexpr int TILE = (HEIGHT * PITCH * PIXEL + 1023) / 1024 * 1024;
-constexpr int HALF_STEP = GATES * 512;  // bytes of weights: half of the columns, 16 inner
-constexpr int WEIGHTS = SOURCES * 9 * STEPS * 2 * HALF_STEP;
+constexpr int SIDE_STEP = GATES * 512;  // bytes of weights: the columns of 16 channels, 16 inner
+constexpr int WEIGHTS = SOURCES * 9 * STEPS * SIDES * SIDE_STEP;
 
 __device__ __forceinline__ float sigmoid(float x) { return 0.5f * tanh_fast(0.5f * x) + 0.5f; }
 
@@ -40,7 +41,7 @@ gates(const char* z, const char* hidden, const char* cell, const char* packed, c
       char* new_cell, int height, int width, int tiles) {
     SHARED_MEMORY(memory);
     char* weights = memory + 2 * SOURCES * TILE;
-    int warp = threadIdx.x / 32, lane = threadIdx.x % 32, t = lane % 4, side = warp % 2;
+    int warp = threadIdx.x / 32, lane = threadIdx.x % 32, t = lane % 4, side = warp % SIDES, row_of_tile = warp / SIDES;
     fetch_bytes(weights, packed, WEIGHTS);
     fetch(memory, z, hidden, blockIdx.x, tiles, height, width);
 
@@ -61,7 +62,7 @@ gates(const char* z, const char* hidden, const char* cell, const char* packed, c
 
         // A lane reads and writes chunk t % 2 of pixel lane / 4 + 8 (t / 2) of each 16.
         Place at = place_of(number, height, width);
-        int y = at.top + warp / 2, x = at.left + lane / 4 + 8 * (t / 2);
+        int y = at.top + row_of_tile, x = at.left + lane / 4 + 8 * (t / 2);
         size_t here = at.picture + ((size_t)y * width + x) * PIXEL + side * 32 + t % 2 * 16;
         bool kept[2] = {y < height && x < width, y < height && x + 16 < width};
         uint4 before[2];
@@ -82,8 +83,8 @@ gates(const char* z, const char* hidden, const char* cell, const char* packed, c
         for (int source = 0; source < SOURCES; source++)
 #pragma unroll UNROLLED
             for (int tap = 0; tap < 9; tap++) {
-                int pixel = (warp / 2 + tap / 3) * PITCH + tap % 3 + lane % 16;
-                const char* words = weights + ((source * 9 + tap) * STEPS * 2 + side) * HALF_STEP + lane * 16;
+                int pixel = (row_of_tile + tap / 3) * PITCH + tap % 3 + lane % 16;
+                const char* words = weights + ((source * 9 + tap) * STEPS * SIDES + side) * SIDE_STEP + lane * 16;
 #pragma unroll
                 for (int step = 0; step < STEPS; step++) {
                     const char* row = tile + source * TILE + place(pixel, 2 * step + lane / 16);
@@ -92,7 +93,7 @@ gates(const char* z, const char* hidden, const char* cell, const char* packed, c
                     load_matrices(a[1], row + 16 * PIXEL);
 #pragma unroll
                     for (int q = 0; q < GATES; q++) {
-                        uint4 b = *reinterpret_cast<const uint4*>(words + step * 2 * HALF_STEP + q * 512);
+                        uint4 b = *reinterpret_cast<const uint4*>(words + step * SIDES * SIDE_STEP + q * 512);
 #pragma unroll
                         for (int m = 0; m < 2; m++) {
                             multiply(acc[m][q][0], a[m], b.x, b.y);

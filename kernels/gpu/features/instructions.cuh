@@ -34,6 +34,13 @@ __device__ __forceinline__ void load_matrices(u32 (&a)[4], const char* row) {
                  : "r"(shared_address(row)));
 }
 
+// The same, each matrix transposed.
+__device__ __forceinline__ void load_transposed(u32 (&a)[4], const char* row) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(a[0]), "=r"(a[1]), "=r"(a[2]), "=r"(a[3])
+                 : "r"(shared_address(row)));
+}
+
 // c (16x8) += a (16x16) b (16x8), as PTX's mma.m16n8k16 spreads them over a warp.
 __device__ __forceinline__ void multiply(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
     asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "

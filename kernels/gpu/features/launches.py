@@ -1,6 +1,7 @@
 """The kernels for features in bfloat16: what they serve, in tiles of which size, and their launch."""
 
 import ctypes
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +12,7 @@ from torch import Tensor
 from ..compile import Kernel, kernel
 
 FOLDER = Path(__file__).parent
-COLUMNS, WARPS, WINDOW = 32, 8, 17
+COLUMNS, WARPS, BACKWARD_WARPS, WINDOW = 32, 8, 12, 17
 RESERVED = 1024  # bytes of shared memory that a block takes for itself
 MOST_PLANES = 4
 
@@ -28,6 +29,7 @@ class Chain(NamedTuple):
     rectified: int
     residual: bool = False
     pooled: bool = False
+    kept: bool = False
 
     def shared(self, rows: int) -> int:
         """Bytes of shared memory of a block."""
@@ -40,6 +42,14 @@ class Chain(NamedTuple):
         pooled = WARPS * self.channels * 4 if self.pooled else 0
         weights = 9 * self.channels * pixel if self.layers else 0
         return 2 * pixel + tiles * tile + weights + source + sums + pooled
+
+
+class Chained(NamedTuple):
+    """Features or a plane; of a pooled chain its blocks' sums (pictures, blocks, C); of a kept one the middle."""
+
+    result: Tensor
+    pooled: Tensor
+    middle: Tensor
 
 
 class _Planes(ctypes.Structure):
@@ -57,18 +67,18 @@ def serves(device: torch.device, channels: int) -> bool:
 
 
 def serves_gates(device: torch.device, channels: int, first: bool) -> bool:
-    return channels == 32 and serves(device, channels) and _gates_shared(first) <= _limits(device)[0]
+    return serves(device, channels) and _gates_shared(channels, first) <= _limits(device)[0]
 
 
 def serves_window(device: torch.device, channels: int) -> bool:
-    return channels == 32 and serves(device, channels) and _window_shared(8) <= _limits(device)[0]
+    return serves(device, channels) and _window_shared(channels, 8) <= _limits(device)[0]
 
 
 @torch.compiler.disable
 def run_chain(
     spec: Chain, source: Tensor | Planes, packed: Tensor, biases: Tensor, added: Planes = ()
-) -> tuple[Tensor, Tensor]:
-    """The chain's features or plane and, where it is pooled, its blocks' sums (pictures, blocks, C)."""
+) -> Chained:
+    """`source` through the chain, to which a plane is added."""
     like = source if isinstance(source, Tensor) else source[0][1]
     pictures, _, height, width = like.shape
     device = like.device
@@ -82,10 +92,11 @@ def run_chain(
     )
     pooled = biases.new_empty(pictures, grid[0] * grid[1] if spec.pooled else 0, spec.channels)
     given = _planes(()) if isinstance(source, Tensor) else _planes(source)
+    middle = torch.empty_like(features) if spec.kept else features
     start = like if isinstance(source, Tensor) else features
-    arguments = (start, given, packed, biases, features, _planes(added), plane, pooled, height, width)
+    arguments = (start, given, packed, biases, features, _planes(added), plane, pooled, middle, height, width)
     run(grid, 32 * WARPS, spec.shared(rows), *arguments)
-    return (plane if spec.to_plane else features), pooled
+    return Chained(plane if spec.to_plane else features, pooled, middle)
 
 
 @torch.compiler.disable
@@ -105,12 +116,13 @@ def run_window(features: Tensor, weights: tuple[Tensor, ...], theta: Tensor, slo
     pictures, channels, height, width = features.shape
     device = features.device
     across = -(-width // COLUMNS)
-    rows = _window_rows(across * pictures, height, device)
+    rows = _window_rows(channels, across * pictures, height, device)
     run = kernel(FOLDER / "window.cu", "window", device, **window_definitions(channels, rows))
     assert run is not None
     result = torch.empty_like(features)
     arguments = (*weights, theta, ctypes.c_float(slope), result, height, width)
-    run((across, -(-height // rows), pictures), 32 * WARPS, _window_shared(rows), features, *arguments)
+    grid = (across, -(-height // rows), pictures)
+    run(grid, 32 * WARPS, _window_shared(channels, rows), features, *arguments)
     return result
 
 
@@ -123,13 +135,57 @@ def run_gates(
     first = memory is None
     run = kernel(FOLDER / "gates.cu", "gates", z.device, **gates_definitions(channels, first))
     assert run is not None
-    tiles = -(-width // COLUMNS) * -(-height // (WARPS // 2)) * pictures
+    tiles = -(-width // COLUMNS) * -(-height // _gates_rows(channels)) * pictures
     blocks = min(tiles, _limits(z.device)[2])
     hidden, cell = torch.empty_like(z), torch.empty_like(z)
     before = (z, z) if memory is None else memory
     arguments = (z, *before, packed, bias, hidden, cell, height, width, tiles)
-    run(blocks, 32 * WARPS, _gates_shared(first), *arguments)
+    run(blocks, 32 * WARPS, _gates_shared(channels, first), *arguments)
     return hidden, cell
+
+
+@torch.compiler.disable
+def run_layers(
+    input: Tensor, weights: Sequence[Tensor], biases: Tensor, rectified: int, residual: bool
+) -> list[Tensor]:
+    """What each of one or two layers C -> C makes; weights float32 (C, C, 3, 3), the rest as in `Chain`."""
+    channels, count = len(weights[0]), len(weights)
+    pack = kernel(FOLDER / "pack.cu", "pack_weights", input.device, CHANNELS=channels)
+    assert pack is not None
+    dense = [weight.contiguous(memory_format=torch.channels_last) for weight in weights]
+    packed = torch.empty(count * weights[0].numel(), dtype=torch.bfloat16, device=input.device)
+    pack((9, count), 256, 0, dense[0], dense[-1], packed)
+    spec = Chain(channels, count, False, False, rectified, residual, kept=count == 2)
+    found = run_chain(spec, input, packed, biases)
+    return [found.middle, found.result] if spec.kept else [found.result]
+
+
+def serves_conv_backward(device: torch.device, channels: int) -> bool:
+    return serves(device, channels) and bool(_backward_rows(channels, device))
+
+
+@torch.compiler.disable
+def run_conv_backward(
+    grad: Tensor, input: Tensor, weight: Tensor, rectified: bool, plus: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of input, weight and bias; weight float32."""
+    pictures, channels, height, width = input.shape
+    device, rows = input.device, _backward_rows(input.shape[1], input.device)
+    definitions = backward_definitions(channels, rows)
+    run = kernel(FOLDER / "conv_backward.cu", "conv_backward", device, **definitions)
+    add_up = kernel(FOLDER / "conv_backward.cu", "sum_parts", device, **definitions)
+    assert run is not None
+    assert add_up is not None
+    tiles = -(-width // COLUMNS) * -(-height // rows) * pictures
+    blocks, part = min(tiles, _limits(device)[2]), channels * (9 * channels + 1)
+    dense = weight.contiguous(memory_format=torch.channels_last)
+    of_input, of_weight = torch.empty_like(input), torch.empty_like(dense)
+    of_bias, parts = weight.new_empty(channels), weight.new_empty(2 * blocks, part)
+    added = ctypes.c_void_p() if plus is None else plus
+    arguments = (dense, added, int(rectified), of_input, parts, height, width, tiles)
+    run(blocks, 32 * BACKWARD_WARPS, _backward_shared(channels, rows), grad, input, *arguments)
+    add_up(-(-part // 32), 256, 0, parts, 2 * blocks, of_weight, of_bias)
+    return of_input, of_weight, of_bias
 
 
 def _features(like: Tensor, channels: int) -> Tensor:
@@ -163,7 +219,7 @@ def _chain_kernel(spec: Chain, rows: int, device: torch.device) -> Kernel | None
 
 
 def chain_definitions(spec: Chain, rows: int) -> dict[str, str | int]:
-    names = ("CHANNELS", "LAYERS", "FROM_PLANE", "TO_PLANE", "RECTIFIED", "RESIDUAL", "POOLED")
+    names = ("CHANNELS", "LAYERS", "FROM_PLANE", "TO_PLANE", "RECTIFIED", "RESIDUAL", "POOLED", "KEPT")
     tiles: dict[str, str | int] = {
         "ROWS": rows,
         "COLUMNS": COLUMNS,
@@ -193,20 +249,40 @@ def window_definitions(channels: int, rows: int) -> dict[str, str | int]:
 
 
 @lru_cache(None)
-def _window_rows(columns: int, height: int, device: torch.device) -> int:
+def _window_rows(channels: int, columns: int, height: int, device: torch.device) -> int:
     """As `_chain_rows`; a block has a multiprocessor to itself."""
     block, _, multiprocessors = _limits(device)
-    choices = [rows for rows in (32, 16, 8) if _window_shared(rows) <= block]
+    choices = [rows for rows in (32, 16, 8) if _window_shared(channels, rows) <= block]
     busy = [rows for rows in choices if columns * -(-height // rows) >= 2 * multiprocessors]
     return (busy or [rows for rows in choices if rows <= 16])[0]
 
 
-def _window_shared(rows: int) -> int:
-    margin = WINDOW - 1
-    return (rows + margin) * (COLUMNS + margin) * 64 + 2 * WINDOW * 32 * 64
+def _window_shared(channels: int, rows: int) -> int:
+    margin, pixel = WINDOW - 1, 2 * channels
+    return (rows + margin) * (COLUMNS + margin) * pixel + 2 * WINDOW * channels * pixel
 
 
-def _gates_shared(first: bool) -> int:
+def backward_definitions(channels: int, rows: int) -> dict[str, str | int]:
+    return {"CHANNELS": channels, "ROWS": rows}
+
+
+@lru_cache(None)
+def _backward_rows(channels: int, device: torch.device) -> int:
+    """Rows of a tile, 0 where none fits."""
+    return next((rows for rows in (16, 8) if _backward_shared(channels, rows) <= _limits(device)[0]), 0)
+
+
+def _backward_shared(channels: int, rows: int) -> int:
+    pixel = 2 * channels
+    grad = -(-(rows + 2) * (COLUMNS + 2) * pixel // 1024) * 1024
+    return 2 * (grad + rows * COLUMNS * pixel) + 9 * channels * pixel
+
+
+def _gates_rows(channels: int) -> int:
+    return WARPS * 16 // channels
+
+
+def _gates_shared(channels: int, first: bool) -> int:
     sources, gates = (1, 3) if first else (2, 4)
-    tile = -(-(WARPS // 2 + 2) * (COLUMNS + 2) * 64 // 1024) * 1024
-    return sources * (2 * tile + 9 * 2 * 2 * gates * 512)
+    tile = -(-(_gates_rows(channels) + 2) * (COLUMNS + 2) * 2 * channels // 1024) * 1024
+    return sources * (2 * tile + 9 * (channels // 16) ** 2 * gates * 512)

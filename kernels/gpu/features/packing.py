@@ -35,8 +35,8 @@ def projection(weight: Tensor) -> Tensor:
 
 
 def gates(weight: Tensor, count: int) -> Tensor:
-    """(count C, S C, 3, 3) of S sources: their taps one after another; columns by half, gate and channel in it."""
+    """(count C, S C, 3, 3) of S sources, their taps one after another; columns by 16 channels, gate, channel."""
     channels = len(weight) // count
     sources = weight.shape[1] // channels
-    parts = weight.reshape(count, 2, channels // 2, sources, channels, 9)
+    parts = weight.reshape(count, channels // 16, 16, sources, channels, 9)
     return packed(parts.permute(3, 5, 4, 1, 0, 2).reshape(9 * sources, channels, count * channels))

@@ -2,9 +2,21 @@
 
    Every function is called by all threads of the block, and ends with what it wrote seen by all of them. */
 
+#include "../call.h"
+
+typedef double real;
+#ifndef DBL_EPSILON
+#define DBL_EPSILON 2.220446049250313e-16
+#endif
+#ifndef INFINITY
+#define INFINITY __longlong_as_double(0x7ff0000000000000LL)
+#endif
 #ifndef WARP
 #define WARP 32
 #endif
+
+#include "../fit.h"
+
 /* One after the other: the code of an iteration is to fit into the cache of instructions. */
 #define EVERY_FACTOR(i) _Pragma("unroll 1") for (int i = 0; i < I; i++)
 #define EACH(i, count) \
@@ -123,12 +135,25 @@ static inline int matrix_of(const Layout &at, int i) {
   return KIND == EXPAND ? at.W[i] : KIND == SPREAD ? at.E[i] : factor[i].full ? at.B[i] : at.Q[i];
 }
 
-enum into { PLACE, POWER, ADD };
+/* What becomes of the entries of a product: they have their places at `out`, as they are or as |.|^2, or are added. */
+template <typename T>
+struct Put {
+  int out;
+  void operator()(int place, T value) const { ((T *)(memory + out))[place] = value; }
+};
+struct PutPower {
+  int out;
+  void operator()(int place, number value) const { memory[out + place] = power(value); }
+};
+struct Add {
+  int out;
+  void operator()(int place, real value) const { memory[out + place] += value; }
+};
 
-/* Along one axis, TILE entries a thread: into what has its own place, as |.|^2, or added. */
-template <int TILE, int INTO, typename T>
-static __noinline__ void product_along(int before, int inner, int after, int outer, int matrix, int step_out, int step_in, int x,
-                          int out) {
+/* Along one axis, TILE entries a thread. */
+template <int TILE, typename T, typename Write>
+static __noinline__ void product_along(int before, int inner, int after, int outer, int matrix, int step_out, int step_in,
+                                       int x, Write write) {
   const T *const a = (const T *)(memory + matrix), *const from = (const T *)(memory + x);
   const int columns = before * after, groups = (outer + TILE - 1) / TILE;
   EACH(item, columns * groups) {
@@ -144,28 +169,24 @@ static __noinline__ void product_along(int before, int inner, int after, int out
 #pragma unroll
     for (int t = 0; t < TILE; t++) {
       if (t > last) break;
-      const int place = (b * outer + first + t) * after + c;
-      if constexpr (INTO == PLACE) ((T *)(memory + out))[place] = sum[t];
-      if constexpr (INTO == POWER) memory[out + place] = power(sum[t]);
-      if constexpr (INTO == ADD) memory[out + place] += sum[t];
+      write((b * outer + first + t) * after + c, sum[t]);
     }
   }
   __syncthreads();
 }
 
-template <int INTO, typename T>
-static __noinline__ void product_of(int before, int inner, int after, int outer, int matrix, int step_out, int step_in, int x,
-                       int out) {
+template <typename T, typename Write>
+static __noinline__ void product_of(int before, int inner, int after, int outer, int matrix, int step_out, int step_in,
+                                    int x, Write write) {
   if (before * after * outer >= 6 * (int)blockDim.x)
-    product_along<6, INTO, T>(before, inner, after, outer, matrix, step_out, step_in, x, out);
+    product_along<6, T>(before, inner, after, outer, matrix, step_out, step_in, x, write);
   else
-    product_along<2, INTO, T>(before, inner, after, outer, matrix, step_out, step_in, x, out);
+    product_along<2, T>(before, inner, after, outer, matrix, step_out, step_in, x, write);
 }
 
-/* (matrix_1 kron ... kron matrix_I) of the tensor at x, the axes that grow least first, the last one into `result`.
-   Returns where the result is, which for PLACE is x or spare. */
-template <int KIND, int INTO, typename T>
-static int apply(const Layout &at, int x, int spare, int result) {
+/* (matrix_1 kron ... kron matrix_I) of the tensor at x, the axes that grow least first; the last product is `write`'s. */
+template <int KIND, typename T, typename Write>
+static void apply(const Layout &at, int x, int spare, Write write) {
   unsigned done = 0;
 #pragma unroll 1
   for (int step = 0; step < I; step++) {
@@ -182,14 +203,20 @@ static int apply(const Layout &at, int x, int spare, int result) {
     }
     const int inner = size_in<KIND>(axis), outer = size_out<KIND>(axis), matrix = matrix_of<KIND>(at, axis);
     const int step_out = KIND == PROJECT ? inner : 1, step_in = KIND == PROJECT ? 1 : outer;
-    if (INTO == PLACE || step < I - 1) {
-      product_of<PLACE, T>(before, inner, after, outer, matrix, step_out, step_in, x, spare);
-      const int swap = x;
-      x = spare, spare = swap;
-    } else {
-      product_of<INTO, T>(before, inner, after, outer, matrix, step_out, step_in, x, result);
-    }
+    if (step < I - 1)
+      product_of<T>(before, inner, after, outer, matrix, step_out, step_in, x, Put<T>{spare});
+    else
+      product_of<T>(before, inner, after, outer, matrix, step_out, step_in, x, write);
+    const int swap = x;
+    x = spare, spare = swap;
     done |= 1u << axis;
   }
-  return x;
+}
+
+/* The same into x or spare; returns which. */
+template <int KIND, typename T>
+static int apply(const Layout &at, int x, int spare) {
+  const int out = I % 2 ? spare : x;
+  apply<KIND, T>(at, x, spare, Put<T>{out});
+  return out;
 }

@@ -137,41 +137,64 @@ static Fit fit_of(const Call &call, const Layout &at, int z, int size, real tota
   return fit;
 }
 
-/* The second moment L = variance + |mean|^2 at L, or |mean|^2 there and P D at P for a bound, the next noise variance
-   into s2 if it is unknown, and the cost; 0 where not finite. */
-static int e_step(const Call &call, const Layout &at, int64_t b, real *s2, real *cost) {
-  const int bound = STEP == BOUND;
+/* z, U^H y divided by noise + P, and where it lies; 0 for its place where not finite. */
+static int project(const Call &call, const Layout &at, int64_t b, real noise, Fit *fit) {
   if (!decompose(call, at, b)) return 0;
-  int M = 1, size = 1, L_size = 1, core = 1;
-  EVERY_FACTOR(i) M *= factor[i].M, size *= factor[i].k, L_size *= factor[i].n, core *= factor[i].shares;
+  int M = 1, size = 1;
+  EVERY_FACTOR(i) M *= factor[i].M, size *= factor[i].k;
   const number *const y = (const number *)call.y + b * M;
   real total[1] = {0};
   EACH(m, M) number_at(at.one, m) = y[m], total[0] += power(y[m]);
   block_sums(total);
-  const int z = apply<PROJECT, PLACE, number>(at, at.one, at.two, 0), spare = at.one + at.two - z;
+  const int z = apply<PROJECT, number>(at, at.one, at.two);
+  *fit = fit_of(call, at, z, size, total[0], noise);
+  return z;
+}
+
+/* Where entry `item` of a tensor of the sizes of the shares lies among the eigenvalues P; -1 for what no eigenvector
+   has, and where P is zero. */
+static inline int place_in_core(const Layout &at, int item) {
+  int place = 0, step = 1, inside = 1;
+#pragma unroll 1
+  for (int i = I - 1; i >= 0; i--) {
+    const int rest = item / factor[i].shares, j = item - rest * factor[i].shares;
+    inside = inside && j < factor[i].k;
+    place += j * step, step *= factor[i].k, item = rest;
+  }
+  return inside && real_at(at.P + place) != 0 ? place : -1;
+}
+
+/* The core of the variance, at `one`: noise / (noise + P), and 1 for what no eigenvector has. */
+static void variance_core(const Layout &at, real noise) {
+  int core = 1;
+  EVERY_FACTOR(i) core *= factor[i].shares;
+  EACH(item, core) {
+    const int place = place_in_core(at, item);
+    real_at(at.one + item) = place < 0 ? 1 : noise * real_at(at.D + place);
+  }
+  __syncthreads();
+}
+
+/* The second moment L = variance + |mean|^2 at L, or |mean|^2 there and P D at P for a bound, the next noise variance
+   into s2 if it is unknown, and the cost; 0 where not finite. */
+static int e_step(const Call &call, const Layout &at, int64_t b, real *s2, real *cost) {
   const real noise = *s2;
-  const Fit fit = fit_of(call, at, z, size, total[0], noise);
+  Fit fit;
+  const int z = project(call, at, b, noise, &fit);
+  if (!z) return 0;
+  int M = 1, size = 1, L_size = 1;
+  EVERY_FACTOR(i) M *= factor[i].M, size *= factor[i].k, L_size *= factor[i].n;
   *cost = cost_of(fit, M, noise);
   if (call.noise_unknown) *s2 = next_noise(&call, fit, M, noise);
   __syncthreads();
-  apply<EXPAND, POWER, number>(at, z, spare, at.L);
-  if (!bound) {
-    EACH(item, core) {
-      int index = item, place = 0, step = 1, inside = 1;
-#pragma unroll 1
-      for (int i = I - 1; i >= 0; i--) {
-        const int rest = index / factor[i].shares, j = index - rest * factor[i].shares;
-        inside = inside && j < factor[i].k;
-        place += j * step, step *= factor[i].k, index = rest;
-      }
-      real_at(at.one + item) = inside && real_at(at.P + place) != 0 ? noise * real_at(at.D + place) : 1;
-    }
-    __syncthreads();
-    apply<SPREAD, ADD, real>(at, at.one, at.two, at.L);
+  apply<EXPAND, number>(at, z, at.one + at.two - z, PutPower{at.L});
+  if (STEP != BOUND) {
+    variance_core(at, noise);
+    apply<SPREAD, real>(at, at.one, at.two, Add{at.L});
   }
   real nothing[1] = {0};
   EACH(item, L_size) nothing[0] += 0 * real_at(at.L + item);
-  EACH(item, bound ? size : 0) {
+  EACH(item, STEP == BOUND ? size : 0) {
     real_at(at.P + item) *= real_at(at.D + item);
     nothing[0] += 0 * real_at(at.P + item);
   }

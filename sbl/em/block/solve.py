@@ -1,7 +1,8 @@
-"""The EM loop on a GPU: a block of threads a problem, all iterations in one launch.
+"""The EM loop on a GPU: a block of threads a problem, all iterations in one launch, the posterior in another.
 
-`em.cu` has the loop of `em.c`, for tensors on a GPU whose problems fit into a multiprocessor's shared memory.
-Where it cannot be compiled, and for what it does not serve, the loop in PyTorch gives the same.
+For problems on a GPU that fit into a multiprocessor's shared memory `em.cu` has the loop of `em.c`,
+`unfolded.cu` the iterations of UnfoldedKroSBL, and `posterior.cu` what a last E-step gives. Where they cannot be
+compiled, and for what they do not serve, PyTorch gives the same.
 """
 
 import ctypes
@@ -11,13 +12,18 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
+from torch import Tensor
 
 from ....kernels.gpu import compile
 from ...problem import Problem
 from ..call import MOST_FACTORS, Call
 
-SOURCE = pathlib.Path(__file__).with_name("em.cu")
-THREADS = 256
+SOURCES = {
+    f"em_{name}": pathlib.Path(__file__).with_name(f"{file}.cu")
+    for name, file in (("solve", "em"), ("posterior", "posterior"), ("unfolded", "unfolded"))
+}
+FULL_MOMENT = 0  # a step whose E-step forms variances
+THREADS, WARP = 256, 32
 RESERVED = 3072  # bytes of shared memory that the kernel and the system use beside the problem's state
 
 Places = ctypes.c_int32 * MOST_FACTORS
@@ -46,13 +52,14 @@ def layout(rows: tuple[int, ...], columns: tuple[int, ...], complex_numbers: boo
     shares = [k + 1 if k < N else k for k, N in zip(order, columns, strict=True)]
     work = [k * max(M, N) for k, M, N in zip(order, rows, columns, strict=True)]
     most, pairs = max(columns), sum((k + 1) // 2 for k in order)
+    axes = THREADS // WARP * most
     tensors = width * max(math.prod(rows), _before_last(columns, order))
     sweep = sum(_behind(columns)) + math.prod(columns[1:])
     sweep += sum(_behind(order)) + math.prod(order[1:])
     spread = max(math.prod(shares), _before_last(columns, shares))
     sizes = {
         "L": math.prod(columns),
-        "one": max(tensors, width * sum(work), sweep, 2 * most**2, spread),
+        "one": max(tensors, width * sum(work), sweep, 2 * most**2, spread, axes),
         "two": max(tensors, 8 * pairs, 16 * most + 16, 4 * most + max(order), sum(_behind(columns)), spread),
         "P": math.prod(order),
         "D": math.prod(order),
@@ -87,29 +94,47 @@ def _behind(sizes: Sequence[int]) -> list[int]:
     return [math.prod(sizes[i + 1 :]) for i in range(len(sizes))]
 
 
-def serves(problem: Problem, step: int) -> bool:
-    """Whether the problems are on a GPU, fit into shared memory, and there is a compiler."""
+def serves(problem: Problem, name: str, step: int) -> bool:
+    """Whether `name` of SOURCES takes the problems: on a GPU, fit for shared memory, and there is a compiler."""
     device = problem.y.device
     if device.type != "cuda" or len(problem.factors) > MOST_FACTORS or torch.version.hip:
         return False
     rows = tuple(factor.shape[-2] for factor in problem.factors)
     properties = torch.cuda.get_device_properties(device)
     room = getattr(properties, "shared_memory_per_block_optin", properties.shared_memory_per_block)
-    size = layout(rows, problem.lengths, problem.y.is_complex())[1]
-    return size <= room - RESERVED and _kernel(device, len(rows), problem.y.is_complex(), step) is not None
+    if layout(rows, problem.lengths, problem.y.is_complex())[1] > room - RESERVED:
+        return False
+    kinds = device, len(rows), problem.y.is_complex()
+    kernels = (_kernel(name, *kinds, step), _kernel("em_posterior", *kinds, FULL_MOMENT))
+    return None not in kernels
 
 
 def run(call: Call, device: torch.device) -> None:
     """Solve every problem of the call, whose pointers are the device's, on PyTorch's current stream."""
-    kernel = _kernel(device, call.factors, bool(call.complex_numbers), call.step)
+    _launch("em_solve", device, call, call.step)
+
+
+def unfold(call: Call, noise: Tensor, numbers: Tensor, neighbours: int) -> None:
+    """Unfolded iterations of every problem, which leave their g; the tensors are those of `em_unfolded`."""
+    _launch("em_unfolded", noise.device, call, call.step, noise, numbers, neighbours)
+
+
+def posterior(call: Call, mean: Tensor, variance: Tensor, residual: Tensor) -> None:
+    """Of every problem, under its g: mean and variance (B, N), given as zeros, and ||y - A mean||^2 (B,)."""
+    _launch("em_posterior", mean.device, call, FULL_MOMENT, mean, variance, residual)
+
+
+def _launch(name: str, device: torch.device, call: Call, step: int, *others: Tensor | int) -> None:
+    kernel = _kernel(name, device, call.factors, bool(call.complex_numbers), step)
     assert kernel is not None
     sizes = tuple(call.rows[: call.factors]), tuple(call.columns[: call.factors])
     places, size = layout(*sizes, bool(call.complex_numbers))
     if call.problems:
-        kernel(call.problems, THREADS, size, call, places)
+        kernel(call.problems, THREADS, size, call, places, *others)
 
 
-def _kernel(device: torch.device, factors: int, complex_numbers: bool, step: int) -> compile.Kernel | None:
+def _kernel(
+    name: str, device: torch.device, factors: int, complex_numbers: bool, step: int
+) -> compile.Kernel | None:
     sizes = {"FACTORS": factors, "THREADS": THREADS, "BLOCKS": 2}
-    definitions = {"STEP": step, "COMPLEX": int(complex_numbers), **sizes}
-    return compile.kernel(SOURCE, "em_solve", device, **definitions)
+    return compile.kernel(SOURCES[name], name, device, STEP=step, COMPLEX=int(complex_numbers), **sizes)
