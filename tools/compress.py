@@ -40,13 +40,14 @@ def show(made: "Compressed") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("layer", "parameters", "multiplications a pixel", "error of its output")
+    table = Table("layer", "parameters", "multiplications", "error")
+    table.columns[0].no_wrap = True
     for layer in made.layers:
         table.add_row(
             layer.name,
             f"{layer.parameters} -> {layer.parameters_after}",
             f"{layer.operations} -> {layer.operations_after}",
-            f"{100 * layer.error:.2f} %",
+            f"{100 * layer.error:.1f} %",
         )
     Console().print(table, highlight=False)
 

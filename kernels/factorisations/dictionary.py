@@ -85,23 +85,35 @@ def sparse_dictionary(
 
 def pursuit(D: Tensor, X: Tensor, sparsity: int) -> Tensor:
     """Coefficients (..., atoms, n), `sparsity` nonzeros a column, of X (..., m, n) on the unit atoms of D (..., m,
-    atoms): the atom most correlated with the residual joins, then least squares on all that have.
+    atoms): the atom most correlated with the residual joins, and at last least squares on all that have.
+
+    Of each joining atom q is the part outside those before, of norm one: w = D^H q, a row for each column of X,
+    brings the correlations p = D^H r up to date without the residual r.
     """
-    atoms, gram, moments = D.shape[-1], D.mH @ D, (D.mH @ X).mT
-    C = torch.zeros_like(moments)
+    gram, moments = D.mH @ D, (D.mH @ X).mT
+    eps = D.shape[-1] * torch.finfo(gram.dtype).eps
+    p, columns = moments, gram.mT.unsqueeze(-3).expand(*moments.shape, -1)
+    W = moments.new_zeros(*moments.shape[:-1], sparsity, D.shape[-1])
     chosen = torch.empty(*moments.shape[:-1], 0, dtype=torch.long, device=X.device)
-    wide = gram.unsqueeze(-3).expand(*moments.shape, atoms)
-    ridge = atoms * torch.finfo(gram.dtype).eps
-    for _ in range(sparsity):
-        correlation = (moments - C @ gram.mT).abs().scatter(-1, chosen, -1.0)
-        chosen = torch.cat([chosen, correlation.argmax(-1, keepdim=True)], -1)
-        count = chosen.shape[-1]
-        rows = wide.gather(-2, chosen[..., None].expand(*chosen.shape, atoms))
-        among = rows.gather(-1, chosen[..., None, :].expand(*chosen.shape, count))
-        factor = torch.linalg.cholesky_ex(among + ridge * torch.eye(count, device=X.device))[0]
-        values = torch.cholesky_solve(moments.gather(-1, chosen)[..., None], factor)[..., 0]
-        C = torch.zeros_like(moments).scatter(-1, chosen, values)
-    return C.mT
+    for count in range(sparsity):
+        best = p.abs().scatter(-1, chosen, -1.0).argmax(-1, keepdim=True)
+        chosen = torch.cat([chosen, best], -1)
+        before = W[..., :count, :]
+        along = before.gather(-1, best[..., None].expand(*before.shape[:-1], 1))
+        w = _rows(columns, best)[..., 0, :] - (before * along.conj()).sum(-2)
+        square = w.gather(-1, best).real
+        w = torch.where(square > eps, w / square.clamp_min(eps).sqrt(), 0)
+        p = p - w * (p.gather(-1, best) * torch.where(square > eps, 1 / square.clamp_min(eps).sqrt(), 0))
+        W[..., count, :] = w
+    among = _rows(columns, chosen).gather(-1, chosen[..., None, :].expand(*chosen.shape, sparsity)).mT
+    factor = torch.linalg.cholesky_ex(among + eps * torch.eye(sparsity, device=X.device))[0]
+    values = torch.cholesky_solve(moments.gather(-1, chosen)[..., None], factor)[..., 0]
+    return torch.zeros_like(moments).scatter(-1, chosen, values).mT
+
+
+def _rows(matrices: Tensor, index: Tensor) -> Tensor:
+    """Rows (..., k) of matrices (..., m, n): (..., k, n)."""
+    return matrices.gather(-2, index[..., None].expand(*index.shape, matrices.shape[-1]))
 
 
 def _first_atoms(X: Tensor, U: Tensor, atoms: int) -> Tensor:
