@@ -31,7 +31,8 @@ def layers_of(net: nn.Module) -> dict[str, Layer]:
 
 def gram_matrices(net: UnfoldedNetwork, pictures: Sequence[Tensor]) -> dict[str, Tensor]:
     """For each layer X^T X over its inputs' vertical strips, (C h, C h), in double precision."""
-    layers, grams = layers_of(net), {}
+    layers = layers_of(net)
+    grams: dict[str, Tensor] = {}
 
     def see(name: str, x: Tensor) -> None:
         height = layers[name].weight.shape[2]

@@ -82,8 +82,9 @@ def compress(
     }
     errors = output_errors(net, pictures, {name: factors().detach() for name, factors in made.items()})
     small = deepcopy(net)
+    copies = layers_of(small)
     for name, factors in made.items():
-        factor(small.get_submodule(name), factors)
+        factor(copies[name], factors)
     rows = [row(name, layers[name], factors, errors[name]) for name, factors in made.items()]
     return Compressed(small, numbers(small), numbers(net), rows)
 

@@ -218,13 +218,13 @@ def take_form(net: nn.Module, state: Mapping[str, Tensor]) -> None:
     """
     found: dict[str, dict[str, Tensor]] = {}
     for key, tensor in state.items():
-        layer, mark, name = key.partition(MARK)
+        name, mark, part = key.partition(MARK)
         if mark:
-            found.setdefault(layer, {})[name] = tensor
+            found.setdefault(name, {})[part] = tensor
     layers = dict(net.named_modules())
     for name, tensors in found.items():
         layer, form = layers.get(name), FORMS.get(frozenset(tensors))
-        if form is None or type(layer) not in (Conv3x3, CentralContrast):
+        if form is None or not isinstance(layer, Conv3x3 | CentralContrast) or hasattr(layer, "factors"):
             continue  # a key that is not expected, or of a layer that has its form
         weight = layer.weight
         try:

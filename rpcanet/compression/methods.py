@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from math import gcd
 
+import torch
 from torch import Tensor
 
 from ...kernels import low_rank_plus_sparse, monarch_project, sparse_dictionary, truncated_svd
@@ -27,10 +28,10 @@ def separable(weight: Tensor, rank: int, gram: Tensor | None) -> Factors:
 
     Source: Jaderberg et al., "Speeding up convolutional neural networks with low rank expansions", BMVC 2014.
     """
-    vertical, horizontal = truncated_svd(matrix_of(weight), rank, gram)
-    balance = (horizontal.norm(dim=1) / vertical.norm(dim=0)).sqrt().nan_to_num(1.0)
-    left, right = (horizontal.mT / balance)[None], (vertical * balance).mT[None]
-    return BlockFactors(weight.shape, left=left.contiguous(), right=right.contiguous())
+    vertical, horizontal = balanced(*truncated_svd(matrix_of(weight), rank, gram))
+    return BlockFactors(
+        weight.shape, left=horizontal.mT[None].contiguous(), right=vertical.mT[None].contiguous()
+    )
 
 
 def monarch(weight: Tensor, rank: int, gram: Tensor | None) -> Factors:
@@ -46,9 +47,9 @@ def dictionary(weight: Tensor, rank: int, gram: Tensor | None) -> Factors:
     m, n = matrix.shape
     atoms = int(rank * (m + n) / (m + n / 2 + n / 32))
     found = sparse_dictionary(matrix, atoms, max(1, atoms // 2), gram)
-    used = (found.dictionary != 0).any(0)
-    atoms_used = found.dictionary[:, used].contiguous()
-    return DictionaryFactors(weight.shape, atoms=atoms_used, **packed(found.coefficients[used]))
+    used = (found.coefficients != 0).any(1)
+    vertical, horizontal = balanced(found.dictionary[:, used], found.coefficients[used])
+    return DictionaryFactors(weight.shape, atoms=vertical, **packed(horizontal))
 
 
 def low_rank_sparse(weight: Tensor, rank: int, gram: Tensor | None) -> Factors:
@@ -57,8 +58,16 @@ def low_rank_sparse(weight: Tensor, rank: int, gram: Tensor | None) -> Factors:
     m, n = matrix.shape
     kept = max(1, rank // 2)
     nonzeros = max(1, (rank - kept) * (m + n) - m * n // 32)
-    left, right, sparse = low_rank_plus_sparse(matrix, kept, nonzeros / (m * n))
-    return LowRankSparseFactors(weight.shape, left=left, right=right, **packed(sparse))
+    found = low_rank_plus_sparse(matrix, kept, nonzeros / (m * n))
+    left, right = balanced(found.left, found.right)
+    return LowRankSparseFactors(weight.shape, left=left, right=right, **packed(found.sparse))
+
+
+def balanced(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """The same product, a column of `left` as long as its row of `right`, so that training moves both alike."""
+    lengths = left.norm(dim=0), right.norm(dim=1)
+    balance = torch.where(lengths[0] * lengths[1] > 0, lengths[1] / lengths[0], 1.0).sqrt()
+    return left * balance, right / balance[:, None]
 
 
 Make = Callable[[Tensor, int, Tensor | None], Factors]

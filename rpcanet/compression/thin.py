@@ -1,17 +1,22 @@
-"""Compressed convolutions in inference: as thin convolutions where these are faster, else as a plain weight."""
+"""Compressed layers in inference: windows as thin convolutions where these are faster, all else as plain weights.
 
-from collections.abc import Iterable
+Plain 3x3 layers stay ahead of thin ones: on a CPU they go by Winograd's filtering, on a GPU one kernel takes less
+than two. So do windows in bfloat16 on a GPU, whose kernel keeps them on chip.
+"""
+
+from typing import TypeVar
 
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ..modules.dcpm import WINDOW, CentralContrast
-from ..modules.mam import ConvLSTM
+from ..modules.dcpm import CentralContrast
 from .forms import FactoredContrast, FactoredConv, unfactor
 
-# How many times fewer multiplications thin convolutions must need, by the height of the window: dense ones go by
-# Winograd's filtering and Fourier tiles.
-REPAYS = {3: 2.5, WINDOW: 8.0}
+# How many times fewer multiplications two thin convolutions must need than the window: on a CPU that one goes by
+# Fourier tiles.
+REPAYS = {"cpu": 8, "cuda": 2}
+
+Stage = TypeVar("Stage", bound=nn.Module)
 
 
 class Shuffle(nn.Module):
@@ -25,61 +30,7 @@ class Shuffle(nn.Module):
         return x.unflatten(1, (self.blocks, self.blocks, -1)).transpose(1, 2).flatten(1, 3)
 
 
-class ThinConvs(nn.Sequential):
-    """A vertical convolution and a horizontal one, of a Monarch matrix in groups with a shuffle between them."""
-
-
-class ThinConvLSTM(ConvLSTM):
-    """`ConvLSTM` whose two convolutions are thin ones."""
-
-    def gates(self, z: Tensor, hidden: Tensor) -> Tensor:
-        return self.gates_x(z) + self.gates_h(hidden)
-
-
-def thin(layer: FactoredConv | FactoredContrast) -> ThinConvs | None:
-    """The layer in thin convolutions, None where its weight is faster."""
-    shape, monarch = layer.factors.shape, layer.factors.monarch()
-    if monarch is None or layer.factors.operations * REPAYS[shape[2]] > shape.numel():
-        return None
-    outputs, inputs, height, width = shape
-    left, right = (factor.detach() for factor in monarch)
-    blocks, between = len(left), right.shape[0] * right.shape[1]
-    first = nn.Conv2d(inputs, between, (height, 1), padding=(height // 2, 0), groups=blocks, bias=False)
-    first.weight = nn.Parameter(right.reshape(between, -1, height, 1))
-    second = nn.Conv2d(between, outputs, (1, width), padding=(0, width // 2), groups=blocks)
-    taps = left.unflatten(1, (-1, width)).flatten(0, 1).transpose(1, 2)
-    second.weight = nn.Parameter(taps.reshape(outputs, -1, 1, width))
-    bias = layer.bias if isinstance(layer, FactoredConv) else None
-    second.bias = nn.Parameter(taps.new_zeros(outputs) if bias is None else bias.detach())
-    return ThinConvs(first, *([Shuffle(blocks)] if blocks > 1 else []), second).eval()
-
-
-def thin_window(contrast: CentralContrast, norm: nn.BatchNorm2d) -> ThinConvs | None:
-    """The window times -a with bias b, of a norm with scale a and shift b; None where it is not thin."""
-    convs = thin(contrast) if isinstance(contrast, FactoredContrast) else None
-    if convs is None:
-        return None
-    second = fuse_conv_bn_eval(convs[-1], norm)
-    second.weight = nn.Parameter(-second.weight.detach())
-    return ThinConvs(*convs[:-1], second)
-
-
-def settled(stage: nn.Module) -> nn.Module:
-    """The stage, in place, with every compressed 3x3 layer in thin convolutions or as a plain layer."""
-    for module in list(stage.modules()):
-        for name, child in list(module.named_children()):
-            if isinstance(child, FactoredConv):
-                convs = thin(child)
-                if convs is None:
-                    unfactor(child)
-                    continue
-                setattr(module, name, convs)
-                if isinstance(module, ConvLSTM):
-                    module.__class__ = ThinConvLSTM
-    return stage
-
-
-def unfactored(stage: nn.Module) -> nn.Module:
+def plain(stage: Stage) -> Stage:
     """The stage, in place, with every compressed 3x3 layer as a plain layer."""
     for layer in list(stage.modules()):
         if isinstance(layer, FactoredConv):
@@ -87,6 +38,28 @@ def unfactored(stage: nn.Module) -> nn.Module:
     return stage
 
 
-def apart(layers: Iterable[nn.Module]) -> list[nn.Module]:
-    """The layers with thin convolutions one by one."""
-    return [part for layer in layers for part in (layer if isinstance(layer, ThinConvs) else [layer])]
+def thin_window(contrast: CentralContrast, norm: nn.BatchNorm2d) -> nn.Sequential | None:
+    """The window times -a with bias b, of a norm with scale a and shift b, in two thin convolutions.
+
+    A vertical and a horizontal one, of a Monarch matrix in groups with a shuffle between; None where they would be
+    slower.
+    """
+    factors = contrast.factors if isinstance(contrast, FactoredContrast) else None
+    monarch = None if factors is None else factors.monarch()
+    if factors is None or monarch is None or not repays(factors.operations, contrast.weight):
+        return None
+    outputs, inputs, height, width = factors.shape
+    left, right = (factor.detach() for factor in monarch)
+    blocks, between = len(left), right.shape[0] * right.shape[1]
+    vertical = nn.Conv2d(inputs, between, (height, 1), padding=(height // 2, 0), groups=blocks, bias=False)
+    vertical.weight = nn.Parameter(right.reshape(between, -1, height, 1))
+    horizontal = nn.Conv2d(between, outputs, (1, width), padding=(0, width // 2), groups=blocks, bias=False)
+    taps = left.unflatten(1, (-1, width)).flatten(0, 1).transpose(1, 2)
+    horizontal.weight = nn.Parameter(taps.reshape(outputs, -1, 1, width))
+    horizontal = fuse_conv_bn_eval(horizontal.eval(), norm)
+    horizontal.weight = nn.Parameter(-horizontal.weight.detach())
+    return nn.Sequential(vertical, Shuffle(blocks), horizontal)
+
+
+def repays(operations: int, window: Tensor) -> bool:
+    return operations * REPAYS.get(window.device.type, 1) <= window.numel()

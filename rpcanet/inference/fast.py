@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ...kernels import Graphs, same_conv2d
-from ..compression.thin import apart, settled, thin_window
+from ..compression.thin import plain, thin_window
 from ..modules import DCPM, ChannelAttention, DynamicGate, DynamicSpatialAttention, ResidualGroup
 from ..modules.dcpm import FoldedContrast, FoldedWindow, folded_window
 from ..modules.mam import ResidualBlock
@@ -148,7 +148,7 @@ def _form_on_chip(stage: nn.Module, dtype: torch.dtype) -> nn.Module:
 
 
 def _layer_by_layer(stage: nn.Module, dtype: torch.dtype) -> nn.Module:
-    return _inference_form(settled(stage), dtype)
+    return _inference_form(plain(stage), dtype)
 
 
 def _inference_form(module: nn.Module, dtype: torch.dtype) -> nn.Module:
@@ -176,21 +176,7 @@ def _inference_form(module: nn.Module, dtype: torch.dtype) -> nn.Module:
     return module
 
 
-class Grouped(Conv):
-    """The same of a convolution in groups."""
-
-    def __init__(self, conv: nn.Conv2d, relu: bool = False) -> None:
-        super().__init__(conv, relu)
-        self.padding, self.groups = conv.padding, conv.groups
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = F.conv2d(x, self.weight, self.bias, padding=self.padding, groups=self.groups)
-        return y.relu_() if self.relu else y
-
-
 def _conv(conv: nn.Conv2d, relu: bool = False) -> Conv:
-    if conv.groups > 1:
-        return Grouped(conv, relu)
     return Pointwise(conv, relu) if conv.kernel_size == (1, 1) else Conv(conv, relu)
 
 
@@ -200,7 +186,7 @@ def _folded_prior(prior: DCPM, dtype: torch.dtype) -> nn.Module:
     gate = nn.Sequential(*_folded(prior.contrast.gate, dtype))
     window, shift = (x.to(dtype) for x in folded_window(prior.contrast, norm))
     thin = thin_window(prior.contrast, norm)
-    surround = FoldedWindow(-window, shift) if thin is None else nn.Sequential(*_folded(thin, dtype))
+    surround = FoldedWindow(-window, shift) if thin is None else thin.to(dtype)
     contrast = FoldedContrast(gate, window.sum(dim=(2, 3), keepdim=True), surround)
     return nn.Sequential(*_folded(prior.embedding, dtype), contrast, *_folded(projection, dtype))
 
@@ -211,7 +197,7 @@ def _folded(layers: Iterable[nn.Module], dtype: torch.dtype) -> list[nn.Module]:
     Planes of one channel stay float32.
     """
     folded: list[nn.Module] = []
-    for layer in apart(layers):
+    for layer in layers:
         if isinstance(layer, nn.BatchNorm2d | nn.ReLU):
             conv = folded.pop()
             assert isinstance(conv, nn.Conv2d)

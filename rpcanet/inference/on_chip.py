@@ -4,13 +4,12 @@ from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights
 
 from ...kernels import ContrastWindow, ConvChain, LSTMStep
 from ...kernels.features import CHANNELS
-from ..compression.thin import thin_window, unfactored
+from ..compression.thin import plain
 from ..modules import BAM, DCPM, MAM, OEM, Memory, MemoryBAM
-from ..modules.dcpm import FoldedContrast, folded_window
 from ..networks.rpcanet import RPCANetStage
 from ..networks.rpcanet_plus_plus import RPCANetPlusPlusStage
 from ..networks.unfolding import StageOutput
@@ -23,7 +22,7 @@ def on_chip(stage: nn.Module) -> nn.Module | None:
     """The stage's form in these kernels, None of a stage that has none."""
     if not isinstance(stage, RPCANetStage | RPCANetPlusPlusStage):
         return None
-    return StageOnChip(unfactored(stage)) if folded(stage.oem.layers)[0].out_channels in CHANNELS else None
+    return StageOnChip(plain(stage)) if folded(stage.oem.layers)[0].out_channels in CHANNELS else None
 
 
 class StageOnChip(nn.Module):
@@ -97,7 +96,7 @@ class Objects(nn.Module):
         super().__init__()
         *convs, last = folded(oem.layers)
         self.run = Run([*convs, scaled(last, -oem.epsilon.detach())])
-        self.dcpm = None if oem.dcpm is None else prior_of(oem.dcpm)
+        self.dcpm = None if oem.dcpm is None else Prior(oem.dcpm)
 
     def forward(self, planes: Planes) -> Tensor:
         guided = planes if self.dcpm is None else (*planes, (1.0, self.dcpm(planes)))
@@ -113,13 +112,18 @@ class Prior(nn.Module):
         contrast = prior.contrast
         assert isinstance(norm, nn.BatchNorm2d)
         assert isinstance(leaky, nn.LeakyReLU)
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        weight, shift = fuse_conv_bn_weights(
+            contrast.weight, None, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+        )
         squeeze = [x.detach().flatten(1) if x.ndim > 1 else x.detach() for x in parameters_of(contrast.gate)]
-        window, shift = folded_window(contrast, norm)
+        window = weight.detach()
         self.window = ContrastWindow(
             folded(prior.embedding)[0],
             -window,
             window.sum((2, 3)),
-            shift,
+            shift.detach(),
             tuple(squeeze),
             leaky.negative_slope,
         )
@@ -128,32 +132,6 @@ class Prior(nn.Module):
 
     def forward(self, planes: Planes) -> Tensor:
         return self.projection(self.window(planes))
-
-
-class ThinPrior(nn.Module):
-    """The same of a compressed window that is two thin convolutions."""
-
-    def __init__(self, prior: DCPM, surround: nn.Module) -> None:
-        super().__init__()
-        norm, leaky, projection = prior.projection
-        assert isinstance(norm, nn.BatchNorm2d)
-        assert isinstance(projection, nn.Conv2d)
-        squeeze, expand = folded(prior.contrast.gate)
-        gate = nn.Sequential(nn.AdaptiveAvgPool2d(1), squeeze, nn.ReLU(), expand, nn.Sigmoid())
-        centre = folded_window(prior.contrast, norm)[0].sum((2, 3), keepdim=True)
-        self.embedding = ConvChain(folded(prior.embedding))
-        self.contrast = FoldedContrast(gate, centre, surround).to(torch.bfloat16)
-        self.leaky, self.projection = leaky, ConvChain([projection])
-
-    def forward(self, planes: Planes) -> Tensor:
-        return self.projection(self.leaky(self.contrast(self.embedding(planes))))
-
-
-def prior_of(prior: DCPM) -> nn.Module:
-    norm = prior.projection[0]
-    assert isinstance(norm, nn.BatchNorm2d)
-    convs = thin_window(prior.contrast, norm)
-    return Prior(prior) if convs is None else ThinPrior(prior, convs)
 
 
 def parameters_of(layers: Iterable[nn.Module]) -> list[Tensor]:

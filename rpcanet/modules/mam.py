@@ -89,22 +89,17 @@ class ConvLSTM(nn.Module):
     def forward(self, z: Tensor, memory: Memory | None) -> Memory:
         if memory is None:
             raise ValueError("memory is None: only the first stage's module runs without one")
-        if fused.serves(z, z.shape[1]):
-            return _fused_gates(*self._both(z, memory.hidden), memory.cell)
-        f, i, o, j = _split(self.gates(z, memory.hidden), 4)
-        cell = torch.addcmul(f.sigmoid() * memory.cell, i.sigmoid(), j.tanh())
-        return Memory(hidden=o.sigmoid() * cell.tanh(), cell=cell)
-
-    def gates(self, z: Tensor, hidden: Tensor) -> Tensor:
-        """What goes into the sigmoids and the tanh, (batch, 4 C, height, width)."""
-        return same_conv2d(*self._both(z, hidden))
-
-    def _both(self, z: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """z and h' side by side, and the weight and bias of one convolution of them."""
         x, h = self.gates_x, self.gates_h
+        weight = torch.cat((x.weight, h.weight), dim=1)
         assert x.bias is not None
         assert h.bias is not None
-        return torch.cat((z, hidden), dim=1), torch.cat((x.weight, h.weight), dim=1), x.bias + h.bias
+        both = torch.cat((z, memory.hidden), dim=1)
+        if fused.serves(z, z.shape[1]):
+            return _fused_gates(both, weight, x.bias + h.bias, memory.cell)
+        gates = same_conv2d(both, weight, x.bias + h.bias)
+        f, i, o, j = _split(gates, 4)
+        cell = torch.addcmul(f.sigmoid() * memory.cell, i.sigmoid(), j.tanh())
+        return Memory(hidden=o.sigmoid() * cell.tanh(), cell=cell)
 
 
 class MAM(nn.Module):

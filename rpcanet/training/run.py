@@ -110,8 +110,8 @@ def as_initialised(configuration: Configuration) -> Configuration:
     if network.init is None:
         return configuration
     net = load_weights(network.init)
-    sizes = {name: net.architecture[name] for name in ("stages", "channels")}
-    return replace(configuration, network=replace(network, name=name_of(net), **sizes))
+    known: dict[str, Any] = {"name": name_of(net), "stages": len(net.stages), "channels": net.channels}
+    return replace(configuration, network=replace(network, **known))
 
 
 def untrained(configuration: Configuration) -> UnfoldedNetwork:
