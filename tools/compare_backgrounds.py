@@ -37,14 +37,17 @@ def main() -> None:
     )
     parser.add_argument("--root", type=str, help="the data set's folder")
     parser.add_argument("--count", type=int, default=80, help="generated scenes (synthetic only)")
+    parser.add_argument("--panel", type=Path, help="picture to write: input, B_K, exact background")
     options = parser.parse_args()
     with one_line_errors("compare_backgrounds.py"):
+        from unfoldkit.rpcanet.inference.prediction import write_picture
         from unfoldkit.rpcanet.inside.backgrounds import measure_backgrounds
 
         for weights in options.weights:
-            print(
-                shown(measure_backgrounds(weights, options.dataset, options.root, options.count)), flush=True
-            )
+            row = measure_backgrounds(weights, options.dataset, options.root, options.count)
+            print(shown(row), flush=True)
+        if options.panel is not None:
+            write_picture(options.panel, (255 * row.panel).byte().permute(1, 2, 0).numpy())
 
 
 if __name__ == "__main__":

@@ -12,6 +12,9 @@ from ..metrics.batched import relative_to_peak
 from ..networks.weights import load_weights, read_training, trained_seed, trained_size
 from .exact import exact_parts
 from .measures import effective_rank, spectrum
+from .panels import backgrounds_panel
+
+PICTURES = 4  # in a panel
 
 
 @dataclass
@@ -20,6 +23,7 @@ class Backgrounds:
 
     ranks: of the picture and of the backgrounds of its stages, then of the background of `exact_parts`.
     residuals: |D - B - O| / |D|, of the last stage's parts and of `exact_parts`.
+    panel: `backgrounds_panel` of the first pictures, (3, height, width).
     """
 
     name: str
@@ -28,6 +32,7 @@ class Backgrounds:
     ranks: list[float]
     residuals: list[float]
     milliseconds: float
+    panel: torch.Tensor
 
 
 def measure_backgrounds(weights: Path, dataset: str, root: str | None, count: int) -> Backgrounds:
@@ -39,6 +44,7 @@ def measure_backgrounds(weights: Path, dataset: str, root: str | None, count: in
     samples = SegmentationDataset(pictures, size or None, net.mean, net.std, augment=False, seed=seed)
     metrics = protocol(protocol_of(dataset))
     ranks, residuals, seconds = [], [], 0.0
+    shown: list[torch.Tensor] = []
     for sample in (samples[i] for i in range(len(samples))):
         image = sample.image.unsqueeze(0)
         with torch.no_grad():
@@ -50,6 +56,8 @@ def measure_backgrounds(weights: Path, dataset: str, root: str | None, count: in
         exact = exact_parts(image, relative_to_peak(probability[0])[None] > 0.5)
         planes = torch.cat([image, *(stage.background for stage in found.stages), exact[0]])
         ranks.append(effective_rank(spectrum(planes[:, 0])))
+        if len(shown) < PICTURES:
+            shown.append(backgrounds_panel(image, found.background, exact[0]))
         parts = ((found.background, found.object), exact)
         residuals.append(torch.stack([(image - sum(pair)).norm() / image.norm() for pair in parts]))
     return Backgrounds(
@@ -59,4 +67,5 @@ def measure_backgrounds(weights: Path, dataset: str, root: str | None, count: in
         torch.stack(ranks).mean(0).tolist(),
         torch.stack(residuals).mean(0).tolist(),
         1e3 * seconds / len(samples),
+        torch.cat(shown, 1),
     )

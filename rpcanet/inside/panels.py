@@ -26,13 +26,26 @@ def panel(
     ...     panel(image, RPCANet(stages=1)(image), mask=image > 0.9, height=16).shape
     torch.Size([3, 32, 100])
     """
-    columns = (
+    return _side_by_side(
+        height,
         _grey(_stretched(image, tail=0.005)),
         *([] if mask is None else [_grey(mask.float())]),
         _coloured(decomposition.object.sigmoid()),
         _grey(_stretched(decomposition.background, tail=0.005)),
         _coloured(_stretched(decomposition.object)),
     )
+
+
+def backgrounds_panel(image: Tensor, background: Tensor, exact: Tensor, height: int = 192) -> Tensor:
+    """Rows of input, background B_K and the background of `exact_parts`; (3, rows x height, 3 x width) in [0, 1].
+
+    All are (batch, 1, height, width), and shown in grey between their own levels at 0.5% and 99.5%.
+    """
+    planes = (image, background, exact)
+    return _side_by_side(height, *(_grey(_stretched(plane, tail=0.005)) for plane in planes))
+
+
+def _side_by_side(height: int, *columns: Tensor) -> Tensor:
     rows = torch.cat([column.float() for column in columns], dim=3)
     rows = resize(rows, (height, round(height * rows.shape[3] / rows.shape[2])), interpolation="area")
     return torch.cat(list(rows), dim=1)

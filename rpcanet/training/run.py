@@ -30,6 +30,7 @@ from .configuration import Configuration, Data, Recipe, settled
 from .distributed import over_processes
 from .graphed import PRECISIONS as GRAPHED
 from .graphed import GraphedTask
+from .rehearsal import Rehearsal
 from .selection import MONITOR, Selection
 from .task import SegmentationTask
 from .watching import Watch
@@ -70,6 +71,8 @@ def train(
     keep_memory()
     configuration, out = as_initialised(settled(configuration)), Path(out)
     require_precision(configuration.machine.precision)
+    require_at_least("--recipe.supervision", configuration.recipe.supervision, 0)
+    require_at_least("--machine.checkpoint_every", configuration.machine.checkpoint_every, 1)
     last = last_checkpoint(out)
     prepare_folder(configuration, out, last, resume)
     L.seed_everything(configuration.recipe.seed, workers=True, verbose=False)
@@ -142,6 +145,11 @@ def require_precision(precision: str) -> None:
         raise ValueError(f"--machine.precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
 
 
+def require_at_least(option: str, value: float, least: int) -> None:
+    if not value >= least:
+        raise ValueError(f"{option} must be at least {least}, got {value}")
+
+
 def require_several(configuration: Configuration, net: UnfoldedNetwork) -> None:
     """ValueError where a batch of one picture leaves a batch norm of the network one value a channel."""
     if configuration.data.batch_size < 2 and any(isinstance(part, ChannelGate) for part in net.modules()):
@@ -185,10 +193,18 @@ def trainer_of(
             Provenance(stored),
             StopSignals(last),
             *([Averaging(recipe.average)] if recipe.average else []),
+            *([] if machine.compile else [Rehearsal(shapes_of(data))]),
         ],
         plugins=[Checkpoints()],
         logger=TensorBoardLogger(out, name="", version="tensorboard", default_hp_metric=False),
     )
+
+
+def shapes_of(data: SegmentationData) -> list[tuple[int, ...]]:
+    """Of the batches of an epoch and its validation, where the pictures are of one size."""
+    size, whole = data.train.size, data.batch_size
+    counts = {whole, len(data.train) % whole, len(data.validation) % whole} - {0, 1}
+    return [] if size is None else [(count, 1, size, size) for count in sorted(counts, reverse=True)]
 
 
 def last_checkpoint(out: Path) -> Path:

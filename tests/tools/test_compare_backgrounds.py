@@ -11,6 +11,7 @@ def test_a_low_rank_network_has_backgrounds_of_lower_rank_than_the_picture(tmp_p
     training = {"data": {"size": 48}, "recipe": {"seed": 1}}
     rpcanet.save_weights(net, tmp_path / "net.safetensors", training)
     row = measure_backgrounds(tmp_path / "net.safetensors", "synthetic", None, count=2)
+    assert row.panel.shape == (3, 2 * 192, 3 * 192)
     assert len(row.ranks) == 4
     assert row.ranks[1] < row.ranks[0]
     assert row.parameters == sum(p.numel() for p in net.parameters())

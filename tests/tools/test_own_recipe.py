@@ -73,9 +73,17 @@ def test_a_share_that_leaves_no_picture_is_refused(share):
         open_data(configuration.data, configuration.recipe)
 
 
-def test_an_average_over_more_than_the_run_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"--recipe.average must be from 0 to 1, got 2"):
-        train(configured(*TINY, "--recipe.average=2"), tmp_path)
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("recipe.average=2", "--recipe.average must be from 0 to 1, got 2"),
+        ("recipe.supervision=-1", "--recipe.supervision must be at least 0, got -1"),
+        ("machine.checkpoint_every=0", "--machine.checkpoint_every must be at least 1, got 0"),
+    ],
+)
+def test_other_numbers_are_refused_by_their_option(tmp_path, option, said):
+    with pytest.raises(ValueError, match=said):
+        train(configured(*TINY, f"--{option}"), tmp_path)
 
 
 def test_supervision_adds_the_mean_loss_of_the_earlier_stages():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from unfoldkit.rpcanet.inference.options import Evaluation
 from unfoldkit.rpcanet.names import LABELS, UNITS
 
-from . import channels, records, speed
+from . import channels, records, speed, trainings
 from .markdown import Marks, Row, markdown, marks_of
 
 if TYPE_CHECKING:
@@ -128,6 +128,7 @@ def as_published(network: dict[str, Any], name: str) -> bool:
     record, training = record_of(name), network["training"]
     return bool(training) and (
         network["name"] == "rpcanet++"
+        and not training["data"].get("held_out")
         and network["channels"] == PUBLISHED_CHANNELS
         and training["data"]["size"] == (record.recipe.crop or record.preparation.size)
         and training["recipe"]["epochs"] == record.recipe.epochs
@@ -152,8 +153,9 @@ def described(result: Result) -> str:
     title = f"{network['name'].replace('rpcanet', 'RPCANet')} of {network['stages']} stages"
     if not network["training"]:
         return f"{title}, published weights"
-    recipe = network["training"]["recipe"]
-    return f"{title} and {network['channels']} channels, {recipe['epochs']} epochs"
+    training = network["training"]
+    own = ", own recipe" if training["data"].get("held_out") else ""
+    return f"{title} and {network['channels']} channels, {training['recipe']['epochs']} epochs{own}"
 
 
 def command(settings: dict[str, Any], trained_size: int) -> str:
@@ -187,6 +189,7 @@ def shown(name: str, value: float | None) -> str:
 def collected(folder: Path) -> str:
     """The tables of all results in `folder`."""
     results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+    results += trainings.results(folder)
     published = json.loads((folder / "published.json").read_text(encoding="utf-8"))
     return tables([x for x in results if "dataset" in x.get("settings", {})], published)
 
@@ -197,4 +200,5 @@ def everything(folder: Path) -> dict[Marks, str]:
 
     speeds = {marks_of(subject): speed.tables(subject, folder) for subject in speed.SUBJECTS}
     others = channels.tables(folder) | records.tables(folder) | records.highlights(folder)
+    others |= trainings.tables(folder)
     return {MARKS: collected(folder), WEIGHTS: cards()} | speeds | others

@@ -1,0 +1,56 @@
+"""The tables of training runs from what train.py and evaluate.py leave."""
+
+# mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
+
+import json
+
+import pytest
+
+from unfoldkit.tools.tables import trainings
+from unfoldkit.tools.tables.markdown import marks_of
+
+PUBLISHED = {"drive": {"RPCANet++ S3": {"iou": 69.86}, "RPCANet++ S6": {"iou": 70.35}}}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A function that leaves a run there, and what is measured of its weights."""
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "published.json").write_text(json.dumps(PUBLISHED))
+
+    def left(name, stages, measured, held_out=0.0):
+        record = {
+            "network": {"name": "rpcanet++", "stages": stages},
+            "data": {"name": "drive", "held_out": held_out},
+            "recipe": {"epochs": 400, "seed": 42},
+            "looks": {"best": 0.7, "last": 0.69, "mean": 0.685, "looks": 40},
+            "seconds": 52,
+            "device": "H100",
+        }
+        (tmp_path / "runs" / f"{name}.json").write_text(json.dumps(record))
+        for kind, iou in measured.items():
+            (tmp_path / "runs" / f"{name}-{kind}.json").write_text(json.dumps({"iou": iou}))
+        return tmp_path
+
+    return left
+
+
+def test_runs_stand_beside_what_is_published(folder):
+    folder("drive_s6", 6, {"best": 0.7, "last": 0.69})
+    found = trainings.tables(folder("drive_s3", 3, {"best": 0.699, "last": 0.695}))
+    rows = found[marks_of("trainings")].splitlines()[2:]
+    assert rows[0] == (
+        "| DRIVE | RPCANet++ S3 | published | 400 | 42 | 69.86 | 69.90 | 69.50 | +0.04 | 68.50 | 40 | 52 | H100 |"
+    )
+    assert "| S6 |" not in rows[0]
+    assert "-0.35" in rows[1]
+    assert found[marks_of("published-rows")] == (
+        "- DRIVE: S3 69.90 (published 69.86, +0.04); S6 70.00 (published 70.35, -0.35)."
+    )
+
+
+def test_our_recipe_counts_its_last_weights(folder):
+    found = trainings.tables(folder("own", 3, {"last": 0.71}, held_out=0.1))
+    [row] = found[marks_of("trainings")].splitlines()[2:]
+    assert row.startswith("| DRIVE | RPCANet++ S3 | own | 400 | 42 | 69.86 |  | 71.00 | +1.14 |  |")
+    assert found[marks_of("published-rows")] == "- DRIVE: S3, own recipe, 71.00 (published 69.86, +1.14)."
