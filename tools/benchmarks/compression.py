@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
@@ -86,33 +85,29 @@ def draw(files: Sequence[str], out: str) -> int:
         for row in json.loads(Path(file).read_text(encoding="utf-8"))["rows"]:
             known = {key: value for key, value in row.items() if value is not None}
             rows[row["network"]] = rows.get(row["network"], {}) | known
-    figure = Figure(figsize=(12, 4.2), layout="constrained")
-    for axes, (key, (label, factor)) in zip(figure.subplots(1, 3, sharey=True), AXES.items(), strict=True):
-        for marker, (method, points) in zip(MARKERS, curves(rows, key).items(), strict=False):
-            x, y = zip(*((factor * row[key], 100 * row["iou"]) for row in points), strict=True)
-            axes.plot(x, y, marker=marker, linewidth=1, label=method)
-        finish(axes, label, key == "parameters")
+    figure = Figure(figsize=(12, 4.8), layout="constrained")
+    panels = figure.subplots(1, 3, sharey=True)
+    for axes, (key, (label, factor)) in zip(panels, AXES.items(), strict=True):
+        for k, (method, points) in enumerate(curves(rows, key).items()):
+            x, y = [factor * row[key] for row in points], [100 * row["iou"] for row in points]
+            axes.plot(x, y, f"C{k}{MARKERS[k % len(MARKERS)]}-", linewidth=1, label=method)
+        axes.set(xlabel=label, xlim=(0, None))
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("IoU, %")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     save_figure(figure, out)
     return 0
 
 
 def curves(rows: dict[str, Row], key: str) -> dict[str, list[Row]]:
-    """The rows of each method that have `key` and an IoU, smallest first."""
-    found: dict[str, list[Row]] = {}
+    """The rows of every method, in order, that have `key` and an IoU, smallest first."""
+    found: dict[str, list[Row]] = {method_of(name): [] for name, row in rows.items() if "iou" in row}
     for name, row in rows.items():
         if key in row and "iou" in row:
-            found.setdefault(method_of(name), []).append(row)
+            found[method_of(name)].append(row)
     return {method: sorted(points, key=lambda row: row[key]) for method, points in found.items()}
 
 
 def method_of(name: str) -> str:
     method, _, size = name.rpartition(" ")
     return method if size.replace(".", "", 1).isdigit() else name
-
-
-def finish(axes: Axes, label: str, first: bool) -> None:
-    axes.set(xlabel=label, xscale="log")
-    axes.grid(alpha=0.3, which="both")
-    if first:
-        axes.set_ylabel("IoU, %")
-        axes.legend(fontsize="small")
