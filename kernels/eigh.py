@@ -61,8 +61,11 @@ def reference(matrix: Tensor) -> Eigh:
 
 
 def _forward(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    if not on_gpu("eigh", matrix):  # which looks itself
-        require_finite("matrix", matrix)
+    if on_gpu("eigh", matrix):
+        from .gpu import dense
+
+        return dense.eigh(matrix)  # which looks itself
+    require_finite("matrix", matrix)
     eigenvalues, eigenvectors = decompose(matrix)
     return eigenvalues, eigenvectors.contiguous()
 

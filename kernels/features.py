@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from .conv import large_kernel_conv2d
 from .dispatch.operator import library_only
 from .gpu.features import packing
+from .gpu.features.packing import CHANNELS
 from .same_conv import same_conv2d
 
 Planes = tuple[tuple[float, Tensor], ...]
 DTYPE = torch.bfloat16
-CHANNELS = (16, 32)  # of which there are kernels
 
 
 def total(planes: Planes) -> Tensor:

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from .dispatch import spectral_product
 from .dispatch.operator import under_transform
+from .gpu.features.packing import CHANNELS
 
-CHANNELS = (16, 32)
 LARGEST = 2**31  # of an offset into a tensor
 
 
@@ -80,7 +80,7 @@ def lstm(gates: Tensor, bias: Tensor, before: Tensor | None) -> tuple[Tensor, Te
 
 
 def window(x: Tensor, weight: Tensor) -> Tensor:
-    """Less a large square window's correlation, zero padding that keeps the size, by `spectral_product`."""
+    """Minus the correlation with a large square window, zero padding that keeps the size, by `spectral_product`."""
     x = x.to(_features(x)).contiguous(memory_format=torch.channels_last)
     return _Window.apply(x, weight)
 
@@ -114,21 +114,18 @@ class _ConvRun(torch.autograd.Function):
 
         weights, biases = parameters[:count], parameters[count:]
         kept = [x]
-        while len(kept) <= count:
-            index = len(kept) - 1
-            weight, bias = weights[index], biases[index] if biases else None
+        for group in _groups(weights):
+            weight, shifts = weights[group[0]], [biases[k] for k in group] if biases else None
+            rectified = [last_relu or k < count - 1 for k in group]
             if weight.shape[1] == 1:
-                shift = weight.new_zeros(len(weight)) if bias is None else bias
-                relu = last_relu or index < count - 1
-                kept.append(thin_conv.from_plane(kept[-1], weight, shift, relu, _features(x)))
+                shift = weight.new_zeros(len(weight)) if shifts is None else shifts[0]
+                kept.append(thin_conv.from_plane(kept[-1], weight, shift, rectified[0], _features(x)))
             elif weight.shape[0] == 1:
-                assert bias is not None
-                kept.append(thin_conv.to_plane(kept[-1], weight, bias))
+                assert shifts is not None
+                kept.append(thin_conv.to_plane(kept[-1], weight, shifts[0]))
             else:
-                several = range(index, min(index + 2, count - (weights[-1].shape[0] == 1)))
-                rectified = [last_relu or k < count - 1 for k in several]
-                square = [weights[k] for k in several], [biases[k] for k in several] if biases else None
-                kept += conv_layers.layers(kept[-1], *square, rectified, residual)
+                square = [weights[k] for k in group]
+                kept += conv_layers.layers(kept[-1], square, shifts, rectified, residual)
         features = kept[-1]
         ctx.count, ctx.last_relu, ctx.residual, ctx.biased = count, last_relu, residual, bool(biases)
         ctx.save_for_backward(*kept[: None if last_relu else -1], *weights)
@@ -165,6 +162,15 @@ class _ConvRun(torch.autograd.Function):
             of_weights.insert(0, found[0])
             of_biases.insert(0, found[1])
         return g, None, None, None, *of_weights, *(of_biases if ctx.biased else ())
+
+
+def _groups(weights: Sequence[Tensor]) -> list[range]:
+    """The layers that run at once: one or two C -> C, or one from or to a plane."""
+    groups: list[range] = []
+    while (index := groups[-1].stop if groups else 0) < len(weights):
+        square = [1 not in weight.shape[:2] for weight in weights[index : index + 2]]
+        groups.append(range(index, index + (2 if square == [True, True] else 1)))
+    return groups
 
 
 class _NormActivation(torch.autograd.Function):

@@ -24,6 +24,7 @@ from .estimators.svd_krosbl import SVDKroSBL as SVDKroSBL
 from .estimators.unfolded import UnfoldedKroSBL as UnfoldedKroSBL
 from .ofdm.estimator import KroSBLChannelEstimator as KroSBLChannelEstimator
 from .ofdm.grids import DelayGrid as DelayGrid
+from .ofdm.paths import OffGridKroSBL as OffGridKroSBL
 from .ofdm.umi import Cell as Cell
 from .ofdm.umi import covariances as covariances
 from .ofdm.umi import umi_channels as umi_channels

@@ -1,5 +1,7 @@
 """Shared fixtures: the reference pictures, weights and results that live beside a checkout."""
 
+import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -25,3 +27,19 @@ def reference_file():
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def kernels_compiled(tmp_path_factory):
+    """The CUDA C of the tests on a GPU is in the cache; of several processes the first compiles it."""
+    import torch
+    from compiled_kernels import build_all
+    from filelock import FileLock
+
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+    done = tmp_path_factory.getbasetemp().parent / f"compiled-{run}"
+    with FileLock(f"{done}.lock"):
+        if not done.exists():
+            with suppress(OSError):  # there is no NVRTC
+                build_all("sm_{}{}".format(*torch.cuda.get_device_capability()))
+            done.touch()

@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[1]
 VERSION = re.search(
     r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE
 )[1]
+KINDS = ("Added", "Changed", "Deprecated", "Removed", "Fixed", "Security")
 CITATION = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
 
 
@@ -25,6 +26,18 @@ def test_the_citation_has_what_its_format_demands():
 def test_one_version():
     assert CITATION["version"] == VERSION
     assert f"## [{VERSION}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_the_changelog_has_its_form():
+    """A date or `unreleased` for each version, the kinds of changes in their order."""
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    versions = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
+    assert all(
+        re.match(r"\[\d+\.\d+\.\d+\] - (\d{4}-\d\d-\d\d|unreleased)\n", version) for version in versions
+    )
+    for version in versions:
+        found = re.findall(r"^### (.+)$", version, re.MULTILINE)
+        assert found == [kind for kind in KINDS if kind in found]
 
 
 def test_the_citation_names_the_works_of_the_readme():

@@ -124,13 +124,6 @@ def is_transparent(path: str | Path) -> bool:
     return levels.ndim == 3 and levels.shape[2] == 4 and bool((levels[..., 3] < _opaque(levels)).any())
 
 
-def read_picture(
-    image_path: Path, mask_path: Path, name: str, grey: Grey = "opencv", levels: Levels | None = None
-) -> Picture:
-    """A picture and its mask, as `with_mask` puts them together."""
-    return with_mask(read_image(image_path, grey, levels), mask_path, name)
-
-
 def with_mask(image: np.ndarray, mask_path: Path, name: str) -> Picture:
     """Grey levels and their mask; raises ValueError where their proportions differ by more than 2%.
 

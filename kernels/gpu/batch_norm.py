@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .launch import programs_on
 
-PIXELS, WAVES = 128, 4
+PIXELS, WAVES = 128, 8
 PARTS = 1024  # programs at most, a power of two
 
 
@@ -63,9 +63,9 @@ def sums_kernel(
 
 @triton.jit
 def _totals(sums, programs, C: tl.constexpr, PARTS: tl.constexpr):
-    part, c = tl.arange(0, 32), tl.arange(0, C)
-    first, second = tl.zeros((32, C), tl.float32), tl.zeros((32, C), tl.float32)
-    for start in range(0, PARTS, 32):
+    part, c = tl.arange(0, 128), tl.arange(0, C)
+    first, second = tl.zeros((128, C), tl.float32), tl.zeros((128, C), tl.float32)
+    for start in range(0, PARTS, 128):
         here, inside = (start + part)[:, None] * 2 * C + c[None, :], (start + part < programs)[:, None]
         first += tl.load(sums + here, inside, 0.0)
         second += tl.load(sums + C + here, inside, 0.0)

@@ -8,9 +8,6 @@
 
 typedef REAL real;
 enum { ONE_WARP = GROUP > 0, MOST_THREADS = 32 * (ONE_WARP ? GROUP : 17), MATRICES = ONE_WARP ? MOST_THREADS / LANES : 1 };
-#ifndef LEAST_BLOCKS
-#define LEAST_BLOCKS 1
-#endif
 enum fault { NOT_FINITE = 1, NOT_SETTLED };
 #define WARPS (ONE_WARP ? 1 : (int)blockDim.x / 32)
 #define THREADS (LANES * WARPS)
@@ -230,7 +227,8 @@ inline float root(float x) { return sqrt(x); }
 inline float quotient(float x, float y) { return x / y; }
 #endif
 
-/* c f + s g = r, c g - s f = 0. */
+/* c f + s g = r >= 0, c g - s f = 0. Quarter turns are exact: of a matrix of few nonzeros they follow one another, and
+   what each loses would add up. */
 __device__ inline real rotate(real f, real g, rotation *turn) {
   const real length = f * f + g * g;
   if (length < limits::vanishing) {
@@ -238,8 +236,8 @@ __device__ inline real rotate(real f, real g, rotation *turn) {
     return f;
   }
   const real inverse = inverse_root(length);
-  *turn = {f * inverse, g * inverse};
-  return length * inverse;
+  *turn = {g == 0 ? copysign((real)1, f) : f * inverse, f == 0 ? copysign((real)1, g) : g * inverse};
+  return g == 0 ? fabs(f) : f == 0 ? fabs(g) : length * inverse;
 }
 
 /* Multiply by 2^exponent; in two steps, either of which may be a number where their product is not. */

@@ -77,12 +77,12 @@ __device__ inline void step(int n, real *d, real *e, rotation *turns, int2 *rang
   int i = high - 1;
   for (; i >= first; i--) {
     const real next_edge = e[i > 0 ? i - 1 : 0], next_lower = d[i > 0 ? i - 1 : 0];
-    const real across = s * edge, along = c * edge, length = across * across + bulge * bulge;
-    if (length < limits::vanishing) break;
-    const real inverse = inverse_root(length);
-    e[i + 1] = length * inverse;
-    s = across * inverse, c = bulge * inverse;
-    turns[i] = {c, s};
+    const real across = s * edge, along = c * edge;
+    if (across * across + bulge * bulge < limits::vanishing) break;
+    rotation turn;
+    e[i + 1] = rotate(bulge, across, &turn);
+    c = turn.c, s = turn.s;
+    turns[i] = turn;
     const real base = upper - shift, turned = (lower - base) * s + 2 * c * along;
     shift = s * turned;
     d[i + 1] = base + shift;
@@ -113,7 +113,7 @@ __device__ inline void turn_row(number *row, int ld, const rotation *turns, int2
 
 /* matrices (batch, n, n), of which the lower triangles count, to vectors (batch, n, n) and values (batch, n). With
    `workspace` (batch, n, ld) the matrices are kept there, else on chip. failed: 1 NaN or infinity, 2 not settled. */
-extern "C" __global__ void __launch_bounds__(MOST_THREADS, LEAST_BLOCKS)
+extern "C" __global__ void __launch_bounds__(MOST_THREADS)
     eigh_kernel(const number *matrices, number *vectors, real *values, number *workspace, int *failed, int batch,
                 int bytes, int n, int ld) {
   extern __shared__ __align__(16) char shared[];

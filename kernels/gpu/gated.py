@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .launch import programs_on
 
-PIXELS, WAVES = 128, 4
+PIXELS, WAVES = 128, 8
 
 
 @triton.jit

@@ -26,7 +26,7 @@ def _product(a, b):
     return tl.dot(a, b, input_precision="ieee", out_dtype=a.dtype)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["m", "n", "squarings"])  # else sizes that 16 divides, and 1, are compiled anew
 def leading_vector_kernel(
     matrix, u, image, m, n, squarings, ROWS: tl.constexpr, CHUNK: tl.constexpr, COMPLEX: tl.constexpr
 ):

@@ -17,7 +17,7 @@ LARGEST = 32
 EPS = torch.finfo(torch.float64).eps
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n", "full_exchanges", "limit"])
 def pivoting_kernel(
     matrix, right, guess, solution, positive, n, full_exchanges, limit, EPS: tl.constexpr, ROWS: tl.constexpr
 ):

@@ -155,7 +155,7 @@ __device__ inline void turn_all(int m, int n, number *U, int ld, number *V, int 
 /* `wide`: matrices (batch, n, m) whose adjoints are meant, so that U and V change places.
    matrices (batch, m, n) to U (batch, m, n), S (batch, n), descending, and Vh (batch, n, n). With `workspace`
    (batch, n, ld + ldv) the matrices are kept there, else on chip. failed: 1 NaN or infinity, 2 not settled. */
-extern "C" __global__ void __launch_bounds__(MOST_THREADS, LEAST_BLOCKS)
+extern "C" __global__ void __launch_bounds__(MOST_THREADS)
     svd_kernel(const number *matrices, number *U_out, real *S_out, number *Vh_out, number *workspace, int *failed,
                int batch, int bytes, int m, int n, int ld, int ldv, int wide, int vectors) {
   extern __shared__ __align__(16) char shared[];

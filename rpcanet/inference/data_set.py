@@ -45,7 +45,7 @@ class Evaluated:
     network: what the weights file holds, None for anything else.  settings: the options as they were used.
     rows: of each picture, where asked for.  curve: over thresholds, where asked for.
     assumptions: how saved predictions were read, a sentence each.
-    pictures: the levels of those that were not taken over the full range of their type.
+    pictures: the levels of those that were not taken over the full range of their type, in order.
     """
 
     values: dict[str, float | None]

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights
 
 from ...kernels import ContrastWindow, ConvChain, LSTMStep
-from ...kernels.features import CHANNELS
+from ...kernels.gpu.features.packing import CHANNELS
 from ..modules import BAM, DCPM, MAM, OEM, Memory, MemoryBAM
 from ..networks.rpcanet import RPCANetStage
 from ..networks.rpcanet_plus_plus import RPCANetPlusPlusStage

@@ -30,6 +30,7 @@ from .configuration import Configuration, Data, Recipe, settled
 from .distributed import over_processes
 from .graphed import PRECISIONS as GRAPHED
 from .graphed import GraphedTask
+from .rehearsal import Rehearsal
 from .selection import MONITOR, Selection
 from .task import SegmentationTask
 from .watching import Watch
@@ -176,10 +177,18 @@ def trainer_of(
             Provenance(stored),
             StopSignals(last),
             *([Averaging(recipe.average)] if recipe.average else []),
+            *([] if machine.compile else [Rehearsal(shapes_of(data))]),
         ],
         plugins=[Checkpoints()],
         logger=TensorBoardLogger(out, name="", version="tensorboard", default_hp_metric=False),
     )
+
+
+def shapes_of(data: SegmentationData) -> list[tuple[int, ...]]:
+    """Of the batches of an epoch and its validation, where the pictures are of one size."""
+    size, whole = data.train.size, data.batch_size
+    counts = {whole, len(data.train) % whole, len(data.validation) % whole} - {0, 1}
+    return [] if size is None else [(count, 1, size, size) for count in sorted(counts, reverse=True)]
 
 
 def last_checkpoint(out: Path) -> Path:

@@ -50,9 +50,9 @@ class EMVAMP:
     tensor([0., 0., 5., 0., 0.], dtype=torch.float64)
     """
 
-    max_iterations: int = 200
+    max_iterations: int = 400
     tolerance: float = 1e-6
-    damping: float = 0.3
+    damping: float = 0.1
 
     def __call__(
         self, factors: Sequence[Tensor], y: Tensor, noise_variance: Tensor | float | None = None

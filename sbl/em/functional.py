@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from .kronecker_posterior import KroneckerPosterior, kronecker_posterior
-from .state import State
+from .state import State, shrink
+from .units import Units
 
 
 class Functional(NamedTuple):
@@ -18,15 +19,14 @@ class Functional(NamedTuple):
 
 
 class Functionals(NamedTuple):
-    """The posterior that an estimate came from, of x' with x = (kron diag(weights_i)) x'.
+    """The posterior that an estimate came from, of x', which `units` relates to x; None where it is x.
 
-    posterior: under the prior variances of `state`; None where it is still to be formed.
-    weights: (B or 1, n_i) on the kept entries; None where x' is x. batch: the shape that B stands for.
+    posterior: under the prior variances of `state`; None where it is still to be formed. batch: what B stands for.
     """
 
     state: State
     posterior: KroneckerPosterior | None
-    weights: tuple[Tensor, ...] | None
+    units: Units | None
     batch: torch.Size
     lengths: tuple[int, ...]
     dtype: torch.dtype
@@ -34,17 +34,21 @@ class Functionals(NamedTuple):
     def __call__(self, B: Sequence[Tensor]) -> Functional:
         """See `Estimate.functional`."""
         self._check(B)
-        posterior = self.posterior or kronecker_posterior(self.state)
-        mean, variance = posterior.functional([self._on_kept(i, b) for i, b in enumerate(B)])
+        posterior = self.posterior or kronecker_posterior(shrink(self.state))
+        kept = [self._on_kept(posterior.state.positions[i], i, b) for i, b in enumerate(B)]
+        if self.units is not None:
+            weights = self.units.weights(posterior.state.positions)
+            kept = [b * w.unsqueeze(-2) for b, w in zip(kept, weights, strict=True)]
+        mean, variance = posterior.functional(kept)
         rows = [b.shape[-2] for b in B]
         return Functional(
             mean.to(self.dtype).reshape(*self.batch, *rows),
             variance.to(self.dtype.to_real()).reshape(*self.batch, *rows),
         )
 
-    def _on_kept(self, i: int, b: Tensor) -> Tensor:
-        """B_i diag(weights_i) on the columns that are kept: (B or 1, R_i, n_i)."""
-        index, y = self.state.positions[i], self.state.y
+    def _on_kept(self, index: Tensor, i: int, b: Tensor) -> Tensor:
+        """B_i on the columns that are kept: (B or 1, R_i, n_i)."""
+        y = self.state.y
         b = b.to(torch.promote_types(b.dtype, y.dtype) if y.is_complex() else y.dtype)
         if b.ndim > 2:
             b = b.expand(*self.batch, *b.shape[-2:]).reshape(len(y), *b.shape[-2:])
@@ -53,7 +57,7 @@ class Functionals(NamedTuple):
             b = b.expand(len(y), -1, -1).gather(-1, columns)
         elif b.ndim == 2:
             b = b.unsqueeze(0)
-        return b if self.weights is None else b * self.weights[i].unsqueeze(-2)
+        return b
 
     def _check(self, B: Sequence[Tensor]) -> None:
         if len(B) != len(self.lengths):

@@ -265,29 +265,27 @@ class ExpectationMaximisation(ABC):
 
     def _finish(self, problem: Problem, units: Units | None, run: Run, compact: bool) -> Estimate:
         full = initial_state(problem, run.g)._replace(noise_variance=run.noise_variance)
-        state = full
-        if self.structured and self.tolerance is not None:
-            state = shrink(full)
-        posterior, moments, positions = None, run.moments, full.positions
+        state, posterior, moments = full, None, run.moments
         if moments is None or compact:
-            posterior, positions = self.posterior(state), state.positions
+            if self.structured and self.tolerance is not None:
+                state = shrink(full)
+            posterior = self.posterior(state)
             moments = Moments(posterior.mean(), posterior.variance(), posterior.residual())
         mean, variance, residual = moments
         lengths, measurements = problem.lengths, problem.y.shape[-1]
         misfit = residual * reciprocal(state.noise_variance) / measurements
         if units is not None:
-            mean, variance = units.moments(mean, variance, positions)
+            mean, variance = units.moments(mean, variance, state.positions)
             run = units.run(run, measurements)
         if compact:
-            lengths = tuple(index.shape[-1] for index in positions)
-        elif positions is not full.positions:
-            mean, variance = (spread(part, positions, lengths) for part in (mean, variance))
+            lengths = tuple(index.shape[-1] for index in state.positions)
+        elif state is not full:
+            mean, variance = (spread(part, state.positions, lengths) for part in (mean, variance))
         batch = problem.batch
         functionals = None
         if posterior is None or isinstance(posterior, KroneckerPosterior):
-            weights = None if units is None else tuple(units.weights(state.positions))
             dtype = problem.y.dtype if units is None else units.dtype
-            functionals = Functionals(state, posterior, weights, batch, problem.lengths, dtype)
+            functionals = Functionals(state, posterior, units, batch, problem.lengths, dtype)
 
         def shaped(flat: Tensor | None) -> Tensor | None:
             return None if flat is None else flat.reshape(*batch, *flat.shape[1:])

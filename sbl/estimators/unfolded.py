@@ -249,7 +249,6 @@ def _estimate(
 ) -> Estimate:
     batch, lengths = problem.batch, problem.lengths
     mean, variance = units.moments(moments.mean, moments.variance, state.positions)
-    weights = tuple(units.weights(state.positions))
     return Estimate(
         mean=mean.reshape(*batch, *lengths),
         variance=variance.reshape(*batch, *lengths),
@@ -257,7 +256,7 @@ def _estimate(
         noise_variance=units.noise(s2).reshape(batch),
         iterations=torch.full(batch, iterations, device=s2.device),
         ended=torch.full(batch, Ended.ITERATIONS, device=s2.device),
-        functionals=Functionals(state, posterior, weights, batch, lengths, problem.y.dtype),
+        functionals=Functionals(state, posterior, units, batch, lengths, problem.y.dtype),
         residual_to_noise=(moments.residual * reciprocal(s2) / problem.y.shape[-1]).reshape(batch),
     )
 

@@ -2,8 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from sionna.phy.ofdm import (  # noqa: E402
 )
 
 ChannelEstimator = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-ORDERS = ("t-f", "f-t", "t-f-s", "f-t-s", "f-s-t", "s-f-t")
+ORDERS = ("t-f", "f-t", "t-f-s", "f-t-s", "f-s-t", "s-f-t", "t-s-f", "s-t-f")
 DROPS_AT_ONCE = 2
 
 
@@ -45,6 +45,10 @@ class Score:
     bits: int = 0
     spent: float = 0.0
     users: int = 0
+
+    def __add__(self, other: "Score") -> "Score":
+        """That of both's drops."""
+        return Score(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
     def row(self) -> dict[str, float]:
         """The figures by their names."""
@@ -95,18 +99,34 @@ def compare(
     """
     if drops < 1:
         raise ValueError(f"a comparison needs at least one drop, got {drops}")
-    scores = {(name, snr): Score() for name in estimators for snr in snr_db}
+    found = scores(resource_grid, estimators, snr_db, range(drops), seed, cell, detected)
+    return {key: score.row() for key, score in found.items()}
+
+
+def scores(
+    resource_grid: ResourceGrid,
+    estimators: Mapping[str, ChannelEstimator],
+    snr_db: Sequence[float],
+    drops: range,
+    seed: int,
+    cell: Cell | None = None,
+    detected: int | None = None,
+) -> dict[tuple[str, float], Score]:
+    """The `Score`s of a part of the drops of `compare`, which begins with an even one; those of parts add up."""
+    found = {(name, snr): Score() for name in estimators for snr in snr_db}
     detector = LinearDetector(
         *("lmmse", "bit", "app", resource_grid, StreamManagement(np.ones((1, resource_grid.num_tx)), 1)),
         constellation_type="qam",
         num_bits_per_symbol=2,
         hard_out=True,
     )
-    for first, h in _channels(resource_grid, drops, seed, cell):
+    for first in range(drops.start, drops.stop, DROPS_AT_ONCE):
+        count = min(DROPS_AT_ONCE, drops.stop - first)
+        h = umi_channels(resource_grid, count, seed + first, cell)
         random = torch.Generator().manual_seed(seed + first)
         bits, clean = _sent(resource_grid, h, random)
         noise = torch.randn(clean.shape, generator=random, dtype=clean.dtype)
-        for (name, snr), score in scores.items():
+        for (name, snr), score in found.items():
             no = torch.tensor(10 ** (-snr / 10))
             y = clean + no.sqrt() * noise
             start = time.process_time()
@@ -119,14 +139,55 @@ def compare(
             if detected is None or first < detected:
                 score.wrong += float((detector(y, h_hat, err_var, no) != bits).sum())
                 score.bits += bits.numel()
-    return {key: score.row() for key, score in scores.items()}
+    return found
 
 
-def _channels(
-    resource_grid: ResourceGrid, drops: int, seed: int, cell: Cell | None
-) -> Iterator[tuple[int, Tensor]]:
-    for first in range(0, drops, DROPS_AT_ONCE):
-        yield first, umi_channels(resource_grid, min(DROPS_AT_ONCE, drops - first), seed + first, cell)
+def throughput(
+    resource_grid: ResourceGrid,
+    estimators: Mapping[str, ChannelEstimator],
+    snr_db: Sequence[float],
+    channels: Tensor,
+    users: int,
+    repeats: int = 2,
+) -> dict[tuple[str, float], dict[str, float]]:
+    """Seconds a user of estimators that take many users at once, and their NMSE in decibels, at each SNR.
+
+    channels: (drops, 1, antennas, transmitters, 1, symbols, subcarriers), which come again and again with other
+    noise until there are so many users. On their device; the best of `repeats` after one to warm up. Pilots alone
+    are sent.
+    """
+    drops = -(-users // resource_grid.num_tx)
+    h = channels.repeat(-(-drops // len(channels)), *[1] * 6)[:drops]
+    pattern = resource_grid.pilot_pattern
+    x = torch.zeros(pattern.mask.shape, dtype=h.dtype)
+    x[pattern.mask.bool().cpu()] = pattern.pilots.flatten().to(x)
+    places = torch.as_tensor(resource_grid.effective_subcarrier_ind)
+    clean = h.new_zeros(*h.shape[:3], h.shape[-2], resource_grid.fft_size)
+    clean[..., places] = torch.einsum("drausf,usf->drasf", h[:, :, :, :, 0], x[:, 0].to(h))
+    random = torch.Generator(h.device).manual_seed(0)
+    noise = torch.randn(clean.shape, generator=random, dtype=h.dtype, device=h.device)
+    rows = {}
+    for name, estimator in estimators.items():
+        for snr in snr_db:
+            no = 10 ** (-snr / 10)
+            y, seconds = clean + no**0.5 * noise, []
+            for _ in range(1 + repeats):
+                start = _now(h.device)
+                h_hat, _ = estimator(y, torch.tensor(no, device=h.device))
+                seconds.append(_now(h.device) - start)
+            ratio = squared_modulus(h_hat - h).sum() / squared_modulus(h).sum()
+            rows[name, snr] = {
+                "nmse": 10 * math.log10(float(ratio)),
+                "seconds": min(seconds[1:]) / (drops * resource_grid.num_tx),
+            }
+    return rows
+
+
+def _now(device: torch.device) -> float:
+    """Seconds, when all that was asked of the device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def _sent(resource_grid: ResourceGrid, h: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..simulation.seeds import trial_generator
 from ..training.weights import load_estimator
 from .comparison import ORDERS
-from .estimator import KroSBLChannelEstimator
+from .estimator import KroSBLChannelEstimator, on_grid
 from .extra import require_sionna
 from .link import Uplink
 from .shared_lmmse import SharedLMMSE
@@ -28,7 +28,7 @@ Scores = dict[str, list[float]]
 DEFAULT_ORDER = "f-t-s"
 UNFOLDED = "Unfolded:"
 KNOWN = "known"
-ESTIMATORS = ("LS", "LMMSE", *(f"LMMSE-{order}" for order in ORDERS), "AM", KNOWN)
+ESTIMATORS = ("LS", "LMMSE", *(f"LMMSE-{order}" for order in ORDERS), "AM", "OffGrid", KNOWN)
 # Channels that a process keeps, for the next estimator.
 KEPT_DRAWS = 16
 
@@ -99,7 +99,8 @@ def channel_estimator(name: str, experiment: OFDMExperiment, seed: int) -> Chann
     """The estimator called `name`; ValueError where there is none, or what `load_estimator` raises for a file.
 
     LS is Sionna's; LMMSE is, too, with filters that all drops share, from covariances of drops that no trial is
-    of; AM is AM-KroSBL, Unfolded:FILE a trained `UnfoldedKroSBL`, both as `KroSBLChannelEstimator`.
+    of. AM (AM-KroSBL on its grid), OffGrid (`OffGridKroSBL`) and Unfolded:FILE (a trained `UnfoldedKroSBL`) are
+    inside `KroSBLChannelEstimator`.
     """
     grid, array = experiment.uplink().grid, experiment.cell().array()
     if name.startswith(UNFOLDED):
@@ -109,6 +110,8 @@ def channel_estimator(name: str, experiment: OFDMExperiment, seed: int) -> Chann
     if name == "LS":
         return LSChannelEstimator(grid, interpolation_type="lin")
     if name == "AM":
+        return KroSBLChannelEstimator(grid, array, estimator=on_grid())
+    if name == "OffGrid":
         return KroSBLChannelEstimator(grid, array)
     order = name.removeprefix("LMMSE").removeprefix("-") or DEFAULT_ORDER
     return SharedLMMSE(grid, _covariances(experiment, seed), order)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..algebra import reciprocal
+from ..algebra import reciprocal, squared_modulus
 from .extra import require_sionna
 from .umi import Covariances
 
@@ -13,6 +13,7 @@ require_sionna()
 from sionna.phy.ofdm import LSChannelEstimator, ResourceGrid  # noqa: E402
 
 AXES = {"s": 0, "t": 2, "f": 3}
+LINES = 64  # whose filters are found at once
 
 
 class SharedLMMSE:
@@ -64,7 +65,7 @@ def _one_pass(
     R: Tensor, axis: int, error: Tensor, known: Tensor, last: bool
 ) -> tuple[Callable[[Tensor], Tensor], Tensor, Tensor]:
     """The pass over one axis of (antennas, users, symbols, subcarriers), error variances and what is known."""
-    n, variance = len(R), R.diagonal().real
+    n = len(R)
     lines, errors = known.movedim(axis, -1), error.movedim(axis, -1)
     shape, found = lines.shape[:-1], lines.any(-1).flatten()
     index = found.nonzero()[:, 0]
@@ -72,17 +73,9 @@ def _one_pass(
     count = int(picked[0].sum())
     places = picked.argsort(dim=-1, descending=True, stable=True)[:, :count]
     noise = errors.flatten(0, -2)[index].gather(-1, places)
-    inner = R[places.unsqueeze(-1), places.unsqueeze(-2)] + torch.diag_embed(noise).to(R)
-    inner = inner + torch.finfo(noise.dtype).eps * count * _mean_diagonal(inner) * torch.eye(count)
-    A = torch.linalg.solve(inner, R[places]).mH  # (lines, n, count)
-    left = (variance - (A * R[places].mT).sum(-1).real).clamp(min=0)
-    scale = torch.ones_like(left)
-    if not last:
-        spread = (A @ R[places.unsqueeze(-1), places.unsqueeze(-2)] * A.conj()).sum(-1).real
-        spread = spread + (A.abs().square() * noise.unsqueeze(-2)).sum(-1)
-        scale = 2 * variance * reciprocal(spread + variance - left)
-        left = (scale * (scale - 1) * spread + (1 - scale) * variance + scale * left).clamp(min=0)
-    A = A * scale.unsqueeze(-1)
+    parts = zip(places.split(LINES), noise.split(LINES), strict=True)
+    filters, errors_left = zip(*(_filters(R, p, e, last) for p, e in parts), strict=True)
+    left = torch.cat(errors_left)
     new_error = left.new_zeros(len(found), n).index_copy(0, index, left)
 
     def apply(h: Tensor) -> Tensor:
@@ -90,7 +83,8 @@ def _one_pass(
         batch = x.shape[:-1]
         x = x.reshape(len(h), -1, len(found), n) if axis and shape[0] == 1 else x.reshape(len(h), 1, -1, n)
         taken = x[:, :, index].gather(-1, places.expand(*x.shape[:2], -1, -1))
-        out = torch.einsum("lnk,balk->baln", A, taken)
+        pairs = zip(filters, taken.split(LINES, 2), strict=True)
+        out = torch.cat([torch.einsum("lnk,balk->baln", A, part) for A, part in pairs], 2)
         whole = x.new_zeros(*x.shape).index_copy(2, index, out)
         return whole.reshape(*batch, n).movedim(-1, axis + 1)
 
@@ -98,6 +92,22 @@ def _one_pass(
         return x.reshape(*shape, n).movedim(-1, axis)
 
     return apply, back(new_error), back(found.unsqueeze(-1).expand(-1, n))
+
+
+def _filters(R: Tensor, places: Tensor, noise: Tensor, last: bool) -> tuple[Tensor, Tensor]:
+    """(lines, n, count), from what is known at the places (lines, count), and the errors (lines, n) they leave."""
+    variance, count = R.diagonal().real, places.shape[-1]
+    among = R[places.unsqueeze(-1), places.unsqueeze(-2)]
+    inner = among + torch.diag_embed(noise).to(R)
+    inner = inner + torch.finfo(noise.dtype).eps * count * _mean_diagonal(inner) * torch.eye(count)
+    A = torch.linalg.solve(inner, R[places]).mH
+    left = (variance - (A * R[places].mT).sum(-1).real).clamp(min=0)
+    if last:
+        return A, left
+    spread = (A @ among * A.conj()).sum(-1).real + (squared_modulus(A) * noise.unsqueeze(-2)).sum(-1)
+    scale = 2 * variance * reciprocal(spread + variance - left)
+    left = (scale * (scale - 1) * spread + (1 - scale) * variance + scale * left).clamp(min=0)
+    return A * scale.unsqueeze(-1), left
 
 
 def _mean_diagonal(x: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Uplinks of 3GPP's urban microcells (TR 38.901 UMi) through Sionna, a seed a drop, and their covariances."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -117,6 +118,13 @@ def covariances(resource_grid: ResourceGrid, drops: int, seed: int, cell: Cell |
             rows = x.flatten(0, -2)
             total += rows.mT @ rows.conj() / (len(rows) * drops)
     return Covariances(time, frequency, space)
+
+
+def averaged(parts: Sequence[Covariances]) -> Covariances:
+    """The covariances of the drops of all parts, which have the same number of them."""
+    return Covariances(
+        *(sum(getattr(part, f.name) for part in parts) / len(parts) for f in fields(Covariances))
+    )
 
 
 def _antennas(cell: Cell | None) -> int:

@@ -48,7 +48,7 @@ class OFDMOptions:
 
     name: ClassVar[str] = "ofdm"
     simulated: ClassVar[dict[str, Any]] = {
-        "estimators": "LS,LMMSE,AM,known",
+        "estimators": "LS,LMMSE,AM,OffGrid,known",
         "trials": 50,
         "snr": "-10,-5,0,5,10",
     }

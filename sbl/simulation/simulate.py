@@ -213,8 +213,6 @@ def _compute(
     with Progress(*columns) as progress, executor(workers, scheduler, device) as processes:
         task = progress.add_task("shards", total=len(shards))
         running = {processes.submit(run_shards, batch, NUMBERS_VERSION): batch for batch in batches(shards)}
-        from . import results  # noqa: F401 - its figures' library is loaded while shards are computed
-
         try:
             for future in as_completed(running):
                 found: list[Scores] = future.result()
@@ -224,6 +222,7 @@ def _compute(
                     write_shard(folder, shard, settings, scores)
                     computed[shard.name] = scores
                     progress.advance(task)
+                from . import results  # noqa: F401 - its figures' library is loaded while others compute
         except BaseException:
             processes.shutdown(wait=False, cancel_futures=True)
             raise

@@ -54,7 +54,7 @@ def mean(values: Sequence[float]) -> Statistic:
     """
     count = len(values)
     centre = math.fsum(values) / count
-    spread = math.fsum((value - centre) ** 2 for value in values) / max(1, count - 1)
+    spread = math.fsum(np.square(np.asarray(values) - centre).tolist()) / max(1, count - 1)
     return centre, math.sqrt(spread / count)
 
 
@@ -69,7 +69,7 @@ def pooled(errors: Sequence[float], references: Sequence[float]) -> Statistic:
     """
     count, total = len(errors), math.fsum(references)
     ratio = math.fsum(errors) / total
-    left = math.fsum((e - ratio * w) ** 2 for e, w in zip(errors, references, strict=True))
+    left = math.fsum(np.square(np.asarray(errors) - ratio * np.asarray(references)).tolist())
     return ratio, math.sqrt(left * count / max(1, count - 1)) / total
 
 

@@ -149,12 +149,18 @@ class IRSMIMO:
 
     def cascade(self, channel: Channel, training: Training) -> Tensor:
         """H2 diag(theta_t) H1 for each pattern: (..., K_I, bs, ms)."""
-        H1, H2 = (hop.unsqueeze(-3) for hop in channel)
-        return (H2 * training.patterns.mT.unsqueeze(-2)) @ H1
+        H1, H2 = channel
+        reflected = training.patterns.unsqueeze(-1) * H1.unsqueeze(-2)
+        every = H2 @ reflected.flatten(-2)  # the patterns side by side: one product of matrices for all
+        return every.unflatten(-1, reflected.shape[-2:]).movedim(-2, -3)
 
     def received(self, channel: Channel, training: Training) -> Tensor:
         """Noise-free samples (..., K_I K_P bs), stacked as the factors are."""
-        return (self.cascade(channel, training) @ training.pilots.unsqueeze(-3)).mT.flatten(-3)
+        return self.samples(self.cascade(channel, training), training)
+
+    def samples(self, cascade: Tensor, training: Training) -> Tensor:
+        """Noise-free samples (..., K_I K_P bs) of a cascaded channel."""
+        return (cascade @ training.pilots.unsqueeze(-3)).mT.flatten(-3)
 
     def channel_of(self, x: Tensor, training: Training) -> Tensor:
         """The cascaded channel that coefficients x (..., grid, grid, grid) describe: (..., K_I, bs, ms)."""

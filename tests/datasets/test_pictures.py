@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from unfoldkit.datasets import open_pictures, read_image, read_mask
-from unfoldkit.datasets.reading.picture import read_picture
+from unfoldkit.datasets.reading.picture import with_mask
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (12, 17), dtype=np.uint8)
@@ -66,7 +66,7 @@ def test_mask_in_other_proportions_is_named(tmp_path):
     with pytest.raises(
         ValueError, match=r"m.png: expected a mask in the proportions of .* 17x12 .* found 17x5"
     ):
-        read_picture(image, mask, "a")
+        with_mask(read_image(image), mask, "a")
 
 
 def test_mask_finer_than_its_picture_is_taken(tmp_path):
@@ -74,7 +74,7 @@ def test_mask_finer_than_its_picture_is_taken(tmp_path):
         save(tmp_path / "a.png", GREY),
         save(tmp_path / "m.png", np.kron(GREY, np.ones((2, 2), np.uint8))),
     )
-    assert read_picture(image, mask, "a").mask.shape == (24, 34)
+    assert with_mask(read_image(image), mask, "a").mask.shape == (24, 34)
 
 
 @pytest.mark.parametrize("ending", ["jpg", "png", "tif"])

@@ -11,7 +11,7 @@
 #define __global__
 #define __shared__
 #define __align__(bytes)
-#define __launch_bounds__(threads, blocks)
+#define __launch_bounds__(threads)
 
 struct int2 {
   int x, y;
@@ -83,7 +83,7 @@ static unsigned __ballot_sync(unsigned mask, bool here) {
 }
 static inline int __ffs(unsigned x) { return __builtin_ffs(x); }
 static inline double rsqrt(double x) { return 1 / std::sqrt(x); }
-using std::fabs, std::fmax, std::fmin, std::sqrt, std::ilogb, std::scalbn;
+using std::copysign, std::fabs, std::fmax, std::fmin, std::sqrt, std::ilogb, std::scalbn;
 
 static void (*thread_function)();
 static void run_fiber() {

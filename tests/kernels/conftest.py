@@ -38,3 +38,31 @@ def draw_matrix(
 def matrices():
     """The function that draws a batch of matrices."""
     return draw_matrix
+
+
+@pytest.fixture(scope="session")
+def hard(matrices):
+    """A function that draws a matrix of a kind."""
+
+    def draw(kind, m, n, dtype, seed=0):
+        square = torch.arange(max(m, n), dtype=torch.float64)
+        columns = torch.arange(n, dtype=torch.float64)
+        generator = torch.Generator().manual_seed(seed)
+        gaussian = torch.randn(m, n, generator=generator, dtype=torch.float64)
+        identity = torch.eye(m, n, dtype=torch.float64)
+        made = {
+            "kahan": lambda: (
+                torch.diag(0.96**square)
+                @ (torch.eye(len(square)).double() - 0.28 * (square[:, None] < square))
+            ),
+            "laeuchli": lambda: torch.cat([torch.ones(1, n).double(), 1e-9 * identity[: m - 1]]),
+            "nilpotent": lambda: identity.roll(1, 1).triu(1),
+            "denormal": lambda: 1e-40 * gaussian,
+            "every second column": lambda: gaussian * (columns % 2),
+        }
+        if kind not in made:
+            return matrices(seed, kind, m, n, dtype, batch=())
+        real = made[kind]()[:m, :n]
+        return ((1 + 1j) * real if dtype.is_complex else real).to(dtype)
+
+    return draw

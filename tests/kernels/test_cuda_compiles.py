@@ -9,8 +9,6 @@ import pytest
 from unfoldkit.kernels.gpu import compile
 from unfoldkit.sbl.em.block import solve as block
 
-EM = {"FACTORS": 2, "COMPLEX": 1, "STEP": 3, "THREADS": 256, "BLOCKS": 2}
-
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
@@ -76,5 +74,5 @@ def test_without_nvrtc_there_is_none(source, monkeypatch):
 @pytest.mark.parametrize("step", range(5))
 @pytest.mark.parametrize("complex_numbers", [0, 1])
 def test_the_em_loop_compiles(nvrtc, architecture, step, complex_numbers):
-    definitions = EM | {"STEP": step, "COMPLEX": complex_numbers}
+    definitions = block.definitions(2, bool(complex_numbers), step)
     assert compile.cubin(Path(block.SOURCES["em_solve"]), architecture, **definitions)[:4] == b"\x7fELF"

@@ -9,9 +9,13 @@ import torch
 
 from unfoldkit import kernels
 
+from .test_dense import KINDS as HARD
+from .test_dense import assert_eigh, assert_svd
+
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+    pytest.mark.usefixtures("kernels_compiled"),
 ]
 DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 KINDS = ("gaussian", "zero", "rank one", "repeated", "graded")
@@ -41,33 +45,49 @@ def assert_ulps(actual, expected, scale, dtype, ulp=500):
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("kind", KINDS)
-def test_decompositions(matrices, kind, dtype, size):
+def test_decompositions(matrices, dtype, size):
+    """All kinds and sizes of numbers in one batch, each held to its own norm."""
     ulp = 500 if max(size) <= 64 else 1000
-    for exponent in (0, -30, 30):
-        matrix = matrices(0, kind, *size, dtype, exponent, batch=(5,))
-        exact = torch.linalg.svdvals(double(matrix))
-        largest = max(float(exact.max()), 1e-300)
-        U, S, Vh = kernels.svd(matrix.cuda())
-        assert S.is_cuda
+    scales = [(kind, exponent) for kind in KINDS for exponent in (0, -30, 30)]
+    batch = torch.cat([matrices(0, kind, *size, dtype, exponent, batch=(2,)) for kind, exponent in scales])
+    decomposed, triplets = kernels.svd(batch.cuda()), kernels.leading_singular_triplet(batch.cuda())
+    assert decomposed.S.is_cuda
+    identity = torch.eye(min(size))
+    for i, matrix in enumerate(double(batch)):
+        U, S, Vh = (double(x[i]) for x in decomposed)
+        sigma, u, v = (double(x[i]) for x in triplets)
+        exact = torch.linalg.svdvals(matrix)
+        largest = max(float(exact[0]), 1e-300)
         assert_ulps(S, exact, largest, dtype, ulp)
-        assert_ulps((double(U) * double(S)[..., None, :]) @ double(Vh), matrix, largest, dtype, ulp)
-        identity = torch.eye(min(size))
-        assert_ulps(double(U).mH @ double(U), identity, 1, dtype, ulp)
-        assert_ulps(double(Vh) @ double(Vh).mH, identity, 1, dtype, ulp)
-        sigma, u, v = kernels.leading_singular_triplet(matrix.cuda())
-        assert_ulps(sigma, exact[..., 0], largest, dtype, ulp)
-        image = (double(matrix) @ double(v)[..., None])[..., 0]
-        assert_ulps(image, double(sigma)[..., None] * double(u), largest, dtype, ulp)
-        if size[0] == size[1]:
-            hermitian = matrix / 2 + matrix.mH / 2
-            values, Q = kernels.eigh(hermitian.cuda())
-            norm = max(float(torch.linalg.matrix_norm(double(hermitian)).max()), 1e-300)
-            assert_ulps(values, torch.linalg.eigvalsh(double(hermitian)), norm, dtype, ulp)
-            assert_ulps(
-                (double(Q) * double(values)[..., None, :]) @ double(Q).mH, hermitian, norm, dtype, ulp
-            )
-            assert_ulps(double(Q).mH @ double(Q), identity, 1, dtype, ulp)
+        assert_ulps((U * S) @ Vh, matrix, largest, dtype, ulp)
+        assert_ulps(U.mH @ U, identity, 1, dtype, ulp)
+        assert_ulps(Vh @ Vh.mH, identity, 1, dtype, ulp)
+        assert_ulps(sigma, exact[0], largest, dtype, ulp)
+        assert_ulps(matrix @ v, sigma * u, largest, dtype, ulp)
+
+
+@pytest.mark.parametrize("n", sorted({m for m, n in SIZES if m == n}))
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_eigendecompositions(matrices, dtype, n):
+    ulp = 500 if n <= 64 else 1000
+    scales = [(kind, exponent) for kind in KINDS for exponent in (0, -30, 30)]
+    square = torch.cat([matrices(0, kind, n, n, dtype, exponent, batch=(2,)) for kind, exponent in scales])
+    hermitian = square / 2 + square.mH / 2
+    values, vectors = kernels.eigh(hermitian.cuda())
+    for A, found, Q in zip(double(hermitian), double(values), double(vectors), strict=True):
+        norm = max(float(torch.linalg.matrix_norm(A)), 1e-300)
+        assert_ulps(found, torch.linalg.eigvalsh(A), norm, dtype, ulp)
+        assert_ulps((Q * found) @ Q.mH, A, norm, dtype, ulp)
+        assert_ulps(Q.mH @ Q, torch.eye(n), 1, dtype, ulp)
+
+
+@pytest.mark.parametrize("n", [16, 32, 128])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_hard_matrices(hard, dtype, n):
+    matrix = torch.stack([hard(kind, n, n, dtype) for kind in HARD])
+    assert_svd(matrix, *(x.cpu() for x in kernels.svd(matrix.cuda())))
+    hermitian = matrix / 2 + matrix.mH / 2
+    assert_eigh(hermitian, *(x.cpu() for x in kernels.eigh(hermitian.cuda())))
 
 
 @pytest.mark.parametrize("size", [(20_000, 6), (6, 20_000), (300, 200)])

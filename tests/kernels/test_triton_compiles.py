@@ -61,6 +61,13 @@ def compile_kernel(kernel, dtype, constants, options, architecture):
         assert built.metadata.shared <= 48 * 1024
 
 
+@pytest.mark.parametrize("kernel", [leading_triplet.leading_vector_kernel, nonnegative.pivoting_kernel])
+def test_sizes_within_one_block_are_compiled_for_once(kernel):
+    sizes = [p for p in kernel.params if p.name in ("m", "n", "squarings", "full_exchanges", "limit")]
+    assert sizes
+    assert all(p.do_not_specialize for p in sizes)
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_leading_vector(dtype, architecture):

@@ -9,14 +9,15 @@ import torch
 
 pytest.importorskip("sionna.phy", reason="needs the extra unfoldkit[sionna]")
 
-from sionna.phy.channel import GenerateOFDMChannel, OFDMChannel
-from sionna.phy.channel.tr38901 import CDL, PanelArray
+import sionna.phy
+from sionna.phy.channel import GenerateOFDMChannel, OFDMChannel, gen_single_sector_topology
+from sionna.phy.channel.tr38901 import CDL, PanelArray, UMi
 from sionna.phy.ofdm import ResourceGrid
 
-from unfoldkit.sbl import PCKroSBL
+from unfoldkit.sbl import AMKroSBL, LeastSquares, PCKroSBL, SVDKroSBL
 from unfoldkit.sbl.ofdm.irs_channel import GeometricHop, IRSChannel, SphericalHop
-from unfoldkit.sbl.systems import IRSMIMO, observe, steering_vectors
-from unfoldkit.sbl.systems.surface import quantised
+from unfoldkit.sbl.systems import IRSMIMO, Channel, observe, steering_vectors
+from unfoldkit.sbl.systems.surface import element_channels, quantised
 
 CARRIER = 3.5e9
 
@@ -79,6 +80,50 @@ def test_hops_of_3gpp_and_a_direct_path_go_through_a_resource_grid():
     assert (h[:, 0, :, 0] - expected).abs().max() < 1e-4 * expected.abs().max()
     y = OFDMChannel(channel, grid)(torch.ones(2, 1, 2, 14, 24, dtype=torch.complex64))
     assert y.shape == (2, 1, 4, 14, 24)
+
+
+def umi(sender, receiver, senders):
+    """An urban microcell's links from `senders` of this array to one of the other."""
+    model = UMi(CARRIER, "low", sender, receiver, "uplink", enable_pathloss=False, enable_shadow_fading=False)
+    model.set_topology(*gen_single_sector_topology(2, senders, "umi"))
+    return model
+
+
+def test_hops_may_be_of_urban_microcells_with_several_users():
+    sionna.phy.config.seed = 5
+    surface, grid = panel(2, 4), ResourceGrid(14, 24, 30e3)
+    patterns = torch.polar(torch.ones(8), 6 * torch.rand(8, generator=torch.Generator().manual_seed(0)))
+    kept = [
+        kept_responses(model, grid) for model in (umi(panel(1, 1), surface, 3), umi(surface, panel(2, 2), 1))
+    ]
+    h = GenerateOFDMChannel(IRSChannel(*kept, patterns), grid)(2)
+    assert h.shape == (2, 1, 4, 3, 1, 14, 24)
+    H1, H2 = (GenerateOFDMChannel(model, grid)(2)[:, 0] for model in kept)
+    expected = torch.einsum("bmstf,s,bsuatf->bmuatf", H2[:, :, 0], patterns, H1)
+    assert (h[:, 0] - expected).abs().max() < 1e-4 * expected.abs().max()
+
+
+def test_a_sparse_estimate_finds_what_3gpp_hops_make_of_each_element_from_half_as_many_patterns():
+    torch.manual_seed(0)
+    sionna.phy.config.seed = 7
+    user, surface, bs = panel(1, 2), panel(1, 16), panel(1, 8)
+    system = IRSMIMO(bs=8, ms=2, irs=16, grid=24, pilots=2, patterns=8)
+    training = system.draw_training(torch.Generator().manual_seed(9))
+    to_irs, to_bs = (
+        model(4, 1, 1.0)[0].sum(-2)[:, 0, :, 0, :, 0].to(torch.complex128)
+        for model in (cdl(user, surface, "D"), cdl(surface, bs, "D"))
+    )
+    noise = torch.stack([system.draw_noise(g) for g in generators(4)])
+    y, s2 = observe(system.received(Channel(to_irs, to_bs), training), noise, 20.0)
+    elements = torch.einsum("zbs,zsm->zsbm", to_bs, to_irs)
+
+    def error(estimator):
+        found = element_channels(system, estimator(system.factors(training), y, s2).mean)
+        return float((found - elements).abs().square().sum() / elements.abs().square().sum())
+
+    assert error(LeastSquares()) > 0.35
+    for sparse in (AMKroSBL(), SVDKroSBL(), PCKroSBL(0.8, coupled=(0, 2))):
+        assert error(sparse) < 0.2
 
 
 def kept_responses(model, grid):

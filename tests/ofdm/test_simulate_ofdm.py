@@ -14,7 +14,7 @@ from unfoldkit.tools import simulate
 
 CONFIGURATION = Path(__file__).parents[2] / "tools" / "configs" / "mimo_ofdm_chest.yaml"
 SIZES = ["--users", "2", "--rows", "2", "--columns", "2", "--subcarriers", "24", "--covariance_drops", "6"]
-SMALL = [*SIZES, "--trials", "3", "--snr", "0,20", "--estimators", "LS,LMMSE,LMMSE-t-f,AM,known"]
+SMALL = [*SIZES, "--trials", "3", "--snr", "0,20", "--estimators", "LS,LMMSE,LMMSE-t-f,AM,OffGrid,known"]
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def without_seconds(table):
 @pytest.mark.usefixtures("needs_sionna")
 def test_it_writes_every_output_and_continues(tmp_path):
     table = run(tmp_path)
-    assert len(table) == 10
+    assert len(table) == 12
     metrics = shards.METRICS["ofdm"] - {"error_energy", "reference_energy"}
     assert metrics <= set(table[0])
     for metric in ("nmse", "ber", "bler", "ser", "spectral_efficiency", "claimed_error", "seconds"):
@@ -42,7 +42,8 @@ def test_it_writes_every_output_and_continues(tmp_path):
     rows = {(row["estimator"], row["snr_db"]): row for row in table}
     assert rows["known", 20.0]["pooled_nmse"] == rows["known", 20.0]["ber"] == 0
     assert rows["LMMSE", 0.0]["pooled_nmse"] < rows["LS", 0.0]["pooled_nmse"]
-    assert rows["AM", 20.0]["pooled_nmse"] < rows["LS", 20.0]["pooled_nmse"]
+    for name in ("AM", "OffGrid"):
+        assert rows[name, 20.0]["pooled_nmse"] < rows["LS", 20.0]["pooled_nmse"]
     assert all(row["pilots"] == 2 * 24 for row in table)
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "shards").iterdir()}
     assert without_seconds(run(tmp_path)) == without_seconds(table)

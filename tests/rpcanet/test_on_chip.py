@@ -93,10 +93,11 @@ def test_on_a_gpu_float32_equals_the_cpu(case, monkeypatch):
 
 @pytest.mark.parametrize("case", [pytest.param(name, marks=gpu) for name in ("rpcanet", "rpcanet++")])
 def test_on_a_gpu_gradients_of_the_picture_go_layer_by_layer(case):
+    """As near to float32 as those of the layers in bfloat16 on a CPU."""
     net, image = settled(case, channels=32), torch.rand(1, 1, 40, 50)
     grads = []
     fast = rpcanet.optimize(deepcopy(net).cuda(), torch.bfloat16)
-    for form, picture in ((net, image), (fast, image.cuda())):
+    for form, picture in ((net, image), (in_kernels(net), image), (fast, image.cuda())):
         leaf = picture.clone().requires_grad_()
         grads.append(torch.autograd.grad(form(leaf).background.square().sum(), leaf)[0].cpu())
-    assert relative(grads[1], grads[0]) < 0.05
+    assert relative(grads[2], grads[0]) < 1.5 * relative(grads[1], grads[0])

@@ -26,7 +26,11 @@ from .test_compiled import METHODS, SETTINGS, SIZES, TOLERANCE, assert_equal, ea
 HOST, RACES = (Path(__file__).with_name(name) for name in ("em_on_host.cpp", "em_races.cpp"))
 GPU = "cuda"
 IRS = {"rows": (6, 3, 16), "columns": (18, 18, 18)}
-on_a_gpu = (pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))
+on_a_gpu = (
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
+    pytest.mark.usefixtures("kernels_compiled"),
+)
 pytestmark = pytest.mark.skipif(
     compiler._compiler() is None or shutil.which("g++") is None, reason="needs C and C++ compilers"
 )
@@ -206,8 +210,7 @@ def on_cpu(estimate):
 @marked(*on_a_gpu)
 @pytest.mark.parametrize("settings", SETTINGS)
 @pytest.mark.parametrize("known_noise", [True, False])
-@pytest.mark.parametrize("sizes", ["three", "irs"])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+@pytest.mark.parametrize(("dtype", "sizes"), [(torch.float64, "three"), (torch.complex128, "irs")])
 @pytest.mark.parametrize("name", METHODS)
 def test_a_gpu_gives_the_estimate_of_the_loop_in_c(draw, on_gpu, name, dtype, sizes, known_noise, settings):
     sizes = IRS if sizes == "irs" else SIZES[sizes]

@@ -10,8 +10,15 @@ from sionna.phy.channel.tr38901 import PanelArray
 from sionna.phy.mimo import StreamManagement
 from sionna.phy.ofdm import LinearDetector, PilotPattern, ResourceGrid
 
-from unfoldkit.sbl import Cell, DelayGrid, KroSBLChannelEstimator, UnfoldedKroSBL, umi_channels
-from unfoldkit.sbl.ofdm.estimator import array_axes
+from unfoldkit.sbl import (
+    Cell,
+    DelayGrid,
+    KroSBLChannelEstimator,
+    OffGridKroSBL,
+    UnfoldedKroSBL,
+    umi_channels,
+)
+from unfoldkit.sbl.ofdm.estimator import array_axes, on_grid
 
 
 def uplink(streams=1, transmitters=2, symbols=(2, 11), **options):
@@ -52,9 +59,13 @@ def test_shapes_and_dtypes(precision, receivers, streams):
         assert (err_var >= 0).all()
 
 
-def test_a_batch_gives_what_its_members_give():
+ESTIMATORS = {"off the grid": OffGridKroSBL(), "on the grid": on_grid(), "both": OffGridKroSBL(paths=2)}
+
+
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_a_batch_gives_what_its_members_give(kind):
     grid = uplink()
-    estimator = KroSBLChannelEstimator(grid, (4, 4), precision="double")
+    estimator = KroSBLChannelEstimator(grid, (4, 4), precision="double", estimator=ESTIMATORS[kind])
     y = received(grid, umi_channels(grid, 3, 40).to(torch.complex128), 0.1)
     no = torch.tensor([0.1, 0.2, 0.05])
     h_hat, err_var = estimator(y, no)
@@ -64,17 +75,59 @@ def test_a_batch_gives_what_its_members_give():
         torch.testing.assert_close(err_var[member], variance[0], rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("kind", ESTIMATORS)
 @pytest.mark.parametrize(
     "cell", [Cell(), Cell(rows=2, dual=True), Cell(speed=20.0)], ids=["still", "dual", "20"]
 )
-def test_it_denoises_and_knows_its_error(cell):
+def test_it_denoises_and_knows_its_error(cell, kind):
     grid = uplink()
     h = umi_channels(grid, 8, 60, cell)
-    estimator = KroSBLChannelEstimator(grid, cell.array())
+    estimator = KroSBLChannelEstimator(grid, cell.array(), estimator=ESTIMATORS[kind])
     h_hat, err_var = estimator(received(grid, h, 0.1), 0.1)
     error = (h_hat - h).abs().square()
     assert error.mean() < 0.03  # least squares: 0.1 / 2, and interpolation
     assert 0.5 < err_var.mean() / error.mean() < 2
+
+
+def test_leaving_the_grid_halves_the_error_of_few_sharp_paths():
+    """Three paths between beams and delays of the grid."""
+    grid = uplink()
+    random = torch.Generator().manual_seed(3)
+    beams = (
+        2
+        * torch.pi
+        * torch.rand(2, 20, 2, 3, generator=random)
+        * torch.arange(4.0)[:, None, None, None, None]
+    )
+    delays = 1e-6 * torch.rand(20, 2, 3, generator=random)
+    frequencies = 2 * torch.pi * 30e3 * torch.arange(48.0)
+    gains = torch.randn(20, 2, 3, generator=random, dtype=torch.complex64) / 3**0.5
+    rows, columns = (torch.exp(1j * beams[:, i]) for i in (0, 1))
+    waves = torch.exp(-1j * frequencies[:, None, None, None] * delays)
+    h = torch.einsum("cbup,rbup,fbup,bup->bcruf", columns, rows, waves, gains).flatten(1, 2)
+    h = h[:, None, :, :, None, None].expand(-1, 1, 16, 2, 1, 14, -1)
+    y = received(grid, h, 0.1)
+    losses = [
+        float((KroSBLChannelEstimator(grid, (4, 4), estimator=e)(y, 0.1)[0] - h).abs().square().mean())
+        for e in (None, on_grid())
+    ]
+    assert losses[0] < losses[1] / 2
+
+
+def test_a_channel_without_paths_falls_back_to_the_grid():
+    """Independent antennas and twelve taps: little is lost by looking for paths first."""
+    grid = uplink()
+    taps = (
+        torch.randn(6, 16, 2, 12, generator=torch.Generator().manual_seed(4), dtype=torch.complex64) / 12**0.5
+    )
+    waves = torch.exp(-2j * torch.pi * torch.outer(torch.arange(12) / 48, torch.arange(48.0)))
+    h = torch.einsum("baut,tf->bauf", taps, waves)[:, None, :, :, None, None].expand(-1, 1, 16, 2, 1, 14, -1)
+    y = received(grid, h, 0.05)
+    losses = [
+        float((KroSBLChannelEstimator(grid, (4, 4), estimator=e)(y, 0.05)[0] - h).abs().square().mean())
+        for e in (OffGridKroSBL(paths=16), on_grid())
+    ]
+    assert losses[0] < 1.5 * losses[1]
 
 
 def test_guards_and_a_nulled_carrier_count_as_places():
@@ -115,15 +168,22 @@ def test_noise_may_be_unknown():
     assert losses[0] < 1.3 * losses[1]
 
 
-def test_a_learned_profile_starts_others():
+def test_the_noise_variance_may_be_any_number():
     grid = uplink()
-    estimator = KroSBLChannelEstimator(grid, (4, 4))
-    profile = estimator.learn_prior(received(grid, umi_channels(grid, 10, 200), 0.1), torch.tensor(0.1))
-    assert [len(g) for g in profile] == list(estimator.lengths)
-    h = umi_channels(grid, 6, 300)
-    started = KroSBLChannelEstimator(grid, (4, 4), prior=profile)
-    losses = [(e(received(grid, h, 1.0), 1.0)[0] - h).abs().square().mean() for e in (started, estimator)]
-    assert losses[0] < 1.05 * losses[1]
+    estimator, y = KroSBLChannelEstimator(grid, (4,)), torch.ones(2, 1, 4, 14, 48, dtype=torch.complex64)
+    assert torch.equal(estimator(y, 1)[0], estimator(y, torch.ones(2))[0])
+
+
+@pytest.mark.parametrize("no", [10.0, 1.0])
+def test_a_learned_profile_needs_ten_iterations_for_what_an_even_start_reaches_in_all(no):
+    grid = uplink()
+    plain = KroSBLChannelEstimator(grid, (4, 4), estimator=on_grid())
+    profile = plain.learn_prior(received(grid, umi_channels(grid, 20, 200), no), no)
+    assert [len(g) for g in profile] == list(plain.lengths)
+    h = umi_channels(grid, 20, 300)
+    started = KroSBLChannelEstimator(grid, (4, 4), estimator=on_grid(10), prior=profile)
+    losses = [(e(received(grid, h, no), no)[0] - h).abs().square().mean() for e in (started, plain)]
+    assert losses[0] <= losses[1]
 
 
 def test_an_unfolded_network_takes_its_place():

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from unfoldkit.sbl import LeastSquares, PCKroSBL
-from unfoldkit.sbl.systems import IRSMIMO, observe
+from unfoldkit.sbl.systems import IRSMIMO
+from unfoldkit.sbl.systems.pilot_sweep import rates_by_pilots
 from unfoldkit.sbl.systems.surface import (
     element_channels,
     optimised_phases,
@@ -57,29 +58,15 @@ def test_element_channels_add_up_to_the_cascade():
     torch.testing.assert_close(cascade, system.channel_of(x, training))
 
 
-def rates(estimator, patterns, bits=2, trials=30, snr_db=5.0):
-    """Mean rate with phases by an estimate from so many patterns, and that by the true channel."""
-    system = IRSMIMO(bs=8, ms=2, irs=32, grid=12, pilots=2, patterns=patterns)
-    generators = [torch.Generator().manual_seed(k) for k in range(trials)]
-    training = system.draw_training(torch.Generator().manual_seed(99))
-    channel = system.draw_channels(generators)
-    noise = torch.stack([system.draw_noise(g) for g in generators])
-    y, s2 = observe(system.received(channel, training), noise, snr_db)
-    found = element_channels(system, estimator(system.factors(training), y, s2).mean)
-    true = torch.einsum("zbs,zsm->zsbm", channel.to_bs, channel.to_irs)
-    snr = 1.0 / true.abs().square().sum((-2, -1)).mean()
-    pilots = patterns * system.pilots
-    by_estimate = rate_after_pilots(true, found, snr, bits, pilots, 200)
-    return float(by_estimate.mean()), float(rate_after_pilots(true, true, snr, bits, 0, 200).mean())
-
-
 def test_phases_by_a_sparse_estimate_reach_the_rate_with_fewer_pilots():
-    sparse, least = PCKroSBL(0.8, coupled=(0, 2)), LeastSquares()
-    few, known = rates(sparse, 6)
-    assert few > 0.75 * known
-    assert few > rates(least, 6)[0]
-    many, _ = rates(sparse, 48)
-    assert many < few  # beyond, pilots cost more than they gain
+    system = IRSMIMO(bs=8, ms=2, irs=32, grid=12, pilots=2)
+    estimators = {"PC": PCKroSBL(0.8, coupled=(0, 2)), "LS": LeastSquares()}
+    rates = rates_by_pilots(system, estimators, [6, 48], 5.0, 200, bits=2, trials=30)
+    assert rates["PC"][0] > 0.75 * rates["known"][0]
+    assert rates["PC"][0] > rates["LS"][0]
+    assert rates["PC"][1] < rates["PC"][0]  # beyond, pilots cost more than they gain
+    with pytest.raises(ValueError, match="at least one number"):
+        rates_by_pilots(system, estimators, [], 5.0, 200)
 
 
 def test_a_rate_needs_room_for_its_pilots():

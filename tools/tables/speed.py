@@ -63,6 +63,25 @@ def networks(content: Content) -> list[Row]:
     return [header, *rows]
 
 
+def epoch(content: Content) -> list[Row]:
+    """The first epoch of a run, later ones, and how long the GPU idles in these."""
+    rows = [
+        [
+            row["network"],
+            f"{row['size']}²",
+            str(row["batch"]),
+            f"`{row['data']}`",
+            row["precision"],
+            f"{row['first_seconds']:.3g}",
+            f"{row['seconds']:.3g}",
+            "" if row["idle"] is None else f"{100 * row['idle']:.0f} %",
+        ]
+        for row in content["rows"]
+    ]
+    header = ["network", "pixels", "batch", "data", "precision", "first epoch, s", "an epoch, s", "GPU idle"]
+    return [header, *rows]
+
+
 def estimators(content: Content) -> list[Row]:
     """Each case with the time or memory that it should keep to."""
     rows = [
@@ -111,6 +130,7 @@ def classical(content: Content) -> list[Row]:
 SUBJECTS: dict[str, Callable[[Content], list[Row]]] = {
     "kernels": kernels,
     "networks": networks,
+    "epoch": epoch,
     "family": family,
     "estimators": estimators,
     "classical": classical,

@@ -3,8 +3,9 @@ A channel estimator for Sionna
 ==============================
 
 Four users send pilots to a base station of 4 x 4 antennas through 3GPP's urban microcell, drawn by Sionna.
-``KroSBLChannelEstimator`` takes the place of Sionna's own: it finds each user's channel over beams and delays,
-and its error variance says how well. It needs ``pip install 'unfoldkit[sionna]'``.
+``KroSBLChannelEstimator`` takes the place of Sionna's own: it finds the paths of each user's channel, between the
+points of any grid of beams and delays, and its error variance says how well. It needs
+``pip install 'unfoldkit[sionna]'``.
 """
 
 import matplotlib.pyplot as plt
@@ -28,16 +29,18 @@ received = (channel * sent).sum((3, 4)) + torch.randn(2, 1, 16, 14, 288, dtype=t
 
 estimators = {
     "least squares": LSChannelEstimator(grid, interpolation_type="lin"),
-    "AM-KroSBL": KroSBLChannelEstimator(grid, cell.array()),
+    "KroSBL": KroSBLChannelEstimator(grid, cell.array()),
 }
 figure, axis = plt.subplots(
-    figsize=(7, 3), layout="constrained", num="Power of one user's channel over subcarriers"
+    figsize=(7, 3),
+    layout="constrained",
+    num="Magnitude of one user's channel over subcarriers, and two estimates of it",
 )
 axis.plot(channel[0, 0, 0, 0, 0, 6].abs(), "k", label="channel")
-for name, estimator in estimators.items():
+for style, (name, estimator) in zip((":", "--"), estimators.items(), strict=True):
     estimate, variance = estimator(received, noise_variance)
     error = float((estimate - channel).abs().square().mean())
     print(f"{name:13}  NMSE {error:.4f}, said to be {float(variance.mean()):.4f}")
-    axis.plot(estimate[0, 0, 0, 0, 0, 6].abs(), label=name, linewidth=1)
+    axis.plot(estimate[0, 0, 0, 0, 0, 6].abs(), style, label=name)
 axis.set(xlabel="subcarrier", ylabel="magnitude")
 axis.legend(frameon=False)

@@ -3,13 +3,13 @@
 //   grad_x[p, c] = sum over t, o of g[p - t, o] w_t[o, c]     grad_w_t[o, c] = sum over p of x[p, c] g[p - t, o]
 //   grad_b[o] = sum over p of g[p, o]
 //
-// A block stays. Of each tile, while the next is on its way, half of the warps make x's gradient and the others
-// sum the weight's in their registers: the three shifts of one row of the window, over half of the tile's columns.
-// What each of them found goes to `parts`, which `sum_parts` adds up, always in the same order.
+// A block stays. Of each tile, while the next is on its way, most warps make x's gradient and three sum the weight's in
+// their registers, the three shifts of one row of the window each. What they found goes to `parts`, which `sum_parts`
+// adds up, always in the same order.
 #include "tiles.cuh"
 
 constexpr int COLUMNS = 32, PITCH = COLUMNS + 2, HEIGHT = ROWS + 2;
-constexpr int INPUT_WARPS = 6, WEIGHT_WARPS = 6;  // of the latter, 3 rows of the window x 2 halves
+constexpr int INPUT_WARPS = 9, WEIGHT_WARPS = 3;
 constexpr int GRAD = (HEIGHT * PITCH * PIXEL + 1023) / 1024 * 1024, INPUT = ROWS * COLUMNS * PIXEL;
 constexpr int FIRST = PITCH + 1, END = (ROWS + 1) * PITCH - 1;  // the tile's own pixels of g, two of others between rows
 constexpr int SPAN = ceil_of(ceil_of(END - FIRST, 16), INPUT_WARPS);  // tiles of 16 pixels a warp
@@ -85,12 +85,13 @@ struct Sums {
     float weight[3][STEPS][BLOCKS][4], bias[BLOCKS][4];
 };
 
-__device__ __forceinline__ void add_products(Sums& sums, const char* grad, int dy, int half) {
+__device__ __forceinline__ void add_products(Sums& sums, const char* grad, int dy) {
     const u32 ones[4] = {ONES, ONES, ONES, ONES};
     int lane = threadIdx.x % 32;
     const char* input = grad + GRAD;
 #pragma unroll 2
-    for (int row = 0; row < ROWS; row++) {
+    for (int i = 0; i < 2 * ROWS; i++) {
+        int row = i / 2, half = i % 2;
         u32 x[STEPS][4];  // 16 channels by 16 pixels each
         int pixel = row * COLUMNS + 16 * half + lane / 16 * 8 + lane % 8;
 #pragma unroll
@@ -142,7 +143,7 @@ conv_backward(const char* grad, const char* input, const float* weight, const ch
               char* result, float* parts, int height, int width, int tiles) {
     SHARED_MEMORY(memory);
     char* weights = memory + 2 * (GRAD + INPUT);
-    int warp = threadIdx.x / 32, dy = warp % 3 - 1, half = warp / 3 % 2;
+    int warp = threadIdx.x / 32, dy = warp - INPUT_WARPS - 1;
     fetch(memory, grad, input, blockIdx.x, tiles, height, width);
     pack_weight(weights, weight);
     auto for_each_tile = [&](auto use) {
@@ -160,8 +161,8 @@ conv_backward(const char* grad, const char* input, const float* weight, const ch
         });
     } else {
         Sums sums = {};
-        for_each_tile([&](const char* here, int) { add_products(sums, here, dy, half); });
-        store(parts + (size_t)(2 * blockIdx.x + half) * PART, sums, dy);
+        for_each_tile([&](const char* here, int) { add_products(sums, here, dy); });
+        store(parts + (size_t)blockIdx.x * PART, sums, dy);
     }
 }
 

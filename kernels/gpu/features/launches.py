@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..compile import Kernel, kernel
+from .packing import CHANNELS
 
 FOLDER = Path(__file__).parent
 COLUMNS, WARPS, BACKWARD_WARPS, WINDOW = 32, 8, 12, 17
@@ -60,7 +61,7 @@ def serves(device: torch.device, channels: int) -> bool:
     """Whether chains of that many channels run on the device: bfloat16 products came with compute capability 8."""
     return (
         device.type == "cuda"
-        and channels in (16, 32)
+        and channels in CHANNELS
         and torch.cuda.get_device_capability(device) >= (8, 0)
         and _chain_kernel(Chain(channels, 1, False, False, 1), 8, device) is not None
     )
@@ -180,11 +181,11 @@ def run_conv_backward(
     blocks, part = min(tiles, _limits(device)[2]), channels * (9 * channels + 1)
     dense = weight.contiguous(memory_format=torch.channels_last)
     of_input, of_weight = torch.empty_like(input), torch.empty_like(dense)
-    of_bias, parts = weight.new_empty(channels), weight.new_empty(2 * blocks, part)
+    of_bias, parts = weight.new_empty(channels), weight.new_empty(blocks, part)
     added = ctypes.c_void_p() if plus is None else plus
     arguments = (dense, added, int(rectified), of_input, parts, height, width, tiles)
     run(blocks, 32 * BACKWARD_WARPS, _backward_shared(channels, rows), grad, input, *arguments)
-    add_up(-(-part // 32), 256, 0, parts, 2 * blocks, of_weight, of_bias)
+    add_up(-(-part // 32), 256, 0, parts, blocks, of_weight, of_bias)
     return of_input, of_weight, of_bias
 
 

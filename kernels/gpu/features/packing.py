@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+CHANNELS = (16, 32)  # of which there are kernels
+
 
 def packed(weight: Tensor) -> Tensor:
     """(T, K, N), one product's right side for each of T taps, to bfloat16 in the order of lanes; K, N in 16s.

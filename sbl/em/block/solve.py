@@ -136,5 +136,10 @@ def _launch(name: str, device: torch.device, call: Call, step: int, *others: Ten
 def _kernel(
     name: str, device: torch.device, factors: int, complex_numbers: bool, step: int
 ) -> compile.Kernel | None:
+    return compile.kernel(SOURCES[name], name, device, **definitions(factors, complex_numbers, step))
+
+
+def definitions(factors: int, complex_numbers: bool, step: int) -> dict[str, str | int]:
+    """Of the preprocessor, for each of SOURCES."""
     sizes = {"FACTORS": factors, "THREADS": THREADS, "BLOCKS": 2}
-    return compile.kernel(SOURCES[name], name, device, STEP=step, COMPLEX=int(complex_numbers), **sizes)
+    return {"STEP": int(step), "COMPLEX": int(complex_numbers), **sizes}
