@@ -1,7 +1,8 @@
-"""The main job on generated scenes: train a small RPCANet++, evaluate it, run it on a picture. `make demo`.
+"""The main job on generated scenes: train a small RPCANet++, evaluate it, run it on pictures. `make demo`.
 
     python tools/demo.py
 
+Beside it a network that comes with the package, trained on SIRST, is run on scenes of its own size.
 Everything goes to runs/demo, which a new demo replaces.
 """
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from unfoldkit.rpcanet.training.configuration import Configuration
 
 OUT = Path("runs/demo")
+ZOO = "rpcanet++-s3-sirst"
 CONFIG = Path(__file__).parent / "configs" / "demo.yaml"
 
 
@@ -35,12 +37,15 @@ def demonstrate() -> None:
         show(evaluated.values, f"The {name} network on 80 held-out generated scenes")
     pictures = save_scenes(OUT / "scenes", configuration.data.size, configuration.recipe.seed)
     rpcanet.predict(Prediction([str(pictures)], str(weights), str(OUT / "predictions"), panels=True))
+    scenes = save_scenes(OUT / "scenes_of_256", 256, configuration.recipe.seed)
+    rpcanet.predict(Prediction([str(scenes)], f"zoo:{ZOO}", str(OUT / "zoo"), panels=True))
     print(
         f"""
 Weights      {weights} (best), {OUT / "last.safetensors"}
 Pictures     {pictures}/*.png
 Results      {OUT / "predictions"}/*_mask.png, *_probability.png, *_panel.png
              open them in any viewer; a panel shows input, probability, background, object
+Zoo          {OUT / "zoo"}/*_panel.png, the same for scenes of 256x256 and zoo:{ZOO}
 TensorBoard  .venv/bin/tensorboard --logdir {OUT}
              then open http://localhost:6006
 Your turn    .venv/bin/unfoldkit predict --weights {weights} PICTURE.png --out runs/mine"""
@@ -53,9 +58,11 @@ def save_untrained(configuration: "Configuration") -> Path:
     from unfoldkit import rpcanet
 
     torch.manual_seed(configuration.recipe.seed)
+    network = configuration.network
     OUT.mkdir(parents=True)
     path = OUT / "untrained.safetensors"
-    rpcanet.save_weights(rpcanet.build(**asdict(configuration.network)), path, asdict(configuration))
+    net = rpcanet.build(network.name, stages=network.stages, channels=network.channels)
+    rpcanet.save_weights(net, path, asdict(configuration))
     return path
 
 

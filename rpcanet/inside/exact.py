@@ -5,10 +5,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def exact_parts(image: Tensor, objects: Tensor) -> tuple[Tensor, Tensor]:
-    """Background B and object O of a picture D with B + O = D, of the pixels M in which objects were found.
+def exact_parts(image: Tensor, objects: Tensor, margin: int = 2) -> tuple[Tensor, Tensor]:
+    """Background B and object O of a picture D with B + O = D, of the pixels in which objects were found.
 
         B = D outside M, filled from there inside M;   O = D - B, which is 0 outside M
+
+    where M are the objects and `margin` pixels around them, into which optics and resizing spread their levels.
 
     A network's own B_K leaves holes where objects are, and does not add up to D with O_K, which is read as logits.
     These parts keep its objects, so that their scores stay. M is filled by pull and push: bilinearly from the
@@ -21,11 +23,12 @@ def exact_parts(image: Tensor, objects: Tensor) -> tuple[Tensor, Tensor]:
 
     >>> image = torch.full((1, 1, 8, 8), 0.25)
     >>> image[..., 3:5, 3:5] = 0.75
-    >>> background, object_ = exact_parts(image, image > 0.5)
+    >>> background, object_ = exact_parts(image, image > 0.5, margin=1)
     >>> bool((background == 0.25).all()), object_.sum().item()
     (True, 2.0)
     """
-    background = _filled(image, ~objects)
+    around = F.max_pool2d(objects.to(image.dtype), 2 * margin + 1, 1, margin) > 0
+    background = _filled(image, ~around)
     return background, image - background
 
 

@@ -18,9 +18,19 @@ def scene(height=37, width=50):
 
 def test_they_add_up_and_objects_are_there_alone():
     _, picture, objects = scene()
-    background, object_ = exact_parts(picture, objects)
+    background, object_ = exact_parts(picture, objects, margin=0)
     torch.testing.assert_close(background + object_, picture)
     assert bool((object_[~objects] == 0).all())
+
+
+def test_what_spread_around_objects_goes_with_them():
+    truth, picture, objects = scene()
+    blurred = torch.nn.functional.avg_pool2d(picture, 3, 1, 1, count_include_pad=False)
+    errors = [
+        float((exact_parts(blurred, objects, margin)[0] - truth)[..., 4:16, 16:27].abs().max())
+        for margin in (0, 1)
+    ]
+    assert errors[1] < 0.03 < errors[0]
 
 
 def test_objects_are_replaced_by_what_is_around_them():

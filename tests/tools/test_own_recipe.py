@@ -29,6 +29,7 @@ def configured(*options):
     return configuration_from(parser().parse_args([*options]))
 
 
+@pytest.mark.slow
 def test_a_run_with_every_option_resumes_to_the_same_weights(tmp_path, monkeypatch):
     resumed_equals_uninterrupted(tmp_path, monkeypatch, configured(*OWN), epoch=2)
 
@@ -43,9 +44,10 @@ class Weights(L.Callback):
         self.steps.append([tensor.clone() for tensor in task.net.state_dict().values()])
 
 
-def test_the_average_of_the_weights_is_what_a_run_leaves(tmp_path):
+def test_the_average_of_the_weights_is_what_a_run_leaves_and_the_rate_half_a_cosine(tmp_path):
     weights = Weights()
-    configuration = configured(*TINY, "--recipe.average=0.5", "--data.validation_count=2")
+    options = ("--recipe.average=0.5", "--recipe.decay=cosine", "--data.validation_count=2")
+    configuration = configured(*TINY, *options)
     net = train(configuration, tmp_path, callbacks=[weights])
     average, *others = weights.steps
     for step in others:
@@ -55,6 +57,9 @@ def test_the_average_of_the_weights_is_what_a_run_leaves(tmp_path):
         if found.is_floating_point():
             torch.testing.assert_close(found, expected)
             torch.testing.assert_close(net.state_dict()[name], expected)
+    rates = logged(tmp_path)[0]["train/learning_rate"]
+    steps = [3 * epoch + 2 for epoch in range(3)]  # the last of an epoch's three is logged
+    assert rates == pytest.approx([0.005 * (1 + math.cos(math.pi * step / 9)) for step in steps])
 
 
 def test_held_out_pictures_are_a_share_of_the_training_pictures_and_not_trained_on():
@@ -95,13 +100,6 @@ def test_supervision_adds_the_mean_loss_of_the_earlier_stages():
     )
     earlier = (soft_iou_loss(stages[0].object, mask) + soft_iou_loss(stages[1].object, mask)) / 2
     torch.testing.assert_close(supervised, alone + 0.5 * earlier)
-
-
-def test_the_rate_decays_as_half_a_cosine(tmp_path):
-    train(configured(*TINY, "--recipe.decay=cosine", "--data.validation_count=2"), tmp_path)
-    rates = logged(tmp_path)[0]["train/learning_rate"]
-    steps = [3 * epoch + 2 for epoch in range(3)]  # the last of an epoch's three is logged
-    assert rates == pytest.approx([0.005 * (1 + math.cos(math.pi * step / 9)) for step in steps])
 
 
 def test_varied_pictures_keep_their_masks_under_their_objects():

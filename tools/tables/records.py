@@ -27,9 +27,8 @@ def read(path: Path) -> dict[str, Any]:
 
 def highlights(folder: Path) -> dict[Marks, str]:
     """The README's lines of results, from the files that the tables are made of."""
-    official, four = record_rows(folder, "official-weights"), record_rows(folder, "four-networks")
+    official = record_rows(folder, "official-weights")
     published = next(row for row in official if row[:2] == ["RPCANet", "SIRST"])
-    by_name = {row[0].partition(" (")[0]: row[2] for row in four}
     ratios = [
         row["ratio"]
         for subject in SPEED
@@ -47,8 +46,6 @@ def highlights(folder: Path) -> dict[Marks, str]:
     lines = [
         f"Official RPCANet weights give their published numbers, {published[2]} IoU on SIRST:\n"
         "  [official weights](docs/results.md#official-weights-evaluated).",
-        f"45 epochs on NUDT-SIRST: RPCANet++ S3 {by_name['RPCANet++ S3']}, DRPCA-Net {by_name['DRPCA-Net']} IoU:\n"
-        "  [four networks](docs/results.md#four-networks-45-epochs-on-nudt-sirst).",
         f"RPCANet++ S6 runs {min(ratios):.0f} to {max(ratios):.0f} times faster than layer by layer, 256x256 on a "
         "CPU:\n  [speed](docs/results.md#networks-against-layer-by-layer).",
         f"The IRS uplink's mean NMSE is {least:.0f} to {most:.0f} times below that of the published "
