@@ -102,8 +102,9 @@ def pursuit(D: Tensor, X: Tensor, sparsity: int) -> Tensor:
         along = before.gather(-1, best[..., None].expand(*before.shape[:-1], 1))
         w = _rows(columns, best)[..., 0, :] - (before * along.conj()).sum(-2)
         square = w.gather(-1, best).real
-        w = torch.where(square > eps, w / square.clamp_min(eps).sqrt(), 0)
-        p = p - w * (p.gather(-1, best) * torch.where(square > eps, 1 / square.clamp_min(eps).sqrt(), 0))
+        inverse = torch.where(square > eps, square.clamp_min(eps).rsqrt(), 0)
+        w = w * inverse
+        p = p - w * (p.gather(-1, best) * inverse)
         W[..., count, :] = w
     among = _rows(columns, chosen).gather(-1, chosen[..., None, :].expand(*chosen.shape, sparsity)).mT
     factor = torch.linalg.cholesky_ex(among + eps * torch.eye(sparsity, device=X.device))[0]

@@ -22,6 +22,8 @@ def compress_weights(options: Compression) -> tuple[Path, Compressed]:
 
     Raises ValueError and FileNotFoundError for options, weights or pictures that cannot be used.
     """
+    if options.count < 1:
+        raise ValueError(f"--count must be at least 1, got {options.count}")
     name = Path(options.weights.removeprefix("zoo:")).stem
     out = Path(options.out or f"{name}-{options.method}-{options.size:g}.safetensors")
     if out.exists() and Path(options.weights).exists() and out.samefile(options.weights):
