@@ -6,6 +6,7 @@ import torch
 
 pytest.importorskip("sionna.phy")
 
+import sionna.phy
 from sionna.phy.channel.tr38901 import PanelArray
 from sionna.phy.mimo import StreamManagement
 from sionna.phy.ofdm import LinearDetector, PilotPattern, ResourceGrid
@@ -87,6 +88,24 @@ def test_it_denoises_and_knows_its_error(cell, kind):
     error = (h_hat - h).abs().square()
     assert error.mean() < 0.03  # least squares: 0.1 / 2, and interpolation
     assert 0.5 < err_var.mean() / error.mean() < 2
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_a_gpu_gives_what_the_cpu_gives(kind):
+    devices, grids = ("cpu", "cuda:0"), []
+    for device in devices:
+        sionna.phy.config.seed = 1  # of the pilots
+        grids.append(uplink(precision="double", device=device))
+    y = received(grids[0], umi_channels(grids[0], 4, 60).to(torch.complex128), 0.1)
+    options = {"estimator": ESTIMATORS[kind], "precision": "double"}
+    here, there = (
+        KroSBLChannelEstimator(grid, (4, 4), device=device, **options)(y.to(device), 0.1)
+        for grid, device in zip(grids, devices, strict=True)
+    )
+    for one, other in zip(here, there, strict=True):
+        torch.testing.assert_close(one, other.cpu(), rtol=1e-7, atol=1e-7)
 
 
 def test_leaving_the_grid_halves_the_error_of_few_sharp_paths():

@@ -10,6 +10,7 @@ from .markdown import Marks, Row, markdown, marks_of
 
 FORMS = {"default": "2026-11-26-irs-default.json", "published": "2026-11-26-irs-published.json"}
 OFDM = "2026-11-26-ofdm-reconstruction.json"
+PILOTS = "2026-11-26-irs-pilots.json"
 UMI = {
     "3 km/h": "2026-11-26-ofdm-umi.json",
     "20 m/s": "2026-11-26-ofdm-umi-20-m-s.json",
@@ -38,6 +39,7 @@ def tables(folder: Path) -> dict[Marks, str]:
     made["irs-unfolded-default"] = side_by_side(points(folder / UNFOLDED_DEFAULT), ("nmse", "pooled_nmse"))
     made["ofdm-reconstruction"] = receivers(points(folder / OFDM))
     made["ofdm-umi"] = against_lmmse({case: read(folder / file) for case, file in UMI.items()})
+    made["irs-pilots"] = rates(read(folder / PILOTS))
     made["irs-off-grid"] = with_times(points(folder / OFF_GRID))
     return {marks_of(name): table for name, table in made.items()}
 
@@ -146,6 +148,14 @@ def against_lmmse(cases: dict[str, dict[str, Any]]) -> str:
         "ms a user",
     ]
     return markdown(header, rows)
+
+
+def rates(content: dict[str, Any]) -> str:
+    """`tools/benchmark.py surface`: an estimator a row, a number of pilots a column."""
+    rows: list[Row] = [
+        [NAMES.get(name, name), *(f"{rate:.3g}" for rate in row)] for name, row in content["rates"].items()
+    ]
+    return markdown(["estimator", *(f"{count} pilots" for count in content["pilots"])], rows)
 
 
 def lead(folder: Path) -> list[float]:
