@@ -80,7 +80,7 @@ def lstm(gates: Tensor, bias: Tensor, before: Tensor | None) -> tuple[Tensor, Te
 
 
 def window(x: Tensor, weight: Tensor) -> Tensor:
-    """Minus the correlation with a large square window, zero padding that keeps the size, by `spectral_product`."""
+    """Minus the correlation with a large square window, zero padding to keep the size, by `spectral_product`."""
     x = x.to(_features(x)).contiguous(memory_format=torch.channels_last)
     return _Window.apply(x, weight)
 

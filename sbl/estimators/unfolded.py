@@ -125,7 +125,7 @@ class UnfoldedKroSBL(nn.Module):
         step = self.base.compiled_step(count)
         posterior = None
         if step is not None and self._untracked(problem) and block.serves(problem, "em_unfolded", step.kind):
-            neighbours = self.architecture["neighbours"]
+            neighbours = self.coupling.shape[-1]
             g, moments = compiled.unfold(state, step, levels, self._numbers(), neighbours)
             state = state._replace(g=g, noise_variance=levels[-1])
         else:

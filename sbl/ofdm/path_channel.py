@@ -47,7 +47,7 @@ class PathChannel:
         noise = None if noise_variance is None else noise_variance.flatten()
         paths = estimator(axes, y, profile.flatten(), noise)
         posterior = PathPosterior.of(axes, paths, y)
-        enough = paths.count() < estimator.paths
+        enough = paths.found() < estimator.paths
         unexplained = posterior.unexplained() * enough.unsqueeze(-1)
         mean = self._over_time(posterior.mean(self._on_grid(B, self.subcarriers, y.device)))
         places = _strided(len(self.subcarriers), y.device)

@@ -61,13 +61,13 @@ class Paths(NamedTuple):
         """Of the amplitudes: (B, L, P)."""
         return self.profile.unsqueeze(-1) * self.g.unsqueeze(-2)
 
-    def count(self) -> Tensor:
+    def found(self) -> Tensor:
         """Paths of each problem: (B,)."""
         return (self.g > 0).sum(-1)
 
     def trimmed(self) -> "Paths":
         """With as many places as the problem of most paths needs, and at least one."""
-        most = max(1, int(self.count().amax())) if len(self.g) else 1
+        most = max(1, int(self.found().amax())) if len(self.g) else 1
         order = self.g.argsort(dim=-1, descending=True)[:, :most]
         places = order.unsqueeze(-1).expand(-1, -1, self.positions.shape[-1])
         return self._replace(g=self.g.gather(1, order), positions=self.positions.gather(1, places))
@@ -176,10 +176,10 @@ class OffGridKroSBL:
         residual, now = y, found.take(active)
         now = now._replace(positions=now.positions[:, :1], g=now.g[:, :1])
         while len(active):
-            count = now.count()
+            count = now.found()
             now = self._add(axes, grids, now, residual[:, scanned])
             now, residual = self._step(axes, now, y[active], noise_variance is None)
-            left = left - (now.count() <= count).long()
+            left = left - (now.found() <= count).long()
             _store(found, now, active)
             kept = (left > 0).nonzero()[:, 0]
             active, left, residual, now = active[kept], left[kept], residual[kept], now.take(kept)

@@ -1,7 +1,7 @@
 """Spectral efficiency against pilots spent, with the phases of a surface set by the estimate."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -22,12 +22,12 @@ def run(
     import torch
 
     from unfoldkit.common.files import write_whole
-    from unfoldkit.sbl import AMKroSBL, KroneckerOMP, LeastSquares, PCKroSBL, SVDKroSBL
+    from unfoldkit.sbl import AMKroSBL, Estimate, KroneckerOMP, LeastSquares, PCKroSBL, SVDKroSBL
     from unfoldkit.sbl.systems import IRSMIMO
     from unfoldkit.sbl.systems.pilot_sweep import rates_by_pilots
 
     torch.set_num_threads(1)
-    estimators = {
+    estimators: dict[str, Callable[..., Estimate]] = {
         "LS": LeastSquares(),
         "KOMP": KroneckerOMP(),
         "SVD": SVDKroSBL(),
