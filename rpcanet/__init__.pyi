@@ -1,3 +1,7 @@
+from .compression.command import compress_weights as compress_weights
+from .compression.compress import Compressed as Compressed
+from .compression.compress import compress as compress
+from .compression.options import Compression as Compression
 from .inference.checked_export import export_weights as export_weights
 from .inference.data_set import Evaluated as Evaluated
 from .inference.data_set import evaluate_data_set as evaluate_data_set

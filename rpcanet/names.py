@@ -7,6 +7,7 @@ ProtocolName = Literal["overlap", "centroid", "vessel", "defect"]
 LossName = Literal["soft_iou", "batch_iou"]
 DecayName = Literal["polynomial", "cosine"]
 MethodName = Literal["pcp", "pssv", "wnnm", "ipi", "pstnn"]
+CompressionName = Literal["separable", "monarch", "dictionary", "low_rank_plus_sparse"]
 
 LABELS = {"iou": "IoU", "niou": "nIoU", "f1": "F1", "pd": "Pd", "fa": "Fa", "auc": "AUC", "mae": "MAE"}
 UNITS = {"fa": (1e5, "1e-5"), "auc": (1, ""), "mae": (1, "")}  # all others in percent

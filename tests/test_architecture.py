@@ -15,7 +15,7 @@ ALLOWED = {
     "sbl": {"kernels"},
     "tools": {"kernels", "datasets", "rpcanet", "sbl"},
 }
-MOST_LINES, MOST_FILES = 400, 15
+MOST_LINES, MOST_FILES = 400, 16
 
 
 def imported(package: str) -> Iterator[tuple[Path, str]]:

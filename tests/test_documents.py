@@ -22,7 +22,7 @@ COMMAND = re.compile(r"(?:(?<!from )\bunfoldkit ([a-z][a-z-]*)|\btools/([a-z_]+)
 SUBCOMMANDS = {
     "simulate": ("irs", "synthetic", "ofdm"),
     "trace_estimate": ("irs", "synthetic"),
-    "benchmark": ("kernels", "networks", "epoch", "estimators", "ofdm", "family", "classical"),
+    "benchmark": ("kernels", "networks", "epoch", "estimators", "ofdm", "family", "compression", "classical"),
 }
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 

@@ -9,7 +9,13 @@ from matplotlib import pyplot
 
 GALLERY = Path(__file__).parents[1] / "docs/gallery"
 EXAMPLES = sorted(GALLERY.glob("*/*.py"))
-SLOW = ("3_train_on_your_folder", "5_look_inside", "6_export_to_onnx", "7_your_own_stage")
+SLOW = (
+    "3_train_on_your_folder",
+    "5_look_inside",
+    "6_export_to_onnx",
+    "7_your_own_stage",
+    "8_smaller_network",
+)
 
 each_example = pytest.mark.parametrize(
     "example",

@@ -58,9 +58,11 @@ def save_untrained(configuration: "Configuration") -> Path:
     from unfoldkit import rpcanet
 
     torch.manual_seed(configuration.recipe.seed)
+    network = configuration.network
     OUT.mkdir(parents=True)
     path = OUT / "untrained.safetensors"
-    rpcanet.save_weights(rpcanet.build(**asdict(configuration.network)), path, asdict(configuration))
+    net = rpcanet.build(network.name, stages=network.stages, channels=network.channels)
+    rpcanet.save_weights(net, path, asdict(configuration))
     return path
 
 

@@ -227,7 +227,7 @@ inline float root(float x) { return sqrt(x); }
 inline float quotient(float x, float y) { return x / y; }
 #endif
 
-/* c f + s g = r >= 0, c g - s f = 0. Quarter turns are exact: of a matrix of few nonzeros they follow one another, and
+/* c f + s g = r, c g - s f = 0. Quarter turns are exact: of a matrix of few nonzeros they follow one another, and
    what each loses would add up. */
 __device__ inline real rotate(real f, real g, rotation *turn) {
   const real length = f * f + g * g;

@@ -82,21 +82,8 @@ def svd(matrix: Tensor, vectors: bool = True) -> tuple[Tensor, Tensor, Tensor]:
     U, Vh = flat.new_empty(*batch, rows, n), flat.new_empty(*batch, n, columns)
     S = flat.new_empty(*batch, n, dtype=matrix.dtype.to_real())
     workspace = flat if plan.on_chip else flat.new_empty(count * n * (_leading(m) + _leading(n)))
-    _launch(
-        plan,
-        count,
-        flat,
-        U,
-        S,
-        Vh,
-        workspace,
-        m,
-        n,
-        _leading(m),
-        _leading(n),
-        int(rows < columns),
-        int(vectors),
-    )
+    sizes = m, n, _leading(m), _leading(n), int(rows < columns), int(vectors)
+    _launch(plan, count, flat, U, S, Vh, workspace, *sizes)
     return U, S, Vh
 
 

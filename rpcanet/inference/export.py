@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from unfoldkit.common.files import write_whole
 
-from ..modules.dcpm import FoldedContrast
+from ..modules.dcpm import FoldedWindow
 from ..networks.low_rank_rpcanet import LowRankRPCANet
 from ..networks.unfolding import UnfoldedNetwork
 from ..networks.weights import load_weights, name_of, processing, save_weights
@@ -102,7 +102,7 @@ class _Planes(nn.Module):
 def _traced(net: UnfoldedNetwork) -> torch.export.ExportedProgram:
     fast = optimize(net.cpu())
     for module in fast.modules():
-        if isinstance(module, FoldedContrast):
+        if isinstance(module, FoldedWindow):
             module.spectrum = None  # the graph convolves directly
     fast = fast.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # missing from torch's types
     sizes = {axis: torch.export.Dim(name) for axis, name in ((0, "batch"), (2, "height"), (3, "width"))}

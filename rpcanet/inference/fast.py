@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ...kernels import Graphs, same_conv2d
+from ..compression.thin import plain, thin_window
 from ..modules import DCPM, ChannelAttention, DynamicGate, DynamicSpatialAttention, ResidualGroup
-from ..modules.dcpm import FoldedContrast
+from ..modules.dcpm import FoldedContrast, FoldedWindow, folded_window
 from ..modules.mam import ResidualBlock
 from ..modules.residual_group import AttentiveBlock, FusedAttention
 from ..networks.unfolding import Decomposition, Unfolding
@@ -52,7 +53,7 @@ def optimize(net: Unfolding, dtype: torch.dtype = torch.float32, compile: bool =
     device = next(net.parameters()).device
     features = feature_dtype(dtype, device)
     kernels = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
-    form = _form_on_chip if features == torch.bfloat16 and kernels else _inference_form
+    form = _form_on_chip if features == torch.bfloat16 and kernels else _layer_by_layer
     stages = [form(deepcopy(stage).eval(), features) for stage in net.stages]
     fast = InferenceForm(stages, net.mean, net.std).eval().requires_grad_(False)
     fast = fast.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's types
@@ -143,7 +144,11 @@ def _watched(net: nn.Module) -> bool:
 
 def _form_on_chip(stage: nn.Module, dtype: torch.dtype) -> nn.Module:
     """In kernels that keep features on chip, of the networks that have such a form."""
-    return on_chip(stage) or _inference_form(stage, dtype)
+    return on_chip(stage) or _layer_by_layer(stage, dtype)
+
+
+def _layer_by_layer(stage: nn.Module, dtype: torch.dtype) -> nn.Module:
+    return _inference_form(plain(stage), dtype)
 
 
 def _inference_form(module: nn.Module, dtype: torch.dtype) -> nn.Module:
@@ -179,7 +184,10 @@ def _folded_prior(prior: DCPM, dtype: torch.dtype) -> nn.Module:
     norm, *projection = prior.projection
     assert isinstance(norm, nn.BatchNorm2d)
     gate = nn.Sequential(*_folded(prior.contrast.gate, dtype))
-    contrast = FoldedContrast(prior.contrast, norm, gate, dtype)
+    window, shift = (x.to(dtype) for x in folded_window(prior.contrast, norm))
+    thin = thin_window(prior.contrast, norm)
+    surround = FoldedWindow(-window, shift) if thin is None else thin.to(dtype)
+    contrast = FoldedContrast(gate, window.sum(dim=(2, 3), keepdim=True), surround)
     return nn.Sequential(*_folded(prior.embedding, dtype), contrast, *_folded(projection, dtype))
 
 

@@ -8,6 +8,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights
 
 from ...kernels import ContrastWindow, ConvChain, LSTMStep
 from ...kernels.gpu.features.packing import CHANNELS
+from ..compression.thin import plain
 from ..modules import BAM, DCPM, MAM, OEM, Memory, MemoryBAM
 from ..networks.rpcanet import RPCANetStage
 from ..networks.rpcanet_plus_plus import RPCANetPlusPlusStage
@@ -21,7 +22,7 @@ def on_chip(stage: nn.Module) -> nn.Module | None:
     """The stage's form in these kernels, None of a stage that has none."""
     if not isinstance(stage, RPCANetStage | RPCANetPlusPlusStage):
         return None
-    return StageOnChip(stage) if folded(stage.oem.layers)[0].out_channels in CHANNELS else None
+    return StageOnChip(plain(stage)) if folded(stage.oem.layers)[0].out_channels in CHANNELS else None
 
 
 class StageOnChip(nn.Module):

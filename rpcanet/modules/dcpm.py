@@ -62,34 +62,45 @@ class CentralContrast(nn.Module):
         return self.gate(z) * centre - surround
 
 
-class FoldedContrast(nn.Module):
-    """BN(contrast(z)) in inference, where BN is a fixed scale a and shift b.
-
-        a contrast(z) + b = theta(z) * centre'(z) - conv'(z),   both weights scaled by a, conv' with bias b
-
-    `gate` is theta; the window's spectrum is computed once.
-    """
+class FoldedWindow(nn.Module):
+    """A window's convolution in inference, whose spectrum is computed once."""
 
     spectrum: Tensor | None
 
-    def __init__(
-        self, contrast: CentralContrast, norm: nn.BatchNorm2d, gate: nn.Module, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
         super().__init__()
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        weight, shift = fuse_conv_bn_weights(
-            contrast.weight, None, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
-        )
-        self.gate = gate
-        self.centre = nn.Parameter(weight.sum(dim=(2, 3), keepdim=True).to(dtype))
-        self.surround = nn.Parameter(-weight.to(dtype))
-        self.shift = nn.Parameter(shift.to(dtype))
-        self.register_buffer("spectrum", conv_spectrum(self.surround.detach()))
+        self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
+        self.register_buffer("spectrum", conv_spectrum(weight))
 
     def forward(self, z: Tensor) -> Tensor:
-        surround = large_kernel_conv2d(z, self.surround, self.shift, spectrum=self.spectrum)
-        return torch.addcmul(surround, self.gate(z), F.conv2d(z, self.centre))
+        return large_kernel_conv2d(z, self.weight, self.bias, spectrum=self.spectrum)
+
+
+class FoldedContrast(nn.Module):
+    """BN(contrast(z)) in inference, where BN is a fixed scale a and shift b.
+
+        a contrast(z) + b = theta(z) * centre(z) + surround(z)
+
+    gate: theta.  centre: (C, C, 1, 1), times a.  surround: the window times -a, with bias b.
+    """
+
+    def __init__(self, gate: nn.Module, centre: Tensor, surround: nn.Module) -> None:
+        super().__init__()
+        self.gate, self.surround = gate, surround
+        self.centre = nn.Parameter(centre)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.addcmul(self.surround(z), self.gate(z), F.conv2d(z, self.centre))
+
+
+def folded_window(contrast: CentralContrast, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """The window times the norm's scale, and the norm's shift."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    weight, shift = fuse_conv_bn_weights(
+        contrast.weight, None, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+    )
+    return weight.detach(), shift.detach()
 
 
 class DCPM(nn.Module):

@@ -1,6 +1,6 @@
 """The stage loop that every network of this package shares: a network is its stage."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from unfoldkit.common.files import whole_file, write_whole
+
+from ..compression.forms import take_form
 
 
 class StageOutput(NamedTuple):
@@ -116,6 +118,13 @@ class UnfoldedNetwork(Unfolding, PyTorchModelHubMixin):
     def architecture(self) -> dict[str, int | float]:
         """The arguments that build this network again."""
         return {"stages": len(self.stages), "channels": self.channels, "mean": self.mean, "std": self.std}
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """PyTorch's method; where the state is that of a compressed network, this one is compressed likewise."""
+        take_form(self, state_dict)
+        return super().load_state_dict(state_dict, strict, assign)
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
         """Hugging Face's method; its files take their names when all are written, and a README.md stays as it is.

@@ -18,6 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
+from ..compression.forms import MARK
+
 DEPTH = 4  # of dictionaries in dictionaries
 UNTOLD = {"network": ("carry_noise",), "data": ("mean", "std")}  # what no tensor tells, by section
 SWELLING = 20  # how many times its size a file may hold
@@ -143,7 +145,7 @@ def _by_prefix(mapping: Mapping[Any, Any], path: Path) -> dict[str, dict[str, Te
 
 
 def _require_plain(name: str, tensor: Tensor, path: Path) -> None:
-    counter = name.endswith("num_batches_tracked")
+    counter = name.endswith(("num_batches_tracked", f"{MARK}marks"))
     plain = tensor.layout == torch.strided and tensor.device.type == "cpu"
     if not plain or not (tensor.is_floating_point() or counter):
         raise ValueError(

@@ -81,7 +81,7 @@ def save_weights(
     """
     tensors = {key: tensor.contiguous() for key, tensor in net.state_dict().items()}
     if half:
-        tensors = {key: tensor.half() if tensor.ndim > 1 else tensor for key, tensor in tensors.items()}
+        tensors = {key: x.half() if x.is_floating_point() and x.ndim > 1 else x for key, x in tensors.items()}
     metadata = {
         "format": FORMAT,
         "network": name_of(net),
@@ -294,7 +294,7 @@ def _filled(
         raise ValueError(f"{source}: describes no network of this package ({error})") from error
     try:
         net.load_state_dict({key: tensor.detach().clone() for key, tensor in state.items()}, assign=True)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{source}: the tensors do not fit {type(net).__name__}: {reason[:500]}") from error
     return net.float()

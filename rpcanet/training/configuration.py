@@ -18,11 +18,13 @@ class Network:
         name: what `rpcanet.build` calls it.
         stages: number of unfolded stages.
         channels: feature channels C of every module.
+        init: weights to start from, a file or zoo:NAME; name, stages, channels and form are then theirs.
     """
 
     name: NetworkName = "rpcanet++"
     stages: int = 6
     channels: int = 32
+    init: str | None = None
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from ...datasets.reading.levels import levels_of
 from ...datasets.records import record_of
 from ..modules.dcpm import ChannelGate
 from ..networks.unfolding import UnfoldedNetwork
-from ..networks.weights import build, load_weights, save_weights
+from ..networks.weights import build, load_weights, name_of, save_weights
 from .averaging import Averaging
 from .configuration import Configuration, Data, Recipe, settled
 from .distributed import over_processes
@@ -69,7 +69,7 @@ def train(
     1
     """
     keep_memory()
-    configuration, out = settled(configuration), Path(out)
+    configuration, out = as_initialised(settled(configuration)), Path(out)
     require_precision(configuration.machine.precision)
     require_at_least("--recipe.supervision", configuration.recipe.supervision, 0)
     require_at_least("--machine.checkpoint_every", configuration.machine.checkpoint_every, 1)
@@ -107,10 +107,26 @@ def train(
     return net.eval()
 
 
+def as_initialised(configuration: Configuration) -> Configuration:
+    """The configuration with the name and the sizes of the network that it starts from."""
+    network = configuration.network
+    if network.init is None:
+        return configuration
+    net = load_weights(network.init)
+    known: dict[str, Any] = {"name": name_of(net), "stages": len(net.stages), "channels": net.channels}
+    return replace(configuration, network=replace(network, **known))
+
+
 def untrained(configuration: Configuration) -> UnfoldedNetwork:
-    """The configured network before its first step, as the random generator stands."""
-    data, machine = configuration.data, configuration.machine
-    net = build(**asdict(configuration.network), mean=data.mean, std=data.std)
+    """The configured network before its first step, as the random generator stands or as its weights say."""
+    data, machine, network = configuration.data, configuration.machine, configuration.network
+    if network.init is None:
+        net = build(
+            network.name, stages=network.stages, channels=network.channels, mean=data.mean, std=data.std
+        )
+    else:
+        net = load_weights(network.init).train()
+        net.mean, net.std = float(data.mean), float(data.std)
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's types
     net.checkpointing = machine.checkpointing
     if machine.compile:

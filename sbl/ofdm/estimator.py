@@ -63,7 +63,8 @@ class KroSBLChannelEstimator(BaseChannelEstimator):
             num_effective_subcarriers), complex, and err_var, the same, real.
 
     Raises:
-        ValueError: the pilots or the array do not fit, or y has another number of antennas.
+        ValueError: the pilots or the array do not fit, y has another number of antennas or entries that are not
+            finite, or no is missing, negative or of another shape.
 
     Source: He and Joseph, IEEE Trans. Signal Processing 2024, for x; `OffGridKroSBL`; the Gaussian posterior.
 
@@ -236,12 +237,16 @@ class KroSBLChannelEstimator(BaseChannelEstimator):
             raise ValueError(
                 f"y must be (batch, receivers, {antennas}, symbols, subcarriers), got {tuple(y.shape)}"
             )
+        if not bool(y.isfinite().all()):
+            raise ValueError("y has NaN or infinite entries")
         if no is None and not self._noise_unknown:
             raise ValueError("no, the noise variance, is missing; estimate_noise=True goes without it")
         if no is not None and (
             no.ndim > 3 or any(a not in (1, b) for a, b in zip(no.shape, y.shape, strict=False))
         ):
             raise ValueError(f"no must be {tuple(y.shape[:3])} or its first axes, got {tuple(no.shape)}")
+        if no is not None and not bool((no >= 0).all()):
+            raise ValueError("no, the noise variance, must not be negative or NaN")
 
 
 def on_grid(max_iterations: int = ITERATIONS) -> AMKroSBL:

@@ -13,7 +13,8 @@ from torch import Tensor
 from ..algebra import reciprocal, squared_modulus
 
 REACH = 0.1  # of the resolution of an axis: how far a position may move in a step
-LEAST_NOISE = 1e-10  # of y's power
+LEAST_NOISE = 1e-8  # of y's power
+ROUNDING = 1e-8  # of a precision, where noise is least
 LEAST_SHARE = 1e-6  # of a snapshot's prior variance beside the largest
 
 
@@ -37,9 +38,9 @@ class Axis(NamedTuple):
         return 1j * self.phases.unsqueeze(-1) * waves
 
     def resolution(self) -> float:
-        """2 pi / (n spacing of the phases)."""
+        """2 pi / (n spacing of the phases); 1 where there is one place."""
         n, extent = len(self.phases), float(self.phases.max() - self.phases.min())
-        return 2 * math.pi * (n - 1) / (n * extent)
+        return 2 * math.pi * (n - 1) / (n * extent) if extent else 1.0
 
 
 class Paths(NamedTuple):
@@ -131,10 +132,10 @@ class OffGridKroSBL:
         c  <- c + (H + diag(reach)^-2)^-1 b,   H = 2 Re sum_l M_l^H D^H K_l^-1 D M_l,   M_l = diag(mu_l)
         b = 2 Re sum_l M_l^H D^H K_l^-1 y_l,   K_l = s2 I + q_l A G A^H
 
-    with the derivatives D of the columns A: Gauss-Newton with the amplitudes integrated out, where A' W A are
-    products of inner products along each axis and nothing larger than paths x paths is solved.
+    with the derivatives D of the columns A: Gauss-Newton with the amplitudes integrated out. Inner products of
+    columns are products of those along each axis, and no system is larger than the positions are many.
 
-    paths: at most.
+    paths: at most. evidence: of noise alone, a place is taken for a path with probability exp(-evidence) or less.
     Source: MacKay, "Bayesian interpolation", 1992, for g; Tipping and Faul, "Fast marginal likelihood maximisation
     for sparse Bayesian models", 2003, for adding and dropping; the model is that of He and Joseph, "Efficient
     Off-Grid Bayesian Parameter Estimation for Kronecker-Structured Signals", arXiv 2412.00310, 2024.
@@ -152,6 +153,7 @@ class OffGridKroSBL:
     evidence: float = 8.0
     patience: int = 5
 
+    @torch.no_grad()
     def __call__(
         self, axes: Sequence[Axis], y: Tensor, profile: Tensor, noise_variance: Tensor | None = None
     ) -> Paths:
@@ -217,10 +219,9 @@ class OffGridKroSBL:
         step = torch.linalg.solve(precision + torch.diag_embed(reach**-2), pull).unflatten(1, (len(axes), -1))
         limit = reach.unflatten(1, (len(axes), -1))
         positions = now.positions + (step.clamp(-limit, limit) * (now.g > 0).unsqueeze(1)).mT
+        gain = (energy * reciprocal(now.prior() * (1 - gamma)) + (1 - gamma).log()).sum(1)
         g = (energy * reciprocal(now.profile).unsqueeze(-1)).sum(1) * reciprocal(gamma.sum(1))
-        g = _without_the_weakest(
-            g, (energy * reciprocal(now.prior() * (1 - gamma)) + (1 - gamma).log()).sum(1), self.evidence / 2
-        )
+        g = _without_the_weakest(g, gain, self.evidence / 2)
         profile = (energy * reciprocal(g).unsqueeze(-2)).sum(-1) * reciprocal(gamma.sum(-1))
         largest = profile.amax(-1, keepdim=True)
         profile = torch.where(largest > 0, profile / largest, now.profile).clamp(min=LEAST_SHARE)
@@ -298,7 +299,9 @@ class PathPosterior(NamedTuple):
     def _deviations(self) -> Tensor:
         """V, (B, L, (1 + d) P, .), whose V V^H is the covariance of amplitudes and of x_p times the positions."""
         precision = displacement(self.geometry, self.paths, self.x, self.residual)[0]
-        precision = precision + torch.diag_embed(_resolutions(self.axes, self.paths.positions) ** -2)
+        least = _resolutions(self.axes, self.paths.positions) ** -2
+        least = least + ROUNDING * precision.diagonal(dim1=-2, dim2=-1)
+        precision = precision + torch.diag_embed(least)
         root = _inverse_root(precision).to(self.x.mean.dtype).unsqueeze(1)
         moved = self.x.mean.repeat(1, 1, len(self.axes)).unsqueeze(-1) * root
         s2 = self.paths.noise_variance[:, None, None, None]

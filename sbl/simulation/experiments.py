@@ -302,9 +302,10 @@ def _timed(
     """The estimate, and its seconds once they are asked for: a GPU is not waited for before."""
     if y.is_cuda:
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        begin.record()
+        stream = torch.cuda.current_stream(y.device)
+        begin.record(stream)
         estimate = method(factors, y, s2)
-        end.record()
+        end.record(stream)
 
         def seconds() -> float:
             end.synchronize()

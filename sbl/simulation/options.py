@@ -5,7 +5,7 @@ Lists and arrays are text, as on a command line: "8,12,15", "4x4".
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from itertools import product
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -23,6 +23,7 @@ AXES = {
     "first_rows": "measurements of the first factor, $M_1$",
     "sparsity": "nonzeros a factor, $K$",
 }
+ARRAYS = ("bs", "ms", "irs")
 LOUDEST_DB = 300.0  # beyond, double precision holds either the signal or the noise
 
 
@@ -116,18 +117,9 @@ class SystemOptions:
 
         from ..systems import IRSMIMO
 
-        return IRSMIMO(
-            array("bs", self.bs),
-            array("ms", self.ms),
-            array("irs", self.irs),
-            self.grid,
-            self.paths,
-            self.spread,
-            self.pilots,
-            self.patterns,
-            self.on_grid,
-            dtype or torch.complex128,
-        )
+        sizes = {field.name: getattr(self, field.name) for field in fields(SystemOptions)}
+        arrays = {name: array(name, sizes[name]) for name in ARRAYS}
+        return IRSMIMO(**sizes | arrays, dtype=dtype or torch.complex128)
 
 
 @dataclass(frozen=True)
@@ -147,12 +139,8 @@ class IRSOptions(SystemOptions):
     as_published: bool = False
 
     name: ClassVar[str] = "irs"
-    simulated: ClassVar[dict[str, Any]] = {
-        "estimators": "SVD,AM,PC0.8,PC0.5",
-        "trials": 50,
-        "snr": "4,8,12,16,20",
-    }
     traced: ClassVar[dict[str, Any]] = {"estimators": "SVD,AM,PC0.8,PC0.5", "snr": 12.0}
+    simulated: ClassVar[dict[str, Any]] = traced | {"trials": 50, "snr": "4,8,12,16,20"}
 
     def experiments(self, device: str = "cpu") -> "list[tuple[Point, IRSExperiment]]":
         """The one experiment; raises ValueError where the sizes make no system."""
@@ -162,7 +150,7 @@ class IRSOptions(SystemOptions):
         return [({}, experiment)]
 
     def settings(self) -> dict[str, Any]:
-        arrays = {name: str(getattr(self, name)) for name in ("bs", "ms", "irs")}
+        arrays = {name: str(getattr(self, name)) for name in ARRAYS}
         return {"experiment": self.name} | asdict(self) | arrays
 
 

@@ -47,6 +47,7 @@ USES = {
     "lowrank_sparse_step": lambda A: sum(
         x.abs() for x in kernels.lowrank_sparse_step(A, A / 3, A / 5, 1.5, 0.4)
     ),
+    "monarch_project": lambda A: kernels.monarch_project(A, 2).dense().abs(),
     "mode_product": lambda A: kernels.mode_product(A, FACTOR, -1).abs(),
     "kron_matvec": lambda A: kernels.kron_matvec([A, SECOND], VECTOR).abs(),
 }

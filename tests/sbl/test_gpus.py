@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from unfoldkit.sbl.simulation import gpus, shards
+from unfoldkit.sbl.simulation.experiments import IRSExperiment
 
 
 @dataclass(frozen=True)
@@ -57,3 +58,16 @@ def test_the_idle_share_is_that_of_looks(monkeypatch):
     assert waiting.looks == waiting.idle > 0
     assert waiting.seconds == pytest.approx(0.05, abs=0.05)
     assert "idle for 100%" in str(waiting)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.usefixtures("kernels_compiled")
+@pytest.mark.parametrize("estimator", ["SVD", "PC0.8", "KOMP"])
+def test_a_gpu_scores_the_trials_of_a_cpu(estimator):
+    request = (estimator, [8.0, 16.0], 0, range(5))
+    expected, found = (IRSExperiment(device=device).run(*request) for device in ("cpu", "cuda"))
+    for cpu, gpu in zip(expected, found, strict=True):
+        for name in cpu.keys() - {"seconds"}:
+            assert gpu[name] == pytest.approx(cpu[name], rel=1e-5), name
+        assert min(gpu["seconds"]) > 0

@@ -234,6 +234,10 @@ def test_what_does_not_fit_is_refused():
         KroSBLChannelEstimator(grid, (8,))(y, 0.1)
     with pytest.raises(ValueError, match="noise variance, is missing"):
         KroSBLChannelEstimator(grid, (4,))(y)
+    with pytest.raises(ValueError, match="y has NaN"):
+        KroSBLChannelEstimator(grid, (4,))(y / 0, 0.1)
+    with pytest.raises(ValueError, match="must not be negative"):
+        KroSBLChannelEstimator(grid, (4,))(y, -0.1)
     with pytest.raises(ValueError, match="no must be"):
         KroSBLChannelEstimator(grid, (4,))(y, torch.ones(3))
     with pytest.raises(ValueError, match="prior must hold vectors"):

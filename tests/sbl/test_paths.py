@@ -53,8 +53,8 @@ def posterior(y, s2, **options):
 def test_paths_between_grid_points_are_found_and_seldom_others():
     y, _ = drawn(40, 0.1)
     paths = posterior(y, 0.1).paths
-    assert paths.count().min() == 3
-    assert (paths.count() > 3).sum() <= 6
+    assert paths.found().min() == 3
+    assert (paths.found() > 3).sum() <= 6
     apart = (paths.positions.unsqueeze(2) - PLACES).abs().sum(-1)
     assert apart.amin(1).max() < 0.25
     assert apart.amin(1).mean() < 0.07
@@ -79,7 +79,7 @@ def test_the_noise_may_be_unknown():
 
 def test_noise_alone_seldom_has_paths():
     y, clean = drawn(100, 1.0)
-    assert (posterior(y - clean, 1.0).paths.count() > 0).sum() <= 10
+    assert (posterior(y - clean, 1.0).paths.found() > 0).sum() <= 10
     silent = posterior(torch.zeros_like(y), None)
     assert (silent.mean(AXES) == 0).all()
     assert silent.unexplained().isfinite().all()
@@ -126,7 +126,7 @@ def test_without_noise_the_sum_is_found_exactly():
 
 def test_there_are_at_most_as_many_as_allowed():
     y, _ = drawn(5, 1e-3)
-    assert (posterior(y, 1e-3, paths=2).paths.count() == 2).all()
+    assert (posterior(y, 1e-3, paths=2).paths.found() == 2).all()
 
 
 def test_a_batch_gives_what_its_members_give():

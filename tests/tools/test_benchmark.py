@@ -74,3 +74,23 @@ def test_the_family_is_one_table(tmp_path, monkeypatch, capsys):
 
 def test_every_network_has_a_row():
     assert {member.name for member in family.MEMBERS.values()} == set(NETWORKS)
+
+
+def test_compressed_networks_are_measured_and_drawn(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(family, "SIZE", 32)
+    torch.manual_seed(0)
+    net = rpcanet.build("rpcanet++", stages=1, channels=8)
+    half = rpcanet.compress(net, "separable", 0.5)
+    rpcanet.save_weights(net, tmp_path / "net.safetensors", {"data": {"size": 32}})
+    rpcanet.save_weights(half.net, tmp_path / "half.safetensors", {"data": {"size": 32}})
+    given = [f"S1={tmp_path}/net.safetensors", f"separable 0.5={tmp_path}/half.safetensors"]
+    file, figure = tmp_path / "rows.json", tmp_path / "figure.png"
+    options = ["--rounds", "1", "--dataset", "synthetic", "--json", str(file)]
+    assert benchmark.main(["compression", *given, *options]) == 0
+    whole, small = json.loads(file.read_text())["rows"]
+    assert (whole["parameters"], small["parameters"]) == (half.parameters_before, half.parameters)
+    assert min(whole["seconds"], small["seconds"]) > 0
+    assert 0 <= small["iou"] <= 1
+    assert benchmark.main(["compression", "--results", str(file), "--figure", str(figure)]) == 0
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    assert "separable 0.5" in capsys.readouterr().out

@@ -263,4 +263,33 @@ def run_classical(options: argparse.Namespace) -> int:
     return run(options.device, options.rounds, options.json)
 
 
-SUBJECTS = (kernels, estimators, ofdm, surface, networks, epoch, family, classical)
+def compression(commands: Commands) -> None:
+    parser = subject(
+        commands,
+        "compression",
+        "compressed networks: parameters, IoU, time a picture, and a figure of them",
+        "Of each weights file the parameters, the time that its inference form takes for a picture of 256x256 in "
+        "float32 on the CPU and, where there is one, on the GPU (median over rounds in which the networks take "
+        "turns), and with --dataset the IoU of the test pictures. --figure draws IoU against all three from files "
+        "that --json wrote, such as one of each machine; networks called METHOD SIZE are a curve of their method.",
+        run_compression,
+    )
+    parser.add_argument(
+        "weights", nargs="*", metavar="NAME=FILE", help="such as 'separable 0.5=half.safetensors'"
+    )
+    parser.add_argument("--dataset", help="whose test pictures to evaluate on")
+    parser.add_argument("--root", help="the data set's folder")
+    parser.add_argument("--figure", metavar="PNG", help="draw the files of --results instead")
+    parser.add_argument("--results", nargs="+", default=[], metavar="JSON", help="what --json wrote")
+    rounds(parser, 7)
+
+
+def run_compression(options: argparse.Namespace) -> int:
+    from .compression import draw, measure
+
+    if options.figure:
+        return draw(options.results, options.figure)
+    return measure(options.weights, options.dataset, options.root, options.rounds, options.json)
+
+
+SUBJECTS = (kernels, estimators, ofdm, surface, networks, epoch, family, classical, compression)

@@ -149,9 +149,9 @@ def against_lmmse(cases: dict[str, dict[str, Any]]) -> str:
 
 
 def lead(folder: Path) -> list[float]:
-    """By how many dB of NMSE AM-KroSBL is below the better LMMSE, from the lowest SNR to the highest."""
+    """By how many dB of NMSE KroSBL off the grid is below the better LMMSE, from the lowest SNR to the highest."""
     rows = read(folder / UMI["3 km/h"])["rows"]
-    ours = {row["snr"]: row["nmse"] for row in rows if "KroSBL" in row["estimator"]}
+    ours = {row["snr"]: row["nmse"] for row in rows if row["estimator"] == "KroSBL off the grid"}
     return [
         min(row["nmse"] for row in rows if row["snr"] == snr and "LMMSE" in row["estimator"]) - ours[snr]
         for snr in sorted(ours)

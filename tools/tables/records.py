@@ -53,7 +53,7 @@ def highlights(folder: Path) -> dict[Marks, str]:
         f"On an H100 RPCANet++ S3 takes {1000 * picture['seconds']:.2f} ms for a picture of 256x256, layer by "
         f"layer {1000 * picture['plain_seconds']:.1f}:\n"
         "  [speed](docs/results.md#networks-against-layer-by-layer).",
-        f"On 3GPP's urban microcells AM-KroSBL's NMSE is {below} dB below LMMSE's at -10, 0, 10 dB:\n"
+        f"On 3GPP's urban microcells KroSBL's NMSE is {below} dB below LMMSE's at -10, 0, 10 dB:\n"
         "  [OFDM](docs/results.md#ofdm-uplinks-against-sionnas-lmmse).",
     ]
     return {marks_of("highlights"): "\n".join(f"- {line}" for line in lines)}

@@ -24,6 +24,7 @@ COMMANDS = {
     "evaluate": "evaluate",
     "predict": "predict",
     "interpret": "interpret",
+    "compress": "compress",
     "export": "export",
     "simulate": "simulate",
     "trace_estimate": "trace",

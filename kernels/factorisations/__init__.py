@@ -1,0 +1,1 @@
+"""Matrices as products and sums of smaller or sparser ones."""

@@ -1,0 +1,76 @@
+"""The best matrix of a given rank, where errors count as a Gram matrix weighs them."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..dispatch.checks import require_matrix, require_one_device
+from ..eigh import eigh
+from ..svd import svd
+
+DAMPING = 1e-8  # of the Gram matrix's mean eigenvalue, for directions that it knows nothing of
+
+
+class LowRank(NamedTuple):
+    """A matrix `left` @ `right`, (..., m, r) and (..., r, n)."""
+
+    left: Tensor
+    right: Tensor
+
+
+def truncated_svd(matrix: Tensor, rank: int, gram: Tensor | None = None) -> LowRank:
+    """argmin |X (W - L R)|_F over L (m, rank) and R (rank, n), of weights W that act on inputs X with Gram matrix
+    G = X^H X.
+
+        W = G^-1/2 U diag(S) V^H,   L = G^-1/2 U_r,   R = diag(S_r) V_r^H,   error^2 = sum of S_i^2, i > rank
+
+    Args:
+        matrix: W (..., m, n), float32, float64, complex64 or complex128.
+        rank: at least 1, at most min(m, n).
+        gram: G (..., m, m), Hermitian, semidefinite; the identity by default, which gives the truncated singular
+            value decomposition. Its eigenvalues are raised by 1e-8 of their mean: of inputs that never occurred,
+            W's own size counts.
+
+    Returns:
+        left (..., m, rank), right (..., rank, n), in the precision of W; computed in double.
+
+    Raises:
+        ValueError: the rank, a shape, a dtype or a device.
+        torch.linalg.LinAlgError: an argument holds NaN or infinity.
+
+    Source: Eckart and Young, 1936; with a Gram matrix Hsu et al., "Language model compression with weighted
+    low-rank factorization", ICLR 2022, and its full form in Wang et al., "SVD-LLM", ICLR 2025.
+
+    Example:
+        >>> left, right = truncated_svd(torch.diag(torch.tensor([3.0, 2.0, 1.0])), 2)
+        >>> (left @ right).diagonal().round(decimals=4)
+        tensor([3., 2., 0.])
+    """
+    require_matrix("matrix", matrix)
+    if not 1 <= rank <= min(matrix.shape[-2:]):
+        raise ValueError(f"rank must be from 1 to {min(matrix.shape[-2:])} for {shown(matrix)}, got {rank}")
+    whitened, unwhiten = whitening(matrix, gram)
+    U, S, Vh = svd(whitened)
+    left, right = unwhiten @ U[..., :rank], S[..., :rank, None] * Vh[..., :rank, :]
+    return LowRank(left.to(matrix.dtype), right.to(matrix.dtype))
+
+
+def whitening(matrix: Tensor, gram: Tensor | None) -> tuple[Tensor, Tensor]:
+    """G^1/2 W and G^-1/2 (the identity where G is None), in double precision."""
+    wide = matrix.to(torch.complex128 if matrix.is_complex() else torch.float64)
+    m = matrix.shape[-2]
+    if gram is None:
+        return wide, torch.eye(m, dtype=wide.dtype, device=wide.device)
+    require_matrix("gram", gram, square=True)
+    require_one_device(matrix=matrix, gram=gram)
+    if gram.shape[-1] != m:
+        raise ValueError(f"gram {tuple(gram.shape)} must have one row for each row of {shown(matrix)}")
+    eigenvalues, Q = eigh(gram.to(wide.dtype))
+    mean = eigenvalues.clamp_min(0).mean(-1, keepdim=True)
+    root = (eigenvalues.clamp_min(0) + torch.where(mean > 0, DAMPING * mean, 1)).sqrt()[..., None, :]
+    return (Q * root) @ (Q.mH @ wide), (Q / root) @ Q.mH
+
+
+def shown(matrix: Tensor) -> str:
+    return f"matrix {tuple(matrix.shape)}"

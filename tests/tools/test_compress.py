@@ -1,0 +1,81 @@
+"""The command that compresses: what it writes trains on, and what it refuses."""
+
+# mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from unfoldkit import rpcanet
+from unfoldkit.rpcanet.training.configuration import Configuration, Data, Machine, Network, Recipe
+from unfoldkit.tools import compress
+
+TRAINING = {"data": {"size": 32}, "recipe": {"epochs": 3}}
+
+
+@pytest.fixture
+def weights(tmp_path):
+    torch.manual_seed(0)
+    path = tmp_path / "net.safetensors"
+    rpcanet.save_weights(
+        rpcanet.build("rpcanet++", stages=1, channels=8, mean=80.0, std=60.0), path, TRAINING
+    )
+    return path
+
+
+def test_a_file_becomes_smaller_and_trains_on(weights, tmp_path, run):
+    (tmp_path / "pictures").mkdir()
+    for name in "abc":
+        levels = np.random.default_rng(ord(name)).integers(0, 256, (40, 30), dtype=np.uint8)
+        cv2.imwrite(str(tmp_path / f"pictures/{name}.png"), levels)
+    out, report = tmp_path / "half.safetensors", tmp_path / "report.json"
+    options = ("--weights", weights, "--size", 0.5, "--pictures", tmp_path / "pictures", "--count", 2)
+    status, said, _ = run(compress, *options, "--out", out, "--json", report)
+    assert status == 0
+    assert "stages.0.oem.dcpm.contrast" in said
+    found = json.loads(report.read_text())
+    assert found["parameters"] <= 0.5 * found["parameters_before"]
+    assert f"{found['parameters']} of {found['parameters_before']} parameters" in said
+    assert all(0 < layer["error"] < 1 for layer in found["layers"])
+    assert rpcanet.read_training(out) == TRAINING
+    assert (rpcanet.load_weights(out).mean, rpcanet.load_weights(out).std) == (80.0, 60.0)
+
+    data = Data(size=32, train_count=4, validation_count=2, batch_size=2, workers=0, mean=80.0, std=60.0)
+    network = Network(init=str(out))
+    net = rpcanet.train(Configuration(network, data, Recipe(epochs=1), Machine("cpu")), tmp_path / "run")
+    before, after = rpcanet.load_weights(out).state_dict(), net.state_dict()
+    assert before.keys() == after.keys()
+    assert any(not torch.equal(before[key], after[key]) for key in before if ".factors.left" in key)
+    stored = rpcanet.read_training(tmp_path / "run/last.safetensors")["network"]
+    assert (stored["name"], stored["stages"], stored["channels"]) == ("rpcanet++", 1, 8)
+
+
+def test_training_starts_from_the_weights_it_is_given(weights, tmp_path):
+    data = Data(size=32, train_count=2, validation_count=2, batch_size=2, workers=0)
+    recipe = Recipe(epochs=1, learning_rate=0.0)
+    net = rpcanet.train(
+        Configuration(Network(init=str(weights)), data, recipe, Machine("cpu")), tmp_path / "run"
+    )
+    given = dict(rpcanet.load_weights(weights).named_parameters())
+    assert all(torch.equal(parameter, given[name]) for name, parameter in net.named_parameters())
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--size", 0.001], "size must be from"),
+        (["--count", 0], "--count must be at least 1"),
+        (["--pictures", "nowhere"], "nowhere: no such file or folder"),
+        (["--out", "WEIGHTS"], "holds the weights to compress"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_in_one_line(weights, tmp_path, run, monkeypatch, options, complaint):
+    monkeypatch.chdir(tmp_path)
+    options = [weights if option == "WEIGHTS" else option for option in options]
+    status, _, complained = run(compress, "--weights", weights, *options)
+    assert status
+    assert complaint in complained
+    assert len(complained.strip().splitlines()) == 1
