@@ -98,7 +98,9 @@ def lines(runs: list[Run], published: dict[str, Any]) -> str:
     from unfoldkit.datasets import record_of
 
     found: dict[str, list[str]] = {}
-    for run in (run for run in runs if run.result):
+    for run in runs:
+        if run.result is None:
+            continue
         stated, how = stated_of(run, published), "own recipe, " if run.own else ""
         difference = 100 * run.result["iou"] - stated
         text = f"{run.title}, {how}{percent(run.result)} (published {stated:.2f}, {difference:+.2f})"
