@@ -15,7 +15,7 @@ PUBLISHED = {"drive": {"RPCANet++ S3": {"iou": 69.86}, "RPCANet++ S6": {"iou": 7
 @pytest.fixture
 def folder(tmp_path):
     """A function that leaves a run there, and what is measured of its weights."""
-    (tmp_path / "runs").mkdir()
+    (tmp_path / "trainings").mkdir()
     (tmp_path / "published.json").write_text(json.dumps(PUBLISHED))
 
     def left(name, stages, measured, held_out=0.0):
@@ -27,9 +27,9 @@ def folder(tmp_path):
             "seconds": 52,
             "device": "H100",
         }
-        (tmp_path / "runs" / f"{name}.json").write_text(json.dumps(record))
+        (tmp_path / "trainings" / f"{name}.json").write_text(json.dumps(record))
         for kind, iou in measured.items():
-            (tmp_path / "runs" / f"{name}-{kind}.json").write_text(json.dumps({"iou": iou}))
+            (tmp_path / "trainings" / f"{name}-{kind}.json").write_text(json.dumps({"iou": iou}))
         return tmp_path
 
     return left

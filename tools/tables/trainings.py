@@ -1,4 +1,4 @@
-"""Training runs beside what the papers state, from tools/results/runs.
+"""Training runs beside what the papers state, from tools/results/trainings.
 
 Of each run there is NAME.json, its run.json, and what evaluate.py measured of its weights, NAME-best.json and
 NAME-last.json, as far as they were kept and count: of our own recipe the last alone.
@@ -42,12 +42,12 @@ class Run(NamedTuple):
 
 def results(folder: Path) -> list[dict[str, Any]]:
     """What evaluate.py measured of every run."""
-    return [run.result for run in runs_in(folder / "runs") if run.result]
+    return [run.result for run in runs_in(folder / "trainings") if run.result]
 
 
 def tables(folder: Path) -> dict[Marks, str]:
     """The table of the runs, and the README's lines."""
-    runs, published = runs_in(folder / "runs"), read(folder / "published.json")
+    runs, published = runs_in(folder / "trainings"), read(folder / "published.json")
     return {
         marks_of("trainings"): markdown(HEADER, [row(run, published) for run in runs]),
         marks_of("published-rows"): lines(runs, published),
@@ -98,7 +98,9 @@ def lines(runs: list[Run], published: dict[str, Any]) -> str:
     from unfoldkit.datasets import record_of
 
     found: dict[str, list[str]] = {}
-    for run in (run for run in runs if run.result):
+    for run in runs:
+        if run.result is None:
+            continue
         stated, how = stated_of(run, published), "own recipe, " if run.own else ""
         difference = 100 * run.result["iou"] - stated
         text = f"{run.title}, {how}{percent(run.result)} (published {stated:.2f}, {difference:+.2f})"
