@@ -65,9 +65,8 @@ def whitening(matrix: Tensor, gram: Tensor | None) -> tuple[Tensor, Tensor]:
     require_matrix("gram", gram, square=True)
     require_one_device(matrix=matrix, gram=gram)
     if gram.shape[-1] != m or (gram.is_complex() and not matrix.is_complex()):
-        raise ValueError(
-            f"gram {tuple(gram.shape)} {gram.dtype} must have one row for each row of {shown(matrix)} {matrix.dtype}"
-        )
+        found = f"gram {tuple(gram.shape)} {gram.dtype}"
+        raise ValueError(f"{found} must have one row for each row of {shown(matrix)} {matrix.dtype}")
     square = torch.Size((*matrix.shape[:-1], m))
     require_broadcast("gram", gram.shape, "the Gram matrices of matrix", square)
     eigenvalues, Q = eigh(gram.to(wide.dtype))
