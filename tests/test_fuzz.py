@@ -89,7 +89,15 @@ def test_no_public_function_is_left_out():
     fuzzed |= {"read_graded", "read_pages", "inputs_in"}  # below
     fuzzed |= {"PictureFiles", "save_weights", "save_estimator"}  # through open_pictures, and the loaders
     # Through the commands that call them, in test_fuzzed_command_lines.py.
-    fuzzed |= {"train", "evaluate_data_set", "predict", "interpret", "export_weights"}
+    fuzzed |= {
+        "train",
+        "evaluate_data_set",
+        "predict",
+        "interpret",
+        "export_weights",
+        "compress_weights",
+        "compress",
+    }
     fuzzed |= {"simulate", "trace_problem", "train_estimator"}
     # Told a truth, a generator or a name, and tested on their own: test_baselines.py, test_calibration.py,
     # test_zoo.py, test_graphs.py, tests/ofdm.

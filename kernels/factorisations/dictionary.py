@@ -64,6 +64,8 @@ def sparse_dictionary(
     m, n = matrix.shape[-2:]
     if atoms < 1:
         raise ValueError(f"atoms must be at least 1, got {atoms}")
+    if n == 0:
+        raise ValueError(f"matrix must have at least one column, got shape {tuple(matrix.shape)}")
     if not 1 <= sparsity <= min(atoms, m):
         raise ValueError(
             f"sparsity must be from 1 to {min(atoms, m)} for {atoms} atoms of {shown(matrix)}, got {sparsity}"

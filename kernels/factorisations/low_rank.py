@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..dispatch.checks import require_matrix, require_one_device
+from ..dispatch.checks import require_broadcast, require_matrix, require_one_device
 from ..eigh import eigh
 from ..svd import svd
 
@@ -64,8 +64,11 @@ def whitening(matrix: Tensor, gram: Tensor | None) -> tuple[Tensor, Tensor]:
         return wide, torch.eye(m, dtype=wide.dtype, device=wide.device)
     require_matrix("gram", gram, square=True)
     require_one_device(matrix=matrix, gram=gram)
-    if gram.shape[-1] != m:
-        raise ValueError(f"gram {tuple(gram.shape)} must have one row for each row of {shown(matrix)}")
+    if gram.shape[-1] != m or (gram.is_complex() and not matrix.is_complex()):
+        found = f"gram {tuple(gram.shape)} {gram.dtype}"
+        raise ValueError(f"{found} must have one row for each row of {shown(matrix)} {matrix.dtype}")
+    square = torch.Size((*matrix.shape[:-1], m))
+    require_broadcast("gram", gram.shape, "the Gram matrices of matrix", square)
     eigenvalues, Q = eigh(gram.to(wide.dtype))
     mean = eigenvalues.clamp_min(0).mean(-1, keepdim=True)
     root = (eigenvalues.clamp_min(0) + torch.where(mean > 0, DAMPING * mean, 1)).sqrt()[..., None, :]

@@ -67,6 +67,10 @@ COMMANDS = {
         ["--weights=FOLDER/net.safetensors", "--format=safetensors", "--out=FOLDER/copy.safetensors"],
         ["weights", "pictures", "out"],
     ),
+    "compress": (
+        ["--weights=FOLDER/net.safetensors", "--size=0.9", "--out=FOLDER/small.safetensors"],
+        ["weights", "method", "size", "pictures", "count"],
+    ),
     "prepare_data": (["folder", "--root=FOLDER/data"], ["root"]),
     "simulate": (
         [*PROBLEM, "--estimators=SVD,OLS", "--trials=2", "--workers=1", "--out=FOLDER/simulated"],

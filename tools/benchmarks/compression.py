@@ -21,7 +21,7 @@ from unfoldkit.tools.benchmarks.timing import setting
 Row = dict[str, Any]
 AXES = {
     "parameters": ("parameters, thousands", 1e-3),
-    "seconds": ("milliseconds a picture on two cores", 1e3),
+    "seconds": ("milliseconds a picture on the CPU", 1e3),
     "gpu_seconds": ("milliseconds a picture on a GPU", 1e3),
 }
 
