@@ -19,6 +19,8 @@ def exact_parts(image: Tensor, objects: Tensor, margin: int = 2) -> tuple[Tensor
     Shapes: image (batch, 1, height, width), floating point; objects likewise, boolean, such as
     `decomposition.object > 0`. Where M is the whole picture B is 0.
 
+    Raises ValueError for another shape or dtype and a negative margin.
+
     Source: Gortler et al., "The Lumigraph", SIGGRAPH 1996, section 3.4, of pull and push.
 
     >>> image = torch.full((1, 1, 8, 8), 0.25)
@@ -27,6 +29,14 @@ def exact_parts(image: Tensor, objects: Tensor, margin: int = 2) -> tuple[Tensor
     >>> bool((background == 0.25).all()), object_.sum().item()
     (True, 2.0)
     """
+    if image.ndim != 4 or not image.is_floating_point():
+        raise ValueError(f"image must be floating point, (batch, 1, height, width), got {tuple(image.shape)}")
+    if objects.shape != image.shape or objects.dtype != torch.bool:
+        raise ValueError(
+            f"objects must be boolean of image's shape {tuple(image.shape)}, got {objects.dtype}"
+        )
+    if margin < 0:
+        raise ValueError(f"margin must not be negative, got {margin}")
     around = F.max_pool2d(objects.to(image.dtype), 2 * margin + 1, 1, margin) > 0
     background = _filled(image, ~around)
     return background, image - background

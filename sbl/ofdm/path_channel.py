@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from ..algebra import squared_modulus
+from .axis import Axis
 from .grids import ArrayAxes, Pilots, trend
-from .paths import Axis, OffGridKroSBL, PathPosterior
+from .paths import OffGridKroSBL, PathPosterior
 
 STRIDE = 8  # subcarriers between those at which the variance is computed
 

@@ -11,36 +11,12 @@ import torch
 from torch import Tensor
 
 from ..algebra import reciprocal, squared_modulus
+from .axis import Axis, check_observation
 
 REACH = 0.1  # of the resolution of an axis: how far a position may move in a step
 LEAST_NOISE = 1e-8  # of y's power
 ROUNDING = 1e-8  # of a precision, where noise is least
 LEAST_SHARE = 1e-6  # of a snapshot's prior variance beside the largest
-
-
-class Axis(NamedTuple):
-    """A coordinate c of paths, whose response is weights * exp(j phases c).
-
-    phases: (n,), or (B, n) of each problem. weights: (n,). candidates: (m,), where paths are looked for.
-    """
-
-    phases: Tensor
-    weights: Tensor
-    candidates: Tensor
-
-    def waves(self, positions: Tensor) -> Tensor:
-        """(..., n, P) of positions (..., P)."""
-        phase = self.phases.unsqueeze(-1) * positions.unsqueeze(-2)
-        return self.weights.unsqueeze(-1) * torch.polar(torch.ones_like(phase), phase)
-
-    def slopes(self, waves: Tensor) -> Tensor:
-        """Their derivatives by the position."""
-        return 1j * self.phases.unsqueeze(-1) * waves
-
-    def resolution(self) -> float:
-        """2 pi / (n spacing of the phases); 1 where there is one place."""
-        n, extent = len(self.phases), float(self.phases.max() - self.phases.min())
-        return 2 * math.pi * (n - 1) / (n * extent) if extent else 1.0
 
 
 class Paths(NamedTuple):
@@ -161,7 +137,10 @@ class OffGridKroSBL:
 
         profile: (L,), the q to begin with; paths are looked for in the snapshots where it is largest.
         noise_variance: (B,); None finds it.
+
+        Raises ValueError, which names the argument, for a wrong shape or dtype, and what is not finite.
         """
+        check_observation(axes, y, profile, noise_variance)
         B = len(y)
         power = squared_modulus(y).flatten(1).mean(-1)
         noise = power if noise_variance is None else noise_variance.to(power)

@@ -168,6 +168,11 @@ VISION = {
         (st.integers(-1, 50), NUMBERS, NUMBERS, st.booleans(), COUNTS, st.booleans()),
         (),
     ),
+    "exact_parts": (
+        rpcanet.exact_parts,
+        (PLANES, st.one_of(PLANES, PLANES.map(lambda plane: plane > 0.5)), st.integers(-1, 3)),
+        (),
+    ),
     "stage_measures": (stage_measures, (tensors(), tensors(), tensors()), ()),
     "soft_iou_loss": (rpcanet.soft_iou_loss, (PLANES, PLANES), ()),
     "batch_iou_loss": (rpcanet.batch_iou_loss, (PLANES, PLANES), ()),

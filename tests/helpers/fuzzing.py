@@ -36,6 +36,7 @@ ARGUMENTS = arguments_of([*filter(callable, PUBLIC), *classical.METHODS.values()
 ARGUMENTS |= {
     "protocol",
     "image",
+    "axes",
     "factors",
     "y",
     "noise_variance",

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
+from unfoldkit.sbl.ofdm.axis import Axis
 from unfoldkit.sbl.ofdm.paths import (
-    Axis,
     Geometry,
     OffGridKroSBL,
     PathPosterior,
