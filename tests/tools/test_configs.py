@@ -72,7 +72,7 @@ def test_low_rank_and_plain_network_are_compared_at_equal_size_and_training(data
     def recipe(name):
         options = [f"--config={CONFIGS / data.format(name)}.yaml"]
         network, *rest = vars(configuration_from(parser().parse_args(options))).values()
-        net = rpcanet.build(**vars(network))
+        net = rpcanet.build(**{name: value for name, value in vars(network).items() if name != "init"})
         return type(net), sum(p.numel() for p in net.parameters()), rest
 
     (kind, size, rest), (plain, plain_size, plain_rest) = recipe("lowrank"), recipe("equal")

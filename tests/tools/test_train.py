@@ -84,7 +84,7 @@ def test_resumed_run_equals_an_uninterrupted_one(tmp_path, monkeypatch):
 
 def test_learns_on_generated_scenes(tmp_path):
     data = ("--data.size=48", "--data.train_count=64", "--data.validation_count=8", "--data.batch_size=4")
-    learning = ("--network.channels=8", "--recipe.learning_rate=0.003", "--recipe.epochs=4")
+    learning = ("--network.channels=8", "--recipe.learning_rate=0.003", "--recipe.epochs=6")
     train(configured(*SMALL, *data, *learning), tmp_path)
     scalars, _ = logged(tmp_path)
     assert scalars["val/loss"][-1] < scalars["val/loss"][0]
