@@ -72,9 +72,9 @@ def serves(problem: Problem, step: Kind) -> bool:
 
 
 def solve(state: State, step: Step, stop: Stop, noise_unknown: bool, history: bool) -> Run:
-    """Run EM on every problem of `state`, from its g, until g settles; with its `Path` if asked for `history`.
+    """Run EM on every problem of `state`, from its g, until g settles, and the last E-step.
 
-    On a GPU with the posterior's `Moments`.
+    With its `Path` if asked for `history`.
 
     Raises:
         MemoryError: a core's work does not fit into memory.
@@ -97,14 +97,14 @@ def solve(state: State, step: Step, stop: Stop, noise_unknown: bool, history: bo
     if path is not None:
         call.cost, call.change, call.noise_path = (table.data_ptr() for table in path[:3])
         call.g_path = _pointers(path.g)
-    moments = None
     if device.type == "cuda":
         block.run(call, device)
         moments = _moments(call, held)
     else:
         library = compiler.load(SOURCE)
         assert library is not None
-        if library.em_solve(ctypes.byref(call)):
+        moments = _blank_moments(held)
+        if library.em_solve(ctypes.byref(call), *map(ctypes.c_void_p, (x.data_ptr() for x in moments))):
             raise MemoryError(f"a problem of {state.y.shape[-1]} measurements does not fit into memory")
     members = torch.arange(call.problems, device=device)
     run = Run(members, held.g, held.noise_variance, iterations, ended, path, moments)
@@ -135,11 +135,15 @@ def unfold(
 def _moments(call: Call, state: State) -> Moments:
     """Those of the posterior under the call's g, by one launch on a GPU; `state` as `_posed` holds it."""
     call.ratios, call.negligible, call.floor = Doubles(), math.inf, 0.0
-    size = call.problems, math.prod(v.shape[-1] for v in state.g)
-    mean, variance = state.y.new_zeros(size), state.noise_variance.new_zeros(size)
-    moments = Moments(mean, variance, torch.empty_like(state.noise_variance))
+    moments = _blank_moments(state)
     block.posterior(call, *moments)
     return moments
+
+
+def _blank_moments(state: State) -> Moments:
+    size = len(state.y), math.prod(v.shape[-1] for v in state.g)
+    mean, variance = state.y.new_zeros(size), state.noise_variance.new_zeros(size)
+    return Moments(mean, variance, torch.empty_like(state.noise_variance))
 
 
 def _posed(state: State) -> tuple[Call, State]:

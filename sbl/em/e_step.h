@@ -92,7 +92,7 @@ static Fit fit_of(const Call *call, Work *w, const int *order, size_t size, size
 }
 
 /* The second moment L = variance + |mean|^2 into w->L, or |mean|^2 and the gain for a bound, the next noise variance
-   into s2 if it is unknown, and the cost; 0 where not finite. */
+   into s2 if it is unknown, and the cost; 0 where not finite. w->variance is the gain for a bound. */
 static int e_step(const Call *call, Work *w, real *s2, real *cost) {
   const int I = call->factors, end = I - 1, bound = call->step == BOUND;
   int rows[MOST_FACTORS], kept[MOST_FACTORS], order[MOST_FACTORS], shares[MOST_FACTORS];
@@ -141,8 +141,7 @@ static int e_step(const Call *call, Work *w, real *s2, real *cost) {
     for (int c = 0; c < order[end]; c++)
       w->kept[place * ld_kept + c] = w->P[r * ldk + c] != 0 ? noise * w->D[r * ldk + c] : 1;
   }
-  const planes unused = {bound ? w->gain : w->L, NULL};
-  const planes spread = apply(I, kept, shares, E, ld_E, (planes){w->kept, NULL}, unused);
+  const planes spread = apply(I, kept, shares, E, ld_E, (planes){w->kept, NULL}, (planes){w->gain, NULL});
   if (bound && spread.re != w->gain) memcpy(w->gain, spread.re, L_size * sizeof(real));
   real nothing = 0;
   for (size_t i = 0; i < L_size; i++) {
@@ -151,5 +150,6 @@ static int e_step(const Call *call, Work *w, real *s2, real *cost) {
     w->L[i] = bound ? power : spread.re[i] + power;
     nothing += 0 * w->L[i];
   }
+  w->mean = mean, w->variance = spread.re, w->residual = fit.residual;
   return nothing == 0; /* not a number where an entry is not finite */
 }

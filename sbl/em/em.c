@@ -11,6 +11,11 @@
 #include "e_step.h"
 #include "m_steps.h"
 
+/* Where the posterior's moments go: (problems, N_1 ... N_I), zeros before, and (problems,). */
+typedef struct {
+  double *mean, *variance, *residual;
+} Moments;
+
 static void split(const double *x, size_t count, planes out) {
   for (size_t i = 0; i < count; i++) {
     out.re[i] = out.im ? x[2 * i] : x[i];
@@ -39,7 +44,7 @@ static int is_finite(int I, const Work *w) {
   return nothing == 0;
 }
 
-static void solve_one(const Call *call, Work *w, int64_t b) {
+static void iterate(const Call *call, Work *w, int64_t b) {
   const int I = call->factors, width = call->complex_numbers ? 2 : 1, last = call->rows[I - 1];
   size_t rows = 1, M = last;
   for (int i = 0; i < I; i++) {
@@ -97,6 +102,34 @@ static void solve_one(const Call *call, Work *w, int64_t b) {
   for (int i = 0; i < I; i++) spread(&w->factor[i], call->g[i] + b * w->factor[i].columns);
 }
 
+/* Mean, variance and residual of the posterior under the g that the iterations ended with, zero where g is. */
+static void conclude(const Call *call, Work *w, int64_t b, Moments to) {
+  const int end = call->factors - 1, width = call->complex_numbers ? 2 : 1;
+  const Factor *last = &w->factor[end];
+  Call e_step_alone = *call;
+  e_step_alone.step = NESTED_SVD, e_step_alone.noise_unknown = 0;
+  for (int i = 0; i <= end; i++) prune(&w->factor[i], 0, 0);
+  real noise = call->noise_variance[b], cost;
+  const int finite = e_step(&e_step_alone, w, &noise, &cost);
+  to.residual[b] = finite ? w->residual : NAN;
+  size_t rows = 1, N = last->columns;
+  for (int i = 0; i < end; i++) rows *= w->factor[i].kept, N *= w->factor[i].columns;
+  for (size_t r = 0; r < rows && finite; r++) {
+    size_t index = r, place = b * N, step = last->columns;
+    for (int i = end - 1; i >= 0; i--) {
+      const Factor *f = &w->factor[i];
+      place += step * f->position[index % f->kept];
+      index /= f->kept, step *= f->columns;
+    }
+    for (int n = 0; n < last->kept; n++) {
+      const size_t from = r * padded(last->kept) + n, whole = place + last->position[n];
+      to.variance[whole] = w->variance[from];
+      to.mean[width * whole] = w->mean.re[from];
+      if (w->mean.im) to.mean[width * whole + 1] = w->mean.im[from];
+    }
+  }
+}
+
 /* Numbers handed out from one piece of memory, in steps of a cache line; `base` NULL only counts them. */
 typedef struct {
   real *base;
@@ -145,8 +178,10 @@ static void lay_out(const Call *call, Work *w, Arena *arena) {
   w->square = take(arena, squares > tensor ? squares : tensor), w->scratch = take(arena, scratch);
 }
 
-/* Solve every problem of the call; g and noise_variance are overwritten. Returns 0, or 1 where memory ran out. */
-int em_solve(const Call *call) {
+/* Solve every problem of the call; g and noise_variance are overwritten, the posterior's moments filled in. Returns 0,
+   or 1 where memory ran out. */
+int em_solve(const Call *call, double *mean, double *variance, double *residual) {
+  const Moments moments = {mean, variance, residual};
   int failed = 0;
 #pragma omp parallel if (call->problems > 1)
   {
@@ -165,7 +200,10 @@ int em_solve(const Call *call) {
 #pragma omp barrier
     if (!failed) {
 #pragma omp for schedule(dynamic)
-      for (int64_t b = 0; b < call->problems; b++) solve_one(call, &w, b);
+      for (int64_t b = 0; b < call->problems; b++) {
+        iterate(call, &w, b);
+        conclude(call, &w, b, moments);
+      }
     }
     free(memory);
   }

@@ -28,6 +28,8 @@ typedef struct {
   Factor factor[MOST_FACTORS];
   planes y, one, two;      /* observations; two tensors to work on */
   real *z_energy, *P, *D, *kept, *L, *rest, *gain, *gain_rest, *square, *scratch; /* L is |mean|^2 for a bound */
+  planes mean; /* these three of the last E-step, where they came to lie */
+  real *variance, residual;
 } Work;
 
 static void multiply(int rows, int inner, int columns, planes a, int lda, planes x, int ldx, planes out, int ldo) {

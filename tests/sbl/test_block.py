@@ -4,6 +4,7 @@
 
 import ctypes
 import dataclasses
+import math
 import shutil
 import subprocess
 from functools import lru_cache
@@ -17,6 +18,7 @@ from unfoldkit.kernels.native import compiler
 from unfoldkit.sbl import SVDKroSBL, UnfoldedKroSBL
 from unfoldkit.sbl.em import compiled
 from unfoldkit.sbl.em.block import solve as block
+from unfoldkit.sbl.em.call import Doubles
 from unfoldkit.sbl.em.kronecker_posterior import kronecker_posterior
 from unfoldkit.sbl.em.state import initial_state
 from unfoldkit.sbl.problem import pose
@@ -75,16 +77,16 @@ def on_host(library, monkeypatch):
         def launch(name, device, call, step, *others):
             sizes = tuple(call.rows[: call.factors]), tuple(call.columns[: call.factors])
             places, _ = block.layout(*sizes, bool(call.complex_numbers))
-            values = [
-                ctypes.c_void_p(x.data_ptr()) if isinstance(x, torch.Tensor) else ctypes.c_int(x)
-                for x in others
-            ]
+            values = [ctypes.c_void_p(x.data_ptr()) if isinstance(x, torch.Tensor) else x for x in others]
             run = library(name, call.factors, call.complex_numbers)
             run(ctypes.byref(call), ctypes.byref(places), threads, *values)
 
         class Library:
-            def em_solve(self, reference):
+            def em_solve(self, reference, *moments):
                 launch("em_solve", None, reference._obj, None)
+                reference._obj.ratios = Doubles()
+                reference._obj.negligible, reference._obj.floor = math.inf, 0.0
+                launch("em_posterior", None, reference._obj, None, *moments)
                 return 0
 
         monkeypatch.setattr(compiled.compiler, "load", lambda source: Library())
