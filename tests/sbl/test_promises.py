@@ -272,11 +272,13 @@ def test_svd_krosbl_on_the_channels_of_the_readme(engine):
 
 @pytest.mark.slow
 def test_pc_krosbl_is_as_good_as_svd_krosbl_on_blocks(engine):
+    """On 400 channels with pilots of their own, of a seed that no setting was chosen on."""
     if engine == "pytorch":
         pytest.skip("one engine is enough; they agree")
-    other, reference = (pooled(IRSExperiment(), which, 7, range(150)) for which in ("PC0.8", "SVD"))
+    experiment = IRSExperiment(fresh_training=True)
+    other, reference = (pooled(experiment, which, 4242, range(400)) for which in ("PC0.8", "SVD"))
     difference = other - reference
-    assert (difference.mean(-1) < 2 * difference.std(-1) / 150**0.5).all()
+    assert (difference.mean(-1) < 2 * difference.std(-1) / 400**0.5).all()
 
 
 @pytest.mark.slow
