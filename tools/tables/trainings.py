@@ -94,15 +94,15 @@ def percent(measured: dict[str, Any] | None) -> str:
 
 
 def lines(runs: list[Run], published: dict[str, Any]) -> str:
-    """A line for each data set: our IoU, the published one and the difference."""
+    """A line for each data set, of the papers' recipes: our IoU, the published one and the difference."""
     from unfoldkit.datasets import record_of
 
     found: dict[str, list[str]] = {}
     for run in runs:
-        if run.result is None:
+        if run.own or run.result is None:
             continue
-        stated, how = stated_of(run, published), "own recipe, " if run.own else ""
+        stated = stated_of(run, published)
         difference = 100 * run.result["iou"] - stated
-        text = f"{run.title}, {how}{percent(run.result)} (published {stated:.2f}, {difference:+.2f})"
+        text = f"{run.title}, {percent(run.result)} (published {stated:.2f}, {difference:+.2f})"
         found.setdefault(record_of(run.data_set).title, []).append(text)
     return "\n".join(f"- {title}: {'; '.join(texts)}." for title, texts in found.items())
