@@ -3,8 +3,8 @@ How many pilots a surface is worth
 ==================================
 
 The phases of an intelligent surface are set by an estimate of the channel. Few pilots leave a poor estimate, many
-leave little time for data: the rate has a maximum, which a sparse estimate reaches with fewer pilots than least
-squares. ``unfoldkit benchmark surface`` makes the same sweep of the paper's system.
+leave little time for data: the rate has a maximum, which is higher with a sparse estimate than with least squares.
+``unfoldkit benchmark surface`` makes the same sweep of the paper's system.
 """
 
 import matplotlib.pyplot as plt
@@ -26,11 +26,9 @@ figure, axis = plt.subplots(
     layout="constrained",
     num="Rate against pilots spent for three estimators and the known channel",
 )
-for name, row in rates.items():
+for (name, row), style in zip(rates.items(), ("o-", "s-", "^-", "k--"), strict=True):
     best = max(range(len(patterns)), key=row.__getitem__)
     print(f"{name:13}  at most {row[best]:.2f} bit/s/Hz, with {patterns[best] * system.pilots} pilots")
-    axis.plot(
-        [count * system.pilots for count in patterns], row, "k--" if name == "known" else "o-", label=name
-    )
+    axis.plot([count * system.pilots for count in patterns], row, style, label=name)
 axis.set(xlabel="pilot symbols", ylabel="bit/s/Hz", xscale="log")
 axis.legend(frameon=False)
