@@ -16,20 +16,9 @@ constexpr int SPAN = ceil_of(ceil_of(END - FIRST, 16), INPUT_WARPS);  // tiles o
 constexpr int PART = 9 * CHANNELS * CHANNELS + CHANNELS;
 constexpr u32 ONES = 0x3f803f80;  // two of bfloat16
 
-struct Tile {
-    int top, left;
-    size_t picture;  // its first byte
-};
-
-__device__ __forceinline__ Tile tile_of(int number, int height, int width) {
-    int across = (width + COLUMNS - 1) / COLUMNS, down = (height + ROWS - 1) / ROWS;
-    return {number / across % down * ROWS, number % across * COLUMNS,
-            (size_t)(number / (across * down)) * height * width * PIXEL};
-}
-
 __device__ __forceinline__ void fetch(char* memory, const char* grad, const char* input, int number, int tiles, int height, int width) {
     if (number < tiles) {
-        Tile at = tile_of(number, height, width);
+        Place at = place_of<ROWS, COLUMNS>(number, height, width);
         fetch_tile<HEIGHT, PITCH, PITCH>(memory, grad + at.picture, at.top - 1, at.left - 1, height, width);
         fetch_tile<ROWS, COLUMNS, COLUMNS>(memory + GRAD, input + at.picture, at.top, at.left, height, width);
     }
@@ -47,7 +36,7 @@ __device__ __forceinline__ void pack_weight(char* to, const float* weight) {
 }
 
 __device__ __forceinline__ void gradient_of_input(const char* memory, const char* weights, const char* plus, int rectified,
-                                                  char* result, const Tile& at, int height, int width) {
+                                                  char* result, const Place& at, int height, int width) {
     int lane = threadIdx.x % 32, t = lane % 4, base = FIRST + threadIdx.x / 32 * SPAN * 16;
     const char* input = memory + GRAD;
     float acc[SPAN][BLOCKS][4] = {};
@@ -157,7 +146,7 @@ conv_backward(const char* grad, const char* input, const float* weight, const ch
     };
     if (warp < INPUT_WARPS) {
         for_each_tile([&](const char* here, int number) {
-            gradient_of_input(here, weights, plus, rectified, result, tile_of(number, height, width), height, width);
+            gradient_of_input(here, weights, plus, rectified, result, place_of<ROWS, COLUMNS>(number, height, width), height, width);
         });
     } else {
         Sums sums = {};

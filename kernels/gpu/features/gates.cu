@@ -16,20 +16,9 @@ constexpr int WEIGHTS = SOURCES * 9 * STEPS * SIDES * SIDE_STEP;
 
 __device__ __forceinline__ float sigmoid(float x) { return 0.5f * tanh_fast(0.5f * x) + 0.5f; }
 
-struct Place {
-    int top, left;
-    size_t picture;  // its first byte
-};
-
-__device__ __forceinline__ Place place_of(int number, int height, int width) {
-    int across = (width + COLUMNS - 1) / COLUMNS, down = (height + ROWS - 1) / ROWS;
-    return {number / across % down * ROWS, number % across * COLUMNS,
-            (size_t)(number / (across * down)) * height * width * PIXEL};
-}
-
 __device__ __forceinline__ void fetch(char* tile, const char* z, const char* hidden, int number, int tiles, int height, int width) {
     if (number < tiles) {
-        Place at = place_of(number, height, width);
+        Place at = place_of<ROWS, COLUMNS>(number, height, width);
         fetch_tile<HEIGHT, PITCH, PITCH>(tile, z + at.picture, at.top - 1, at.left - 1, height, width);
         if (!FIRST) fetch_tile<HEIGHT, PITCH, PITCH>(tile + TILE, hidden + at.picture, at.top - 1, at.left - 1, height, width);
     }
@@ -61,7 +50,7 @@ gates(const char* z, const char* hidden, const char* cell, const char* packed, c
         fetch(memory + (turn ^ 1) * SOURCES * TILE, z, hidden, number + gridDim.x, tiles, height, width);
 
         // A lane reads and writes chunk t % 2 of pixel lane / 4 + 8 (t / 2) of each 16.
-        Place at = place_of(number, height, width);
+        Place at = place_of<ROWS, COLUMNS>(number, height, width);
         int y = at.top + row_of_tile, x = at.left + lane / 4 + 8 * (t / 2);
         size_t here = at.picture + ((size_t)y * width + x) * PIXEL + side * 32 + t % 2 * 16;
         bool kept[2] = {y < height && x < width, y < height && x + 16 < width};

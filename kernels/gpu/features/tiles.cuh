@@ -19,6 +19,19 @@ __device__ __forceinline__ int place(int pixel, int chunk) {
     return pixel * PIXEL + ((chunk ^ ((pixel >> shift) & (CHUNKS - 1))) << 4);
 }
 
+// Where a tile of ROWS_ x COLUMNS_ pixels of a batch of pictures begins.
+struct Place {
+    int top, left;
+    size_t picture;  // its first byte
+};
+
+template <int ROWS_, int COLUMNS_>
+__device__ __forceinline__ Place place_of(int number, int height, int width) {
+    int across = (width + COLUMNS_ - 1) / COLUMNS_, down = (height + ROWS_ - 1) / ROWS_;
+    return {number / across % down * ROWS_, number % across * COLUMNS_,
+            (size_t)(number / (across * down)) * height * width * PIXEL};
+}
+
 // The pixels from (top, left) on of a picture, rows x columns of them, `pitch` apart; zeros outside.
 template <int ROWS_, int COLUMNS_, int PITCH_>
 __device__ void fetch_tile(char* tile, const char* picture, int top, int left, int height, int width) {
