@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -15,6 +15,11 @@ def subject(
     parser.add_argument("--json", metavar="FILE", help="also write the results to FILE")
     parser.set_defaults(run=run)
     return parser
+
+
+def particular(options: argparse.Namespace) -> dict[str, Any]:
+    """The options that a subject alone has."""
+    return {name: value for name, value in vars(options).items() if name not in ("command", "run", "json")}
 
 
 def rounds(parser: argparse.ArgumentParser, default: int, of: str = "") -> None:
@@ -115,8 +120,7 @@ def ofdm(commands: Commands) -> None:
 def run_ofdm(options: argparse.Namespace) -> int:
     from .ofdm import run
 
-    given = {name: value for name, value in vars(options).items() if name not in ("command", "run", "json")}
-    return run(json_path=options.json, **given)
+    return run(json_path=options.json, **particular(options))
 
 
 def surface(commands: Commands) -> None:
@@ -140,8 +144,7 @@ def surface(commands: Commands) -> None:
 def run_surface(options: argparse.Namespace) -> int:
     from .surface import run
 
-    given = {name: value for name, value in vars(options).items() if name not in ("command", "run", "json")}
-    return run(json_path=options.json, **given)
+    return run(json_path=options.json, **particular(options))
 
 
 def networks(commands: Commands) -> None:
