@@ -7,10 +7,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ...kernels import truncated_svd
+from ...kernels import svdvals
+from ...kernels.factorisations.low_rank import whitening
 from ..names import CompressionName
 from ..networks.unfolding import UnfoldedNetwork
-from .calibration import Layer, gram_matrices, layers_of, output_errors
+from .calibration import Layer, layers_of, output_errors
+from .curvature import Weighing, weighings
 from .forms import Factors, factor, matrix_of
 from .methods import METHODS, unit_of
 
@@ -45,8 +47,9 @@ def compress(
     """A copy of `net` with about `size` of its parameters, for further training and `optimize`.
 
     Windows, 3x3 layers and gates of several channels are made of factors; the others stay. A layer's share follows
-    from the spectrum of its matrix, errors counted at its output: each rank goes where it adds the largest part
-    of a layer's output for its parameters. A layer that would need as many as it has stays as it is.
+    from what its errors cost, to second order and without labels (`weighings`): each rank goes where it saves most
+    of the loss for its parameters, without pictures where it adds the largest part of a weight. A layer that would
+    need as many as it has stays as it is.
 
     method:
         separable             sums of separable filters, two thin convolutions
@@ -55,7 +58,7 @@ def compress(
         low_rank_plus_sparse  robust PCA of the weight
     size: share of the parameters, between 0 and 1; 32 marks of where a nonzero stands count as one.
     calibration: pictures as the network takes them, (1, height, width) each, such as a few of those that it was
-        trained on: separable and dictionary keep what their outputs need.
+        trained on: each form then keeps what matters to the network's outputs.
 
     The result trains, is saved and loaded, exported and optimised as `net`.
 
@@ -76,10 +79,11 @@ def compress(
     if any(isinstance(part, Factors) for part in net.modules()):
         raise ValueError("net is compressed already; compress the network that it came from")
     layers, pictures = layers_of(net), list(calibration)
-    grams = gram_matrices(net, pictures)
-    ranks = shares(layers, grams, numbers(net), size)
+    known = weighings(net, pictures)
+    weighed = {name: known.get(name, Weighing()) for name in layers}
+    ranks = shares(layers, weighed, numbers(net), size)
     made = {
-        name: METHODS[method](layers[name].weight.detach(), rank, grams.get(name))
+        name: METHODS[method](layers[name].weight.detach(), rank, weighed[name])
         for name, rank in ranks.items()
     }
     errors = output_errors(net, pictures, {name: factors().detach() for name, factors in made.items()})
@@ -91,18 +95,18 @@ def compress(
     return Compressed(small, numbers(small), numbers(net), rows)
 
 
-def shares(layers: dict[str, Layer], grams: dict[str, Tensor], total: int, size: float) -> dict[str, int]:
+def shares(layers: dict[str, Layer], weighed: dict[str, Weighing], total: int, size: float) -> dict[str, int]:
     """The rank of each layer whose parameters are to be fewer.
 
-    Ranks are given out in units: one to every layer, then where a unit adds the largest share of a layer's
-    squared output for its parameters, while they last.
+    Ranks are given out in units: one to every layer, then where a unit gains most for its parameters, while they
+    last.
     """
     costs = {name: unit_costs(layer.weight.shape) for name, layer in layers.items()}
     costs = {name: units for name, units in costs.items() if len(units) > 1}
     least = total - sum(sum(units[1:]) for units in costs.values())
     if not least <= size * total < total:
         raise ValueError(f"size must be from {least / total:.3f} and below 1 for this network, got {size}")
-    gains = {name: unit_gains(layers[name].weight.detach(), grams.get(name)) for name in costs}
+    gains = {name: unit_gains(layers[name].weight.detach(), weighed[name]) for name in costs}
     given, left = dict.fromkeys(costs, 1), size * total - least
     while True:
         offers = {
@@ -126,11 +130,17 @@ def unit_costs(shape: torch.Size) -> list[int]:
     return [cost] * before + [shape.numel() - before * cost]
 
 
-def unit_gains(weight: Tensor, gram: Tensor | None) -> list[float]:
-    """The share of a layer's squared output that each unit adds; the last one all that is left."""
-    matrix = matrix_of(weight)
-    spectrum = truncated_svd(matrix, min(matrix.shape), gram).right.square().sum(1)
-    parts = [part.sum().item() for part in (spectrum / spectrum.sum()).split(unit_of(weight.shape))]
+def unit_gains(weight: Tensor, weighing: Weighing) -> list[float]:
+    """What each unit of rank saves of the loss; the last one all that is left.
+
+    Where errors are not weighed, the share of the weight's square that it adds.
+    """
+    rows, _ = whitening(matrix_of(weight), weighing.inputs)
+    whitened, _ = whitening(rows.mT, weighing.outputs)
+    saved = svdvals(whitened).square()
+    if weighing.inputs is None:
+        saved = saved / saved.sum()
+    parts = [part.sum().item() for part in saved.split(unit_of(weight.shape))]
     last = len(unit_costs(weight.shape)) - 1
     return [*parts[:last], sum(parts[last:])]
 

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from ...kernels import low_rank_plus_sparse, monarch_project, sparse_dictionary, truncated_svd
+from ...kernels.factorisations.low_rank import whitening
+from .curvature import Weighing
 from .forms import BlockFactors, DictionaryFactors, Factors, LowRankSparseFactors, matrix_of, packed
 
 BLOCKS = 4
@@ -23,44 +25,69 @@ def unit_of(shape: tuple[int, ...]) -> int:
     return blocks * max(1, min(shape[:2]) // (4 * blocks))
 
 
-def separable(weight: Tensor, rank: int, gram: Tensor | None) -> Factors:
-    """A sum of `rank` separable filters, the best for the inputs that `gram` tells of.
+def separable(weight: Tensor, rank: int, weighing: Weighing) -> Factors:
+    """A sum of `rank` separable filters, the best as errors are weighed.
 
     Source: Jaderberg et al., "Speeding up convolutional neural networks with low rank expansions", BMVC 2014.
     """
-    vertical, horizontal = balanced(*truncated_svd(matrix_of(weight), rank, gram))
+    vertical, horizontal = balanced(*truncated_svd(matrix_of(weight), rank, *weighing))
     return BlockFactors(
         weight.shape, left=horizontal.mT[None].contiguous(), right=vertical.mT[None].contiguous()
     )
 
 
-def monarch(weight: Tensor, rank: int, gram: Tensor | None) -> Factors:
-    """The closest Monarch matrix of as many numbers, whatever the inputs."""
+def monarch(weight: Tensor, rank: int, weighing: Weighing) -> Factors:
+    """A Monarch matrix of as many numbers, the closest as errors of its blocks are weighed."""
     blocks = blocks_of(weight.shape)
-    left, right = monarch_project(matrix_of(weight).mT, blocks, rank // blocks)
-    return BlockFactors(weight.shape, left=left.contiguous(), right=right.contiguous())
+    rows, unwhiten_rows = whitening(
+        matrix_of(weight).unflatten(0, (blocks, -1)), groups(weighing.inputs, blocks)
+    )
+    turned = rows.flatten(0, 1).mT.unflatten(0, (blocks, -1))
+    columns, unwhiten_columns = whitening(turned, groups(weighing.outputs, blocks))
+    left, right = monarch_project(columns.flatten(0, 1), blocks, rank // blocks)
+    left, right = (unwhiten_columns @ left).to(weight.dtype), (right @ unwhiten_rows).to(weight.dtype)
+    balance = (right.norm() / left.norm()).nan_to_num(1.0).sqrt()
+    return BlockFactors(
+        weight.shape, left=(left * balance).contiguous(), right=(right / balance).contiguous()
+    )
 
 
-def dictionary(weight: Tensor, rank: int, gram: Tensor | None) -> Factors:
+def groups(gram: Tensor | None, blocks: int) -> Tensor | None:
+    """The blocks on the diagonal, (blocks, m / blocks, m / blocks) of (m, m)."""
+    if gram is None:
+        return None
+    return gram.unflatten(1, (blocks, -1)).unflatten(0, (blocks, -1)).diagonal(dim1=0, dim2=2).movedim(-1, 0)
+
+
+def dictionary(weight: Tensor, rank: int, weighing: Weighing) -> Factors:
     """Twice as many atoms as nonzeros in each column of coefficients, as CoSpaDi has them."""
     matrix = matrix_of(weight)
     m, n = matrix.shape
     atoms = int(rank * (m + n) / (m + n / 2 + n / 32))
-    found = sparse_dictionary(matrix, atoms, max(1, atoms // 2), gram)
+    scale = roots(weighing.outputs, matrix[0])
+    found = sparse_dictionary(matrix * scale, atoms, max(1, atoms // 2), weighing.inputs)
     used = (found.coefficients != 0).any(1)
-    vertical, horizontal = balanced(found.dictionary[:, used], found.coefficients[used])
+    vertical, horizontal = balanced(found.dictionary[:, used], found.coefficients[used] / scale)
     return DictionaryFactors(weight.shape, atoms=vertical, **packed(horizontal))
 
 
-def low_rank_sparse(weight: Tensor, rank: int, gram: Tensor | None) -> Factors:
-    """Half of the numbers in each part, whatever the inputs."""
+def low_rank_sparse(weight: Tensor, rank: int, weighing: Weighing) -> Factors:
+    """Half of the numbers in each part: the nonzeros that count most, then the best of low rank beside them."""
     matrix = matrix_of(weight)
     m, n = matrix.shape
     kept = max(1, rank // 2)
     nonzeros = max(1, (rank - kept) * (m + n) - m * n // 32)
-    found = low_rank_plus_sparse(matrix, kept, nonzeros / (m * n))
-    left, right = balanced(found.left, found.right)
-    return LowRankSparseFactors(weight.shape, left=left, right=right, **packed(found.sparse))
+    scale = roots(weighing.inputs, matrix[:, 0])[:, None] * roots(weighing.outputs, matrix[0])
+    sparse = low_rank_plus_sparse(matrix * scale, kept, nonzeros / (m * n)).sparse / scale
+    left, right = balanced(*truncated_svd(matrix - sparse, kept, *weighing))
+    return LowRankSparseFactors(weight.shape, left=left, right=right, **packed(sparse))
+
+
+def roots(gram: Tensor | None, like: Tensor) -> Tensor:
+    """Of the diagonal, of mean square one."""
+    if gram is None:
+        return torch.ones_like(like)
+    return (gram.diagonal() / gram.diagonal().mean()).sqrt().to(like.dtype)
 
 
 def balanced(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
@@ -70,7 +97,7 @@ def balanced(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
     return left * balance, right / balance[:, None]
 
 
-Make = Callable[[Tensor, int, Tensor | None], Factors]
+Make = Callable[[Tensor, int, Weighing], Factors]
 METHODS: dict[str, Make] = {
     "separable": separable,
     "monarch": monarch,

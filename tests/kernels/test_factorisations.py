@@ -102,6 +102,19 @@ def test_the_weighted_svd_reaches_the_least_output_error():
     assert norm(X @ (W - left @ right)) > 1.2 * least
 
 
+@REAL_AND_COMPLEX
+def test_errors_count_as_both_gram_matrices_weigh_them(dtype):
+    """As close as the tail of the weighed matrix's spectrum, which no matrix of that rank is below."""
+    X, Y, W = draw(40, 24, dtype=dtype), draw(16, 30, dtype=dtype, seed=1), draw(24, 16, dtype=dtype, seed=2)
+    G, H = X.mH @ X, Y @ Y.mH
+    left, right = kernels.truncated_svd(W, 4, G, H)
+    least = norm(torch.linalg.svdvals(X @ W @ Y)[None, 4:])
+    torch.testing.assert_close(norm(X @ (W - left @ right) @ Y), least, rtol=1e-6, atol=0)
+    for known in ((), (G,), (None, H)):
+        left, right = kernels.truncated_svd(W, 4, *known)
+        assert norm(X @ (W - left @ right) @ Y) > 1.02 * least
+
+
 def test_inputs_that_never_occurred_leave_the_weights_finite():
     X, W = inputs(samples=10), draw(24, 16)
     left, right = kernels.truncated_svd(W, 12, X.mT @ X)
@@ -182,6 +195,10 @@ def test_low_rank_plus_sparse_is_as_close_as_the_truncated_svd(density):
         (
             lambda: kernels.truncated_svd(draw(6, 9), 2, draw(9, 9)),
             "gram .* must have one row for each row of",
+        ),
+        (
+            lambda: kernels.truncated_svd(draw(6, 9), 2, None, draw(6, 6)),
+            r"output_gram \(6, 6\) .* must have one row for each column of matrix \(6, 9\)",
         ),
         (lambda: kernels.sparse_dictionary(draw(6, 9), 0, 1), "atoms must be at least 1"),
         (lambda: kernels.sparse_dictionary(draw(6, 9), 4, 5), "sparsity must be from 1 to 4"),

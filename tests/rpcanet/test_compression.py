@@ -2,13 +2,16 @@
 
 # mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
 
+from copy import deepcopy
+
 import pytest
 import torch
 
 from unfoldkit import rpcanet
 from unfoldkit.rpcanet.compression import thin
 from unfoldkit.rpcanet.compression.calibration import output_errors
-from unfoldkit.rpcanet.compression.compress import METHODS, numbers
+from unfoldkit.rpcanet.compression.compress import METHODS, numbers, unit_costs
+from unfoldkit.rpcanet.compression.curvature import FIDELITY, Weighing, loss_draws
 from unfoldkit.rpcanet.compression.forms import (
     DictionaryFactors,
     Factors,
@@ -69,7 +72,7 @@ def test_more_parameters_err_less(method):
     for size in (0.2, 0.4, 0.8):
         small = rpcanet.compress(net, method, size, pictures()).net
         with torch.no_grad():
-            errors.append(relative(small(image).background, net(image).background))
+            errors.append(relative(small(image).object, net(image).object))
     assert errors[0] > errors[1] > errors[2]
 
 
@@ -153,9 +156,13 @@ def test_a_compressed_network_is_exported(method, tmp_path):
     assert largest_difference(net, run, pictures(2, 21)) < 1e-4
 
 
-def test_a_compressed_network_goes_to_onnx(tmp_path):
+@pytest.mark.parametrize(
+    "method",
+    ["monarch", *(pytest.param(m, marks=pytest.mark.slow) for m in METHODS if m != "monarch")],
+)
+def test_a_compressed_network_goes_to_onnx(method, tmp_path):
     pytest.importorskip("onnxruntime")
-    net = rpcanet.compress(settled(), "monarch", 0.3, pictures()).net
+    net = rpcanet.compress(settled(), method, 0.3, pictures()).net
     export(net, tmp_path / "net.onnx", "onnx")
     assert largest_difference(net, exported(tmp_path / "net.onnx", "onnx"), pictures(2, 21)) < 1e-4
 
@@ -184,6 +191,51 @@ def test_a_step_of_training_moves_factors_alike(method):
         assert 0.9 < first.norm() / second.norm() < 1.1
 
 
+def loss_above_its_own(net, changed, image):
+    """The growth of the loss of `loss_draws` from the answer of `net` to that of `changed`."""
+    with torch.no_grad():
+        own, found = net(image), changed(image)
+    p = own.object.sigmoid()
+    entropy = torch.nn.functional.binary_cross_entropy_with_logits
+    objects = entropy(found.object, p, reduction="sum") - entropy(own.object, p, reduction="sum")
+    return objects / p.sum() + FIDELITY * (found.restoration - own.restoration).square().mean()
+
+
+def test_draws_tell_what_an_error_of_a_weight_costs():
+    """Of a small error, within what so many draws scatter by: a standard deviation is an eighth."""
+    net, image = settled().double(), pictures(1, 12).double()
+    draws = loss_draws(net, [image[0]] * 128)
+    for layer in ("bam.mam.rb1.conv1", "oem.layers.2", "oem.dcpm.contrast", "irm.layers.3"):
+        changed = deepcopy(net)
+        weight = changed.stages[0].get_submodule(layer).weight
+        error = 1e-3 * torch.randn(weight.shape, dtype=torch.float64)
+        weight.data += error
+        predicted = (draws[f"stages.0.{layer}"] * matrix_of(error)).sum((1, 2)).square().mean() / 2
+        assert predicted.item() == pytest.approx(loss_above_its_own(net, changed, image).item(), rel=0.4)
+
+
+def test_a_layer_that_nothing_depends_on_gets_the_least():
+    net = settled(stages=2)
+    name, next_one = (f"stages.0.bam.mam.rb1.conv{i}" for i in (1, 2))
+    with torch.no_grad():
+        net.get_submodule(next_one).weight.zero_()
+    rows = {layer.name: layer for layer in rpcanet.compress(net, "separable", 0.4, pictures()).layers}
+    assert rows[name].parameters_after == unit_costs(net.get_submodule(name).weight.shape)[0]
+
+
+@each_method
+def test_errors_are_weighed_as_the_loss_weighs_them(method):
+    """Where few inputs and outputs count, the form errs less there than the one that knows of none."""
+    torch.manual_seed(2)
+    weight = torch.randn(8, 8, 3, 3)
+    G, H = (torch.diag(torch.logspace(0, -6, 24).double()) for _ in range(2))
+    blind, seeing = (
+        matrix_of(weight - METHODS[method](weight, 8, weighing)().detach()).double()
+        for weighing in (Weighing(), Weighing(G, H))
+    )
+    assert (G.sqrt() @ seeing @ H.sqrt()).norm() < 0.8 * (G.sqrt() @ blind @ H.sqrt()).norm()
+
+
 def test_a_sparse_matrix_is_kept_by_its_nonzeros():
     matrix = torch.randn(5, 7) * (torch.rand(5, 7) > 0.6)
     kept = packed(matrix)
@@ -199,6 +251,28 @@ def test_the_network_stays_as_it_was():
     assert net.training
     assert not any(module._forward_pre_hooks for module in net.modules())
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+
+
+def test_networks_as_they_are_run_without_any_of_this(monkeypatch):
+    """Same modules, same numbers to the bit, and nothing of compressed forms is called."""
+    net, image = settled(), pictures(1, 24)
+    kinds = [type(module) for module in net.modules()]
+    with torch.no_grad():
+        before = net(image).object, rpcanet.optimize(net)(image).object
+    rpcanet.compress(net, "separable", 0.5, pictures())
+
+    def refuse(*_):
+        raise AssertionError("a form of compressed networks is used")
+
+    monkeypatch.setattr(Factors, "forward", refuse)
+    monkeypatch.setattr(thin.Shuffle, "forward", refuse)
+    monkeypatch.setattr(thin, "repays", refuse)
+    assert [type(module) for module in net.modules()] == kinds
+    fast = rpcanet.optimize(net)
+    assert not any(isinstance(module, Factors | thin.Shuffle) for module in fast.modules())
+    with torch.no_grad():
+        after = net(image).object, fast(image).object
+    assert all(torch.equal(*pair) for pair in zip(before, after, strict=True))
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,21 @@ def test_compressed_networks_are_measured_and_drawn(tmp_path, monkeypatch, capsy
     assert (whole["parameters"], small["parameters"]) == (half.parameters_before, half.parameters)
     assert min(whole["seconds"], small["seconds"]) > 0
     assert 0 <= small["iou"] <= 1
-    assert benchmark.main(["compression", "--results", str(file), "--figure", str(figure)]) == 0
+    again = tmp_path / "times.json"
+    options = [
+        "--rounds",
+        "1",
+        "--dataset",
+        "synthetic",
+        "--times-alone",
+        "--device",
+        "cpu",
+        "--json",
+        str(again),
+    ]
+    assert benchmark.main(["compression", given[1], *options]) == 0
+    assert [row["iou"] for row in json.loads(again.read_text())["rows"]] == [None]
+    files = [str(file), str(again)]
+    assert benchmark.main(["compression", "--results", *files, "--figure", str(figure)]) == 0
     assert figure.read_bytes().startswith(b"\x89PNG")
     assert "separable 0.5" in capsys.readouterr().out

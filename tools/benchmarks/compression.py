@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from unfoldkit.common.console import keep_memory
 from unfoldkit.common.figures import MARKERS, save_figure
 from unfoldkit.common.files import write_whole
 from unfoldkit.rpcanet.compression.compress import numbers
-from unfoldkit.tools.benchmarks.family import times
+from unfoldkit.tools.benchmarks.family import SETS, times
 from unfoldkit.tools.benchmarks.timing import setting
 
 Row = dict[str, Any]
@@ -27,23 +28,30 @@ AXES = {
 
 
 def measure(
-    weights: Sequence[str], dataset: str | None, root: str | None, rounds: int, file: str | None
+    weights: Sequence[str],
+    device: str | None,
+    dataset: str | None,
+    root: str | None,
+    times_alone: bool,
+    rounds: int,
+    file: str | None,
 ) -> int:
     """Measure weights files, NAME=FILE each; print a table, and write JSON that `draw` takes."""
     keep_memory()
-    torch.backends.cudnn.benchmark = True
-    gpu = torch.cuda.is_available()
+    gpu = device != "cpu" and torch.cuda.is_available()
     files = dict(named(given) for given in weights)
     nets: dict[str, rpcanet.Unfolding] = {name: rpcanet.load_weights(path) for name, path in files.items()}
-    seconds = times(nets, "cpu", rounds)
-    gpu_seconds = times(nets, "cuda", rounds) if gpu else dict.fromkeys(nets)
+    none = dict.fromkeys(nets)
+    with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False):
+        seconds = times(nets, "cpu", rounds) if device != "cuda" else none
+        gpu_seconds = times(nets, "cuda", rounds) if gpu else none
     rows = [
         {
             "network": name,
             "parameters": numbers(net),
             "seconds": seconds[name],
             "gpu_seconds": gpu_seconds[name],
-            "iou": None if dataset is None else iou(files[name], dataset, root, "cuda" if gpu else "cpu"),
+            "iou": None if times_alone else iou(files[name], dataset, root, "cuda" if gpu else "cpu"),
         }
         for name, net in nets.items()
     ]
@@ -60,6 +68,9 @@ def named(given: str) -> tuple[str, str]:
 
 
 def iou(weights: str, dataset: Any, root: str | None, device: str) -> float | None:
+    """Of the test pictures, as a fraction; None without a data set."""
+    if dataset is None:
+        return None
     options = rpcanet.Evaluation(dataset, weights=weights, root=root, device=device)
     return rpcanet.evaluate_data_set(options).values["iou"]
 
@@ -76,27 +87,44 @@ def table(rows: Sequence[Row]) -> Table:
 
 
 def draw(files: Sequence[str], out: str) -> int:
-    """IoU against each axis of `AXES`; rows of one network in several files are one point, the later file's first.
+    """IoU against each axis of `AXES`, a line of panels for each data set.
 
-    Networks are called METHOD SIZE, such as "separable 0.5"; those of one method are a curve.
+    Rows of one network and data set in several files are one point, the later file's first. Networks are called
+    METHOD SIZE, such as "separable 0.5"; those of one method are a curve.
     """
-    rows: dict[str, Row] = {}
-    for file in files:
-        for row in json.loads(Path(file).read_text(encoding="utf-8"))["rows"]:
-            known = {key: value for key, value in row.items() if value is not None}
-            rows[row["network"]] = rows.get(row["network"], {}) | known
-    figure = Figure(figsize=(12, 4.8), layout="constrained")
-    panels = figure.subplots(1, 3, sharey=True)
-    for axes, (key, (label, factor)) in zip(panels, AXES.items(), strict=True):
-        for k, (method, points) in enumerate(curves(rows, key).items()):
-            x, y = [factor * row[key] for row in points], [100 * row["iou"] for row in points]
-            axes.plot(x, y, f"C{k}{MARKERS[k % len(MARKERS)]}-", linewidth=1, label=method)
-        axes.set(xlabel=label, xlim=(0, None))
-        axes.grid(alpha=0.3)
-    panels[0].set_ylabel("IoU, %")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    found = merged(files)
+    methods = {method: k for k, method in enumerate(dict.fromkeys(map(method_of, chain(*found.values()))))}
+    figure = Figure(figsize=(12, 1.2 + 3.6 * len(found)), layout="constrained")
+    panels = figure.subplots(len(found), len(AXES), sharey="row", squeeze=False)
+    for line, (dataset, rows) in zip(panels, found.items(), strict=True):
+        for axes, (key, (label, factor)) in zip(line, AXES.items(), strict=True):
+            for method, points in curves(rows, key).items():
+                x, y = [factor * row[key] for row in points], [100 * row["iou"] for row in points]
+                k = methods[method]
+                axes.plot(x, y, f"C{k % 10}{MARKERS[k % len(MARKERS)]}-", linewidth=1, label=method)
+            axes.set(xlabel=label, xlim=(0, None))
+            axes.grid(alpha=0.3)
+        line[0].set_ylabel(f"IoU, %, {SETS.get(dataset, dataset)}")
+    known = {
+        label: handle
+        for axes in panels.flat
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(known.values(), known.keys(), loc="outside lower center", ncols=4)
     save_figure(figure, out)
     return 0
+
+
+def merged(files: Sequence[str]) -> dict[str, dict[str, Row]]:
+    """The rows of every data set by network, what several files know of one together."""
+    found: dict[str, dict[str, Row]] = {}
+    for file in files:
+        content = json.loads(Path(file).read_text(encoding="utf-8"))
+        rows = found.setdefault(content["dataset"], {})
+        for row in content["rows"]:
+            known = {key: value for key, value in row.items() if value is not None}
+            rows[row["network"]] = rows.get(row["network"], {}) | known
+    return found
 
 
 def curves(rows: dict[str, Row], key: str) -> dict[str, list[Row]]:

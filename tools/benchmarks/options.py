@@ -36,6 +36,10 @@ def device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
 
 
+def each_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cpu, and cuda where there is one")
+
+
 def kernels(commands: Commands) -> None:
     parser = subject(
         commands,
@@ -47,7 +51,7 @@ def kernels(commands: Commands) -> None:
         "within a round. Errors are relative to the norm of the float64 result.",
         run_kernels,
     )
-    parser.add_argument("--device", help="cpu or cuda (default: cpu, and cuda where there is one)")
+    each_device(parser)
     rounds(parser, 7, " a case")
     only(parser, "only cases whose name holds one of these words")
 
@@ -272,16 +276,19 @@ def compression(commands: Commands) -> None:
         "compression",
         "compressed networks: parameters, IoU, time a picture, and a figure of them",
         "Of each weights file the parameters, the time that its inference form takes for a picture of 256x256 in "
-        "float32 on the CPU and, where there is one, on the GPU (median over rounds in which the networks take "
-        "turns), and with --dataset the IoU of the test pictures. --figure draws IoU against all three from files "
-        "that --json wrote, such as one of each machine; networks called METHOD SIZE are a curve of their method.",
+        "float32, without TF32, on the CPU and, where there is one, on the GPU (median over rounds in which the "
+        "networks take turns), and with --dataset the IoU of the test pictures. --figure draws IoU against all "
+        "three, data set by data set, from files that --json wrote, such as one of each machine; networks called "
+        "METHOD SIZE are a curve of their method.",
         run_compression,
     )
     parser.add_argument(
         "weights", nargs="*", metavar="NAME=FILE", help="such as 'separable 0.5=half.safetensors'"
     )
+    each_device(parser)
     parser.add_argument("--dataset", help="whose test pictures to evaluate on")
     parser.add_argument("--root", help="the data set's folder")
+    parser.add_argument("--times-alone", action="store_true", help="do not evaluate")
     parser.add_argument("--figure", metavar="PNG", help="draw the files of --results instead")
     parser.add_argument("--results", nargs="+", default=[], metavar="JSON", help="what --json wrote")
     rounds(parser, 7)
@@ -292,7 +299,15 @@ def run_compression(options: argparse.Namespace) -> int:
 
     if options.figure:
         return draw(options.results, options.figure)
-    return measure(options.weights, options.dataset, options.root, options.rounds, options.json)
+    return measure(
+        options.weights,
+        options.device,
+        options.dataset,
+        options.root,
+        options.times_alone,
+        options.rounds,
+        options.json,
+    )
 
 
 SUBJECTS = (kernels, estimators, ofdm, surface, networks, epoch, family, classical, compression)
