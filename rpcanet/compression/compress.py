@@ -41,6 +41,8 @@ class Compressed(NamedTuple):
     layers: list[CompressedLayer]
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def compress(
     net: UnfoldedNetwork, method: CompressionName, size: float, calibration: Iterable[Tensor] = ()
 ) -> Compressed:
@@ -78,7 +80,8 @@ def compress(
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     if any(isinstance(part, Factors) for part in net.modules()):
         raise ValueError("net is compressed already; compress the network that it came from")
-    layers, pictures = layers_of(net), list(calibration)
+    layers = layers_of(net)
+    pictures = [picture.clone() for picture in calibration]  # of inference mode, too
     known = weighings(net, pictures)
     weighed = {name: known.get(name, Weighing()) for name in layers}
     ranks = shares(layers, weighed, numbers(net), size)

@@ -253,6 +253,16 @@ def test_the_network_stays_as_it_was():
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_the_caller_may_have_gradients_off(mode):
+    net = settled()
+    exact = rpcanet.compress(net, "separable", 0.4, pictures())
+    with mode():
+        made = rpcanet.compress(net, "separable", 0.4, pictures())
+    assert made.layers == exact.layers
+    made.net(pictures()).object.sum().backward()
+
+
 def test_networks_as_they_are_run_without_any_of_this(monkeypatch):
     """Same modules, same numbers to the bit, and nothing of compressed forms is called."""
     net, image = settled(), pictures(1, 24)

@@ -18,6 +18,7 @@ from unfoldkit.common.files import write_whole
 from unfoldkit.rpcanet.compression.compress import numbers
 from unfoldkit.tools.benchmarks.family import SETS, times
 from unfoldkit.tools.benchmarks.timing import setting
+from unfoldkit.tools.tables.compression import merged
 
 Row = dict[str, Any]
 AXES = {
@@ -113,18 +114,6 @@ def draw(files: Sequence[str], out: str) -> int:
     figure.legend(known.values(), known.keys(), loc="outside lower center", ncols=4)
     save_figure(figure, out)
     return 0
-
-
-def merged(files: Sequence[str]) -> dict[str, dict[str, Row]]:
-    """The rows of every data set by network, what several files know of one together."""
-    found: dict[str, dict[str, Row]] = {}
-    for file in files:
-        content = json.loads(Path(file).read_text(encoding="utf-8"))
-        rows = found.setdefault(content["dataset"], {})
-        for row in content["rows"]:
-            known = {key: value for key, value in row.items() if value is not None}
-            rows[row["network"]] = rows.get(row["network"], {}) | known
-    return found
 
 
 def curves(rows: dict[str, Row], key: str) -> dict[str, list[Row]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from unfoldkit.rpcanet.inference.options import Evaluation
 from unfoldkit.rpcanet.names import LABELS, UNITS
 
-from . import channels, records, speed, trainings
+from . import channels, compression, records, speed, trainings
 from .markdown import Marks, Row, markdown, marks_of
 
 if TYPE_CHECKING:
@@ -200,5 +200,5 @@ def everything(folder: Path) -> dict[Marks, str]:
 
     speeds = {marks_of(subject): speed.tables(subject, folder) for subject in speed.SUBJECTS}
     others = channels.tables(folder) | records.tables(folder) | records.highlights(folder)
-    others |= trainings.tables(folder)
+    others |= trainings.tables(folder) | compression.tables(folder)
     return {MARKS: collected(folder), WEIGHTS: cards()} | speeds | others
