@@ -178,6 +178,22 @@ def test_the_form_on_chip_has_the_weights_that_the_factors_make():
 
 
 @each_method
+def test_the_loss_falls_in_every_form(method):
+    net = rpcanet.compress(settled(), method, 0.3, pictures()).net.train()
+    image, mask = pictures(2, 16), torch.zeros(2, 1, 16, 16)
+    image[..., 5:8, 6:9], mask[..., 5:8, 6:9] = 2.0, 1.0
+    optimiser, losses = torch.optim.Adam(net.parameters(), 3e-3), []
+    for _ in range(18):
+        loss = rpcanet.decomposition_loss(net(image), image, mask).total
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
+    assert losses == sorted(losses, reverse=True)
+
+
+@each_method
 def test_a_step_of_training_moves_factors_alike(method):
     """What is multiplied is of one length: else Adam's equal steps shake the shorter factor."""
     net = rpcanet.compress(settled(), method, 0.3, pictures()).net
