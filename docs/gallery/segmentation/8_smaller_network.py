@@ -47,10 +47,10 @@ axis.legend()
 # %%
 # The whole network, a quarter as large. Not all errors matter: pictures like those that it was trained on say what
 # inputs each layer meets and how much the answer depends on each of its outputs; here generated scenes stand for
-# them. On another scene the answer stays far closer so than by the weights alone. To train it on:
+# them. On another scene the answer stays closer so than by the weights alone. To train it on:
 # `unfoldkit train --network.init quarter.safetensors`.
 
-scenes = datasets.SyntheticScenes("train", count=2, size=96)
+scenes = datasets.SyntheticScenes("train", count=4, size=96)
 known = [datasets.normalise(scene.image, net.mean, net.std) for scene in scenes]
 picture = datasets.SyntheticScenes("test", count=1, size=96)[0]
 image = datasets.normalise(picture.image, net.mean, net.std)
@@ -61,9 +61,11 @@ for layer in sorted(made.layers, key=lambda layer: layer.error)[:: len(made.laye
 
 blind = rpcanet.compress(net, "separable", 0.25)
 with torch.inference_mode():
-    answer, by_pictures, alone = (network(image[None]).object for network in (net, made.net, blind.net))
+    answer, by_pictures, alone = (
+        network(image[None]).object.sigmoid() for network in (net, made.net, blind.net)
+    )
 for title, found in {"pictures": by_pictures, "weights alone": alone}.items():
-    print(f"by {title}: the answer is off by {100 * (found - answer).norm() / answer.norm():.1f} %")
+    print(f"by {title}: the probabilities are off by {100 * (found - answer).norm() / answer.norm():.1f} %")
 
 for name, network in {"as trained": net, "a quarter": made.net}.items():
     fast = rpcanet.optimize(network)
