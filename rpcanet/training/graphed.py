@@ -1,12 +1,15 @@
 """Training on a GPU that never waits for the host: whole steps as CUDA graphs, losses read when needed."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..inference.evaluation import answer
+from ..inference.fast import optimize
+from ..networks.unfolding import Unfolding
 from .losses import decomposition_loss
 from .task import LOSSES, SegmentationTask
 
@@ -93,11 +96,16 @@ class Seen(NamedTuple):
     losses: Tensor
 
 
+def evaluated(net: Unfolding, mixed: bool) -> Unfolding:
+    """What answers for `net` in validation: in mixed precision its form in bfloat16, which is several times faster."""
+    return optimize(net, torch.bfloat16) if mixed else net.eval()
+
+
 class GraphedTask(SegmentationTask):
     """`SegmentationTask` on one GPU: the same steps and the same numbers, from `GraphedSteps`.
 
     Losses are read back before every validation and every checkpoint, then logged and looked at: a step whose loss
-    is not finite ends the run there. Validation pictures are counted many at a time.
+    is not finite ends the run there. Validation pictures are answered by `evaluated` and counted many at a time.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -145,10 +153,12 @@ class GraphedTask(SegmentationTask):
         optimizer_closure()
 
     def on_validation_epoch_start(self) -> None:
+        net = evaluated(self.net, self.trainer.precision == "bf16-mixed")  # while the device is still training
+        self.answer = partial(answer, net, padding=self.padding)
         self._read()
 
     def validation_step(self, batch: Any, batch_index: int) -> dict[str, Any]:
-        decomposition = answer(self.net, batch.image, self.padding)
+        decomposition = self.answer(batch.image)
         loss = decomposition_loss(decomposition, batch.image, batch.mask, self.fidelity_weight, self.loss)
         if self.seen and batch.mask.shape[1:] != self.seen[0].mask.shape[1:]:
             self._count()
