@@ -7,6 +7,7 @@ one, besides weights of 72 KiB each that would leave a tile too small for its ha
 """
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 import torch.nn.functional as F
@@ -36,9 +37,11 @@ class ConvChain(nn.Module):
 
     A plane given, and what is added, is a sum of up to four float32 planes (batch, 1, height, width), each with a
     factor: ((1.0, D), (-1.0, O)). Features are bfloat16, (batch, C, height, width), channels-last. Products take
-    bfloat16 numbers and sum in float32; between layers features are rounded to bfloat16.
+    bfloat16 numbers and sum in float32; between layers features are rounded to bfloat16. `start`: other features
+    that `residual` adds.
 
-    On a GPU one kernel computes at most two layers C -> C at once, with what leads to them and from them.
+    On a GPU one kernel computes at most two layers C -> C at once, one of 64 channels, with what leads to them and
+    from them.
 
     Raises ValueError for weights that make no such run.
 
@@ -71,42 +74,60 @@ class ConvChain(nn.Module):
         biases = [
             zero if conv.bias is None else conv.bias.detach() for conv, zero in zip(convs, zeros, strict=True)
         ]
-        self.packed = _constant(self._packed(weights) if self.channels in CHANNELS else weights[0][:0])
+        served = self.channels in CHANNELS
+        self.packed = _constant(self._packed(weights) if served else weights[0][:0])
         self.biases = _constant(torch.cat(biases).float())
+        wide = [packing.widened(bias, self.channels) for bias in biases] if served else [weights[0][:0]]
+        self.packed_biases = _constant(torch.cat(wide).float())
         for i, weight in enumerate(weights):
             setattr(self, f"weight{i}", _constant(weight.to(DTYPE)))
+        self.parts = nn.ModuleList(self._parts(convs) if self.layers > packing.at_once(self.channels) else ())
 
-    def forward(self, source: Tensor | Planes, added: Planes = ()) -> Tensor:
+    def forward(self, source: Tensor | Planes, added: Planes = (), start: Tensor | None = None) -> Tensor:
         features = [source] if isinstance(source, Tensor) else [plane for _, plane in source]
+        features += [] if start is None else [start]
         if not _on_chip([*features, *(plane for _, plane in added)], self.channels):
-            return self._layer_by_layer(source, added)
+            return self._layer_by_layer(source, added, start)
         from .gpu.features import launches
 
-        keeps = self.layers - self.residual
+        if self.parts:
+            *before, last = self.parts
+            made = list(accumulate(before, lambda x, part: part(x), initial=source))
+            return last(made[-1], added, start if start is not None else made[self.from_plane])
+        keeps, residual = self.layers - self.residual, int(self.residual) << (start is not None)
         spec = launches.Chain(
-            self.channels, self.layers, self.from_plane, self.to_plane, (1 << keeps) - 1, self.residual
+            self.channels, self.layers, self.from_plane, self.to_plane, (1 << keeps) - 1, residual
         )
         given = _dense(source) if isinstance(source, Tensor) else _contiguous(source)
-        return launches.run_chain(spec, given, self.packed, self.biases, _contiguous(added)).result
+        other = None if start is None else _dense(start)
+        weights = self.packed, self.packed_biases
+        return launches.run_chain(spec, given, *weights, _contiguous(added), other).result
+
+    def _parts(self, convs: Sequence[nn.Conv2d]) -> list["ConvChain"]:
+        """Chains of a layer each; before a residual, what it adds is made first."""
+        cut = len(convs) - 1 - self.to_plane
+        first = [convs[:1], convs[1:cut]] if self.from_plane and self.residual else [convs[:cut]]
+        return [*map(ConvChain, first), ConvChain(convs[cut:], residual=self.residual)]
 
     def _packed(self, weights: list[Tensor]) -> Tensor:
+        weights = [packing.widened(weight, self.channels) for weight in weights]
         between = weights[self.from_plane : len(weights) - self.to_plane]
         first = [packing.embedding(weights[0])] if self.from_plane else []
         last = [packing.projection(weights[-1])] if self.to_plane else []
         return torch.cat([*first, *(packing.packed(packing.taps_of(weight)) for weight in between), *last])
 
-    def _layer_by_layer(self, source: Tensor | Planes, added: Planes) -> Tensor:
+    def _layer_by_layer(self, source: Tensor | Planes, added: Planes, start: Tensor | None = None) -> Tensor:
         count = self.from_plane + self.layers + self.to_plane
         weights = [getattr(self, f"weight{i}") for i in range(count)]
         biases = [bias.to(DTYPE) for bias in self.biases.split([len(weight) for weight in weights])]
         x = source if isinstance(source, Tensor) else total(source).to(DTYPE)
-        start = x
+        other, start = start, x
         for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
             last = i == self.from_plane + self.layers - 1
             plain = (last and self.residual) or len(weight) == 1
             x = same_conv2d(x, weight, bias, relu=not plain)
             start = x if self.from_plane and i == 0 else start
-            x = x + start if last and self.residual else x
+            x = x + (start if other is None else other) if last and self.residual else x
         if not self.to_plane:
             return x
         return x.float() + total(added) if added else x.float()
@@ -146,9 +167,13 @@ class ContrastWindow(nn.Module):
         self.window, self.centre = _constant(window.to(DTYPE)), _constant(centre.to(DTYPE))
         self.shift = _constant(shift.float())
         self.squeeze = nn.ParameterList([_constant(x.float().contiguous()) for x in squeeze])
-        served = self.channels in CHANNELS
-        self.packed_window = _constant(packing.packed(packing.taps_of(window)) if served else window[:0])
-        self.packed_centre = _constant(packing.packed(centre.T[None]) if served else centre[:0])
+        if self.channels not in CHANNELS:
+            return
+        wide = [packing.widened(x, self.channels) for x in (window, centre, self.shift, *self.squeeze)]
+        self.packed_window = _constant(packing.packed(packing.taps_of(wide[0])))
+        self.packed_centre = _constant(packing.packed(wide[1].T[None]))
+        self.packed_shift = _constant(wide[2])
+        self.packed_squeeze = nn.ParameterList(map(_constant, wide[3:]))
 
     def forward(self, planes: Planes) -> Tensor:
         like = planes[0][1]
@@ -158,9 +183,9 @@ class ContrastWindow(nn.Module):
 
         spec = launches.Chain(self.channels, 0, True, False, 0, pooled=True)
         chain = self.embedding
-        z, pooled, _ = launches.run_chain(spec, _contiguous(planes), chain.packed, chain.biases)
-        theta = launches.run_gate(pooled, like.shape[2] * like.shape[3], tuple(self.squeeze))
-        weights = (self.packed_window, self.packed_centre, self.shift)
+        z, pooled, _ = launches.run_chain(spec, _contiguous(planes), chain.packed, chain.packed_biases)
+        theta = launches.run_gate(pooled, like.shape[2] * like.shape[3], tuple(self.packed_squeeze))
+        weights = (self.packed_window, self.packed_centre, self.packed_shift)
         return launches.run_window(z, weights, theta, self.slope)
 
     def _layer_by_layer(self, planes: Planes) -> Tensor:
@@ -195,8 +220,10 @@ class LSTMStep(nn.Module):
         self.channels = len(weight) // self.count
         self.weight = _constant(weight.to(DTYPE))
         self.bias = _constant(bias.float())
-        served = self.channels in CHANNELS
-        self.packed = _constant(packing.gates(weight, self.count) if served else weight[:0])
+        if self.channels in CHANNELS:
+            self.packed = _constant(packing.gates(weight, self.count))
+            biases = [packing.widened(part, self.channels) for part in self.bias.split(self.channels)]
+            self.packed_bias = _constant(torch.cat(biases))
 
     def forward(self, z: Tensor, memory: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
         if self.first != (memory is None):
@@ -206,7 +233,7 @@ class LSTMStep(nn.Module):
         from .gpu.features import launches
 
         before = None if memory is None else (_dense(memory[0]), _dense(memory[1]))
-        return launches.run_gates(_dense(z), before, self.packed, self.bias)
+        return launches.run_gates(_dense(z), before, self.packed, self.packed_bias)
 
     def _layer_by_layer(self, z: Tensor, memory: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
         given = z if memory is None else torch.cat((z, memory[0]), dim=1)

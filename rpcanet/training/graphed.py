@@ -97,7 +97,7 @@ class Seen(NamedTuple):
 
 
 def evaluated(net: Unfolding, mixed: bool) -> Unfolding:
-    """What answers for `net` in validation: in mixed precision its form in bfloat16, which is several times faster."""
+    """What answers for `net` in validation: in mixed precision its form in bfloat16, several times faster."""
     return optimize(net, torch.bfloat16) if mixed else net.eval()
 
 
@@ -153,9 +153,9 @@ class GraphedTask(SegmentationTask):
         optimizer_closure()
 
     def on_validation_epoch_start(self) -> None:
-        net = evaluated(self.net, self.trainer.precision == "bf16-mixed")  # while the device is still training
-        self.answer = partial(answer, net, padding=self.padding)
-        self._read()
+        mixed = self.trainer.precision == "bf16-mixed"
+        self.answer = partial(answer, evaluated(self.net, mixed), padding=self.padding)
+        self._read()  # last: until here the device may still be training
 
     def validation_step(self, batch: Any, batch_index: int) -> dict[str, Any]:
         decomposition = self.answer(batch.image)

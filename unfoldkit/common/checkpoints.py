@@ -25,9 +25,9 @@ from unfoldkit.common.streaming import behind
 class Checkpoints(TorchCheckpointIO):
     """Checkpoints that are on the disk whole or not at all; only tensors and plain values are read from them.
 
-    A thread writes them, and whatever else `write(function, *arguments)` is given, in order and as they were at the
-    call, while training goes on. The trainer's end waits for it. An error of writing is raised by a later call or
-    at that end.
+    A thread writes them as they were at the call, and makes the calls that `write(function, *arguments)` is given,
+    in order, while training goes on; the trainer's end waits for it. An error of writing is raised by a later call
+    or at that end.
     """
 
     def __init__(self) -> None:

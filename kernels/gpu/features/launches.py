@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..compile import Kernel, kernel
-from .packing import CHANNELS
+from .packing import CHANNELS, TRAINED, at_once, inner
 
 FOLDER = Path(__file__).parent
 COLUMNS, WARPS, BACKWARD_WARPS, WINDOW = 32, 8, 12, 17
@@ -21,27 +21,28 @@ Planes = tuple[tuple[float, Tensor], ...]
 
 
 class Chain(NamedTuple):
-    """What `chain.cu` is compiled for."""
+    """What `chain.cu` is compiled for; residual: 0, 1 or 2 as there."""
 
     channels: int
     layers: int
     from_plane: bool
     to_plane: bool
     rectified: int
-    residual: bool = False
+    residual: int = 0
     pooled: bool = False
     kept: bool = False
 
     def shared(self, rows: int) -> int:
         """Bytes of shared memory of a block."""
-        halo, pixel = self.layers + self.to_plane, 2 * self.channels
+        channels = inner(self.channels)
+        halo, pixel = self.layers + self.to_plane, 2 * channels
         height, pitch = rows + 2 * halo, COLUMNS + 2 * halo
         tile = -(-(height * pitch + 3) * pixel // 1024) * 1024
         tiles = 2 if self.layers > 1 else int(self.layers > 0 or not self.from_plane)
         sums = 9 * 4 * ((height * pitch + 11) // 16 * 16 + 4) if self.to_plane else 0
         source = (height + 2) * (pitch + 2) * 4 if self.from_plane else 0
-        pooled = WARPS * self.channels * 4 if self.pooled else 0
-        weights = 9 * self.channels * pixel if self.layers else 0
+        pooled = WARPS * channels * 4 if self.pooled else 0
+        weights = 9 * channels * pixel if self.layers else 0
         return 2 * pixel + tiles * tile + weights + source + sums + pooled
 
 
@@ -63,8 +64,19 @@ def serves(device: torch.device, channels: int) -> bool:
         device.type == "cuda"
         and channels in CHANNELS
         and torch.cuda.get_device_capability(device) >= (8, 0)
+        and fits(channels, device)
         and _chain_kernel(Chain(channels, 1, False, False, 1), 8, device) is not None
     )
+
+
+@lru_cache(None)
+def fits(channels: int, device: torch.device) -> bool:
+    """Whether the largest chain has a tile that a block's shared memory can hold."""
+    return Chain(channels, at_once(channels), True, True, 3).shared(4) <= _limits(device)[0]
+
+
+def serves_training(device: torch.device, channels: int) -> bool:
+    return channels in TRAINED and serves(device, channels)
 
 
 def serves_gates(device: torch.device, channels: int, first: bool) -> bool:
@@ -77,9 +89,14 @@ def serves_window(device: torch.device, channels: int) -> bool:
 
 @torch.compiler.disable
 def run_chain(
-    spec: Chain, source: Tensor | Planes, packed: Tensor, biases: Tensor, added: Planes = ()
+    spec: Chain,
+    source: Tensor | Planes,
+    packed: Tensor,
+    biases: Tensor,
+    added: Planes = (),
+    residual: Tensor | None = None,
 ) -> Chained:
-    """`source` through the chain, to which a plane is added."""
+    """`source` through the chain, to which a plane is added, and the features `residual` where it wants others."""
     like = source if isinstance(source, Tensor) else source[0][1]
     pictures, _, height, width = like.shape
     device = like.device
@@ -91,11 +108,25 @@ def run_chain(
     plane = torch.empty(
         (pictures, 1, height, width) if spec.to_plane else 0, dtype=torch.float32, device=like.device
     )
-    pooled = biases.new_empty(pictures, grid[0] * grid[1] if spec.pooled else 0, spec.channels)
+    pooled = biases.new_empty(pictures, grid[0] * grid[1] if spec.pooled else 0, inner(spec.channels))
     given = _planes(()) if isinstance(source, Tensor) else _planes(source)
     middle = torch.empty_like(features) if spec.kept else features
     start = like if isinstance(source, Tensor) else features
-    arguments = (start, given, packed, biases, features, _planes(added), plane, pooled, middle, height, width)
+    other = start if residual is None else residual
+    arguments = (
+        start,
+        other,
+        given,
+        packed,
+        biases,
+        features,
+        _planes(added),
+        plane,
+        pooled,
+        middle,
+        height,
+        width,
+    )
     run(grid, 32 * WARPS, spec.shared(rows), *arguments)
     return Chained(plane if spec.to_plane else features, pooled, middle)
 
@@ -156,13 +187,13 @@ def run_layers(
     dense = [weight.contiguous(memory_format=torch.channels_last) for weight in weights]
     packed = torch.empty(count * weights[0].numel(), dtype=torch.bfloat16, device=input.device)
     pack((9, count), 256, 0, dense[0], dense[-1], packed)
-    spec = Chain(channels, count, False, False, rectified, residual, kept=count == 2)
+    spec = Chain(channels, count, False, False, rectified, int(residual), kept=count == 2)
     found = run_chain(spec, input, packed, biases)
     return [found.middle, found.result] if spec.kept else [found.result]
 
 
 def serves_conv_backward(device: torch.device, channels: int) -> bool:
-    return serves(device, channels) and bool(_backward_rows(channels, device))
+    return serves_training(device, channels) and bool(_backward_rows(channels, device))
 
 
 @torch.compiler.disable
@@ -220,13 +251,15 @@ def _chain_kernel(spec: Chain, rows: int, device: torch.device) -> Kernel | None
 
 
 def chain_definitions(spec: Chain, rows: int) -> dict[str, str | int]:
-    names = ("CHANNELS", "LAYERS", "FROM_PLANE", "TO_PLANE", "RECTIFIED", "RESIDUAL", "POOLED", "KEPT")
+    wide = inner(spec.channels)
+    names = ("HELD", "LAYERS", "FROM_PLANE", "TO_PLANE", "RECTIFIED", "RESIDUAL", "POOLED", "KEPT")
     tiles: dict[str, str | int] = {
+        "CHANNELS": wide,
         "ROWS": rows,
         "COLUMNS": COLUMNS,
         "WARPS": WARPS,
-        "MOST_TILES": 5,
-        "PER_SM": 2,
+        "MOST_TILES": 5 if wide <= 32 else 4,
+        "PER_SM": 2 if wide <= 32 else 1,
     }
     return tiles | dict(zip(names, map(int, spec), strict=True))
 
@@ -242,11 +275,11 @@ def _chain_rows(spec: Chain, columns: int, height: int, device: torch.device) ->
 
 
 def gates_definitions(channels: int, first: bool) -> dict[str, str | int]:
-    return {"CHANNELS": channels, "WARPS": WARPS, "FIRST": int(first), "UNROLLED": 3}
+    return {"CHANNELS": inner(channels), "HELD": channels, "WARPS": WARPS, "FIRST": int(first), "UNROLLED": 3}
 
 
 def window_definitions(channels: int, rows: int) -> dict[str, str | int]:
-    return {"CHANNELS": channels, "ROWS": rows, "WARPS": WARPS, "UNROLLED": 1}
+    return {"CHANNELS": inner(channels), "HELD": channels, "ROWS": rows, "WARPS": WARPS, "UNROLLED": 1}
 
 
 @lru_cache(None)
@@ -259,8 +292,9 @@ def _window_rows(channels: int, columns: int, height: int, device: torch.device)
 
 
 def _window_shared(channels: int, rows: int) -> int:
-    margin, pixel = WINDOW - 1, 2 * channels
-    return (rows + margin) * (COLUMNS + margin) * pixel + 2 * WINDOW * channels * pixel
+    margin, pixel = WINDOW - 1, 2 * inner(channels)
+    taps = WINDOW if channels <= 32 else 1
+    return (rows + margin) * (COLUMNS + margin) * pixel + 2 * taps * inner(channels) * pixel
 
 
 def backward_definitions(channels: int, rows: int) -> dict[str, str | int]:
@@ -280,10 +314,11 @@ def _backward_shared(channels: int, rows: int) -> int:
 
 
 def _gates_rows(channels: int) -> int:
-    return WARPS * 16 // channels
+    return WARPS * 16 // inner(channels)
 
 
 def _gates_shared(channels: int, first: bool) -> int:
     sources, gates = (1, 3) if first else (2, 4)
-    tile = -(-(_gates_rows(channels) + 2) * (COLUMNS + 2) * 2 * channels // 1024) * 1024
-    return sources * (2 * tile + 9 * (channels // 16) ** 2 * gates * 512)
+    wide = inner(channels)
+    tile = -(-(_gates_rows(channels) + 2) * (COLUMNS + 2) * 2 * wide // 1024) * 1024
+    return sources * (2 * tile + 9 * (wide // 16) ** 2 * gates * 512)
