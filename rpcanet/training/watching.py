@@ -46,17 +46,18 @@ class Watch(L.Callback):
 
     pictures: how many are looked into.  budget: a look is left out while looks would take more than this share
     of the time; the first and the last are always taken. Pictures, figures and histograms are made in a thread
-    beside the training. Looking changes neither the network nor any random number.
+    beside the training, whose time counts as well: Python runs one thread at a time. Looking changes neither the
+    network nor any random number.
     """
 
     def __init__(self, settings: dict[str, Any], pictures: int = 4, budget: float = 0.03) -> None:
         self.settings, self.pictures, self.budget = settings, pictures, budget
         self.curves = PixelCurves()
-        self.start, self.spent, self.last = 0.0, 0.0, 0.0
+        self.start, self.spent, self.before = 0.0, 0.0, -1.0
         self.drawn: list[Future[None]] = []
 
     def on_train_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
-        self.start, self.spent, self.last = time.perf_counter(), 0.0, 0.0
+        self.start, self.spent, self.before = time.perf_counter(), 0.0, -1.0
         self.curves.to(task.device)
         self.drawing = ThreadPoolExecutor(1)
         writer = _writer(trainer)
@@ -83,7 +84,7 @@ class Watch(L.Callback):
     def on_validation_epoch_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         if not self.due or not isinstance(task, SegmentationTask):
             return
-        before = self.spent
+        self.before = self.spent
         with self._timed():
             rates = self.curves.compute()
             writer = _writer(trainer)
@@ -96,7 +97,6 @@ class Watch(L.Callback):
                 for tag, draw in (("val/curves", curves), ("inside/spectrum", spectra)):
                     self._beside(_log_figure, writer, tag, step, draw)
                 self._beside(_log_histograms, writer, step, _on_host(task.net))
-        self.last = self.spent - before
         if writer is not None:
             writer.add_scalar("watch/share_of_time", self.spent / (time.perf_counter() - self.start), step)
 
@@ -115,12 +115,17 @@ class Watch(L.Callback):
             self.drawing.shutdown()
 
     def _beside(self, function: Callable[..., None], *arguments: Any) -> None:
-        self.drawn.append(self.drawing.submit(function, *arguments))
+        def make() -> None:
+            start = time.thread_time()
+            function(*arguments)
+            self.spent += time.thread_time() - start
+
+        self.drawn.append(self.drawing.submit(make))
 
     def _due(self, trainer: L.Trainer) -> bool:
-        first, final = self.last == 0, trainer.current_epoch + 1 == trainer.max_epochs
+        first, final = self.before < 0, trainer.current_epoch + 1 == trainer.max_epochs
         elapsed = time.perf_counter() - self.start
-        affordable = self.spent + self.last <= self.budget * elapsed
+        affordable = self.spent + (self.spent - self.before) <= self.budget * elapsed
         return not trainer.sanity_checking and (first or final or affordable)
 
     @contextmanager
