@@ -7,7 +7,7 @@ one, besides weights of 72 KiB each that would leave a tile too small for its ha
 """
 
 from collections.abc import Sequence
-from itertools import accumulate
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -37,11 +37,10 @@ class ConvChain(nn.Module):
 
     A plane given, and what is added, is a sum of up to four float32 planes (batch, 1, height, width), each with a
     factor: ((1.0, D), (-1.0, O)). Features are bfloat16, (batch, C, height, width), channels-last. Products take
-    bfloat16 numbers and sum in float32; between layers features are rounded to bfloat16. `start`: other features
-    that `residual` adds.
+    bfloat16 numbers and sum in float32; between layers features are rounded to bfloat16.
 
-    On a GPU one kernel computes at most two layers C -> C at once, one of 64 channels, with what leads to them and
-    from them.
+    On a GPU one kernel computes at most two layers C -> C at once, with what leads to them and from them; layers
+    64 -> 64 the library computes, and kernels what leads to them and from them.
 
     Raises ValueError for weights that make no such run.
 
@@ -81,33 +80,32 @@ class ConvChain(nn.Module):
         self.packed_biases = _constant(torch.cat(wide).float())
         for i, weight in enumerate(weights):
             setattr(self, f"weight{i}", _constant(weight.to(DTYPE)))
-        self.parts = nn.ModuleList(self._parts(convs) if self.layers > packing.at_once(self.channels) else ())
+        apart, plane = self.layers > packing.at_once(self.channels), self.from_plane or self.to_plane
+        self.by_library = apart and not plane
+        self.parts = nn.ModuleList(self._parts(convs) if apart and plane else ())
 
-    def forward(self, source: Tensor | Planes, added: Planes = (), start: Tensor | None = None) -> Tensor:
+    def forward(self, source: Tensor | Planes, added: Planes = ()) -> Tensor:
         features = [source] if isinstance(source, Tensor) else [plane for _, plane in source]
-        features += [] if start is None else [start]
-        if not _on_chip([*features, *(plane for _, plane in added)], self.channels):
-            return self._layer_by_layer(source, added, start)
-        from .gpu.features import launches
-
+        if self.by_library or not _on_chip([*features, *(plane for _, plane in added)], self.channels):
+            return self._layer_by_layer(source, added)
         if self.parts:
             *before, last = self.parts
-            made = list(accumulate(before, lambda x, part: part(x), initial=source))
-            return last(made[-1], added, start if start is not None else made[self.from_plane])
-        keeps, residual = self.layers - self.residual, int(self.residual) << (start is not None)
+            return last(reduce(lambda x, part: part(x), before, source), added)
+        from .gpu.features import launches
+
+        keeps = self.layers - self.residual
         spec = launches.Chain(
-            self.channels, self.layers, self.from_plane, self.to_plane, (1 << keeps) - 1, residual
+            self.channels, self.layers, self.from_plane, self.to_plane, (1 << keeps) - 1, self.residual
         )
         given = _dense(source) if isinstance(source, Tensor) else _contiguous(source)
-        other = None if start is None else _dense(start)
-        weights = self.packed, self.packed_biases
-        return launches.run_chain(spec, given, *weights, _contiguous(added), other).result
+        return launches.run_chain(spec, given, self.packed, self.packed_biases, _contiguous(added)).result
 
     def _parts(self, convs: Sequence[nn.Conv2d]) -> list["ConvChain"]:
-        """Chains of a layer each; before a residual, what it adds is made first."""
-        cut = len(convs) - 1 - self.to_plane
-        first = [convs[:1], convs[1:cut]] if self.from_plane and self.residual else [convs[:cut]]
-        return [*map(ConvChain, first), ConvChain(convs[cut:], residual=self.residual)]
+        """What leads from a plane, the layers between, and what leads to a plane."""
+        end = len(convs) - self.to_plane
+        between = ConvChain(convs[self.from_plane : end], residual=self.residual)
+        first = [ConvChain(convs[:1])] if self.from_plane else []
+        return [*first, between, *([ConvChain(convs[end:])] if self.to_plane else [])]
 
     def _packed(self, weights: list[Tensor]) -> Tensor:
         weights = [packing.widened(weight, self.channels) for weight in weights]
@@ -116,18 +114,18 @@ class ConvChain(nn.Module):
         last = [packing.projection(weights[-1])] if self.to_plane else []
         return torch.cat([*first, *(packing.packed(packing.taps_of(weight)) for weight in between), *last])
 
-    def _layer_by_layer(self, source: Tensor | Planes, added: Planes, start: Tensor | None = None) -> Tensor:
+    def _layer_by_layer(self, source: Tensor | Planes, added: Planes) -> Tensor:
         count = self.from_plane + self.layers + self.to_plane
         weights = [getattr(self, f"weight{i}") for i in range(count)]
         biases = [bias.to(DTYPE) for bias in self.biases.split([len(weight) for weight in weights])]
         x = source if isinstance(source, Tensor) else total(source).to(DTYPE)
-        other, start = start, x
+        start = x
         for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
             last = i == self.from_plane + self.layers - 1
             plain = (last and self.residual) or len(weight) == 1
             x = same_conv2d(x, weight, bias, relu=not plain)
             start = x if self.from_plane and i == 0 else start
-            x = x + (start if other is None else other) if last and self.residual else x
+            x = x + start if last and self.residual else x
         if not self.to_plane:
             return x
         return x.float() + total(added) if added else x.float()

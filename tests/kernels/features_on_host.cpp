@@ -16,10 +16,10 @@ static void run_grid(int x, int y, int z, int threads, Kernel kernel) {
 
 #define RUN(...) extern "C" void run(int x, int y, int z, int threads, __VA_ARGS__)
 #if defined KERNEL_chain
-RUN(const char* features, const char* residual, const Planes* given, const char* packed, const float* biases, char* result, const Planes* added,
+RUN(const char* features, const Planes* given, const char* packed, const float* biases, char* result, const Planes* added,
     float* plane, float* pooled, char* middle, int height, int width) {
     run_grid(x, y, z, threads, [=] {
-        chain(features, residual, *given, packed, biases, result, *added, plane, pooled, middle, height, width);
+        chain(features, *given, packed, biases, result, *added, plane, pooled, middle, height, width);
     });
 }
 #elif defined KERNEL_gates

@@ -21,13 +21,7 @@ from unfoldkit.kernels.gpu.features.packing import CHANNELS, TRAINED, at_once
 
 HERE = Path(__file__).parent
 H100 = (232448, 233472, 132)
-CACHED = (
-    launches.fits,
-    launches._chain_kernel,
-    launches._chain_rows,
-    launches._window_rows,
-    launches._backward_rows,
-)
+CACHED = (launches._chain_kernel, launches._chain_rows, launches._window_rows, launches._backward_rows)
 RUNS = {  # layers C -> C, from a plane, to a plane, residual
     "embedding": (0, True, False, False),
     "layer": (1, False, False, False),
@@ -157,15 +151,6 @@ def test_a_chain_equals_its_layers(name, channels, shape, on_host):
     assert found.dtype == (torch.float32 if chain.to_plane else torch.bfloat16)
 
 
-@pytest.mark.parametrize("channels", [8, pytest.param(32, marks=pytest.mark.slow)])
-def test_a_residual_may_be_other_features(channels, on_host):
-    torch.manual_seed(0)
-    chain = ConvChain([conv(channels, channels), conv(channels, 1)], residual=True)
-    x, other = (as_features(pictures(channels, (2, 9, 5))) for _ in range(2))
-    assert difference(chain(x, (), other), chain._layer_by_layer(x, (), other)) < 6e-3
-    assert difference(chain(x, (), other), chain(x)) > 0.1
-
-
 def two_layers(channels, shape, device):
     """Features through two layers with rectifiers, and after the first of them."""
     torch.manual_seed(0)
@@ -264,7 +249,7 @@ def test_kernels_compile_for_every_architecture(architecture, every):
         cases += [("conv_backward.cu", launches.backward_definitions(channels, rows)) for rows in (8, 16)]
         cases += [("pack.cu", {"CHANNELS": channels})]
     some = dict(reversed(cases)).items()  # the first of each source, and two more chains
-    cases = cases if every else [*some, cases[2 * len(RUNS) + 9], cases[3 * len(RUNS) + 4]]
+    cases = cases if every else [*some, cases[2 * len(RUNS) + 7], cases[3 * len(RUNS)]]
     try:
         compiler.nvrtc()
     except OSError:
@@ -277,7 +262,7 @@ def specifications():
     return [
         launches.Chain(channels, layers, from_plane, to_plane, (1 << layers) - 1, residual)
         for channels in CHANNELS
-        for layers, from_plane, to_plane, residual in (*RUNS.values(), (1, False, True, 2))
+        for layers, from_plane, to_plane, residual in RUNS.values()
         if layers <= at_once(channels)
     ]
 
@@ -287,10 +272,6 @@ def test_tiles_fit_on_the_chip(limits, monkeypatch):
     """Of an H100, an A100 and a card whose multiprocessors have 100 KiB."""
     monkeypatch.setattr(launches, "_limits", lambda device: limits)
     for spec in specifications():
-        fits = launches.fits.__wrapped__(spec.channels, torch.device("cpu"))
-        assert fits == (spec.channels < 64 or limits[0] > 150_000)
-        if not fits:
-            continue
         for columns, height in ((1, 5), (8, 256), (64, 256), (1000, 1024)):
             rows = launches._chain_rows.__wrapped__(spec, columns, height, torch.device("cpu"))
             assert launches.Chain.shared(spec, rows) <= limits[0]

@@ -7,9 +7,9 @@
 // a sum of up to four, each with a factor; to a plane made another such sum is added.
 // Source: the overlapped tiles of Alwani et al., "Fused-layer CNN accelerators", MICRO 2016.
 //
-// LAYERS: convolutions between; RECTIFIED: bit k for a rectifier after layer k; RESIDUAL: 1 to add what it starts from
-// to the last layer's result, 2 to add other features from memory; POOLED: also sum a block's results over its pixels,
-// for a mean; KEPT: also write the first of two layers' result, which its gradient needs.
+// LAYERS: convolutions between; RECTIFIED: bit k for a rectifier after layer k; RESIDUAL: add what it starts from
+// to the last layer's result; POOLED: also sum a block's results over its pixels, for a mean; KEPT: also write the
+// first of two layers' result, which its gradient needs.
 #include "tiles.cuh"
 
 struct Planes {
@@ -71,7 +71,7 @@ __device__ __forceinline__ void project(float* sums, const u32 (&features)[STEPS
 
 template <int LAYER>
 __device__ __forceinline__ void layer(const char* from, char* to, const char* start, const char* weights, const float* bias,
-                      const uint4 (&projection)[STEPS], float* sums, char* picture, char* middle, const char* other, const Region& region) {
+                      const uint4 (&projection)[STEPS], float* sums, char* picture, char* middle, const Region& region) {
     constexpr int first = LAYER * PITCH, end = (HEIGHT - LAYER) * PITCH;
     constexpr int span = ceil_of(ceil_of(end - first, 16), WARPS);  // tiles of 16 pixels a warp
     constexpr int together = ceil_of(span, ceil_of(span, MOST_TILES));
@@ -98,9 +98,7 @@ __device__ __forceinline__ void layer(const char* from, char* to, const char* st
                 for (int j = 0; j < BLOCKS; j++) {
                     float a = acc[m][j][2 * half], b = acc[m][j][2 * half + 1];
                     if (last && RESIDUAL) {
-                        u32 pair = RESIDUAL == 1 ? *reinterpret_cast<const u32*>(start + place(here, j) + 4 * t) : 0;
-                        if (RESIDUAL == 2 && here < end && region.holds(here))
-                            pair = *reinterpret_cast<const u32*>(other + region.index(here) * STORED + 16 * j + 4 * t);
+                        u32 pair = *reinterpret_cast<const u32*>(start + place(here, j) + 4 * t);
                         a += low(pair), b += high(pair);
                     }
                     if (RECTIFIED >> (LAYER - 1) & 1) a = fmaxf(a, 0), b = fmaxf(b, 0);
@@ -172,7 +170,7 @@ __device__ __forceinline__ void embed(char* tile, const float* source, const uin
 }
 
 extern "C" __global__ void __launch_bounds__(32 * WARPS, PER_SM)
-chain(const char* features, const char* residual, Planes given, const char* packed, const float* biases, char* result, Planes added,
+chain(const char* features, Planes given, const char* packed, const float* biases, char* result, Planes added,
       float* plane, float* pooled, char* middle, int height, int width) {
     SHARED_MEMORY(memory);
     char* tile = memory + PIXEL * 2;   // products at the first row's border look one pixel back
@@ -187,7 +185,6 @@ chain(const char* features, const char* residual, Planes given, const char* pack
     const uint4* last = reinterpret_cast<const uint4*>(layers + LAYERS * WEIGHTS);
     char* picture = result + blockIdx.z * pixels * STORED;
     middle += KEPT ? blockIdx.z * pixels * STORED : 0;
-    residual += RESIDUAL == 2 ? blockIdx.z * pixels * STORED : 0;
 #pragma unroll
     for (int i = 0; i < 4; i++) {
         if (given.plane[i]) given.plane[i] += blockIdx.z * pixels;
@@ -224,14 +221,14 @@ chain(const char* features, const char* residual, Planes given, const char* pack
 #pragma unroll
     for (int step = 0; step < STEPS; step++)
         projection[step] = TO_PLANE ? last[step * 32 + threadIdx.x % 32] : uint4{};
-    if constexpr (LAYERS >= 1) layer<1>(tile, other, tile, weights, biases, projection, sums, picture, middle, residual, region);
+    if constexpr (LAYERS >= 1) layer<1>(tile, other, tile, weights, biases, projection, sums, picture, middle, region);
     if constexpr (LAYERS >= 2) {
         __syncthreads();
         fetch_bytes(weights, layers + WEIGHTS, WEIGHTS);
         end_of_copies();
         await_copies<0>();
         __syncthreads();
-        layer<2>(other, tile, tile, weights, biases + CHANNELS, projection, sums, picture, middle, residual, region);
+        layer<2>(other, tile, tile, weights, biases + CHANNELS, projection, sums, picture, middle, region);
     }
     if (!TO_PLANE) return;
     if (LAYERS == 0) {

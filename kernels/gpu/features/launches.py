@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..compile import Kernel, kernel
-from .packing import CHANNELS, TRAINED, at_once, inner
+from .packing import CHANNELS, TRAINED, inner
 
 FOLDER = Path(__file__).parent
 COLUMNS, WARPS, BACKWARD_WARPS, WINDOW = 32, 8, 12, 17
@@ -21,14 +21,14 @@ Planes = tuple[tuple[float, Tensor], ...]
 
 
 class Chain(NamedTuple):
-    """What `chain.cu` is compiled for; residual: 0, 1 or 2 as there."""
+    """What `chain.cu` is compiled for."""
 
     channels: int
     layers: int
     from_plane: bool
     to_plane: bool
     rectified: int
-    residual: int = 0
+    residual: bool = False
     pooled: bool = False
     kept: bool = False
 
@@ -64,15 +64,8 @@ def serves(device: torch.device, channels: int) -> bool:
         device.type == "cuda"
         and channels in CHANNELS
         and torch.cuda.get_device_capability(device) >= (8, 0)
-        and fits(channels, device)
-        and _chain_kernel(Chain(channels, 1, False, False, 1), 8, device) is not None
+        and _chain_kernel(Chain(channels, 0, True, False, 0), 8, device) is not None
     )
-
-
-@lru_cache(None)
-def fits(channels: int, device: torch.device) -> bool:
-    """Whether the largest chain has a tile that a block's shared memory can hold."""
-    return Chain(channels, at_once(channels), True, True, 3).shared(4) <= _limits(device)[0]
 
 
 def serves_training(device: torch.device, channels: int) -> bool:
@@ -89,14 +82,9 @@ def serves_window(device: torch.device, channels: int) -> bool:
 
 @torch.compiler.disable
 def run_chain(
-    spec: Chain,
-    source: Tensor | Planes,
-    packed: Tensor,
-    biases: Tensor,
-    added: Planes = (),
-    residual: Tensor | None = None,
+    spec: Chain, source: Tensor | Planes, packed: Tensor, biases: Tensor, added: Planes = ()
 ) -> Chained:
-    """`source` through the chain, to which a plane is added, and the features `residual` where it wants others."""
+    """`source` through the chain, to which a plane is added."""
     like = source if isinstance(source, Tensor) else source[0][1]
     pictures, _, height, width = like.shape
     device = like.device
@@ -112,21 +100,7 @@ def run_chain(
     given = _planes(()) if isinstance(source, Tensor) else _planes(source)
     middle = torch.empty_like(features) if spec.kept else features
     start = like if isinstance(source, Tensor) else features
-    other = start if residual is None else residual
-    arguments = (
-        start,
-        other,
-        given,
-        packed,
-        biases,
-        features,
-        _planes(added),
-        plane,
-        pooled,
-        middle,
-        height,
-        width,
-    )
+    arguments = (start, given, packed, biases, features, _planes(added), plane, pooled, middle, height, width)
     run(grid, 32 * WARPS, spec.shared(rows), *arguments)
     return Chained(plane if spec.to_plane else features, pooled, middle)
 
@@ -187,7 +161,7 @@ def run_layers(
     dense = [weight.contiguous(memory_format=torch.channels_last) for weight in weights]
     packed = torch.empty(count * weights[0].numel(), dtype=torch.bfloat16, device=input.device)
     pack((9, count), 256, 0, dense[0], dense[-1], packed)
-    spec = Chain(channels, count, False, False, rectified, int(residual), kept=count == 2)
+    spec = Chain(channels, count, False, False, rectified, residual, kept=count == 2)
     found = run_chain(spec, input, packed, biases)
     return [found.middle, found.result] if spec.kept else [found.result]
 
@@ -258,8 +232,8 @@ def chain_definitions(spec: Chain, rows: int) -> dict[str, str | int]:
         "ROWS": rows,
         "COLUMNS": COLUMNS,
         "WARPS": WARPS,
-        "MOST_TILES": 5 if wide <= 32 else 4,
-        "PER_SM": 2 if wide <= 32 else 1,
+        "MOST_TILES": 5,
+        "PER_SM": 2,
     }
     return tiles | dict(zip(names, map(int, spec), strict=True))
 
