@@ -22,7 +22,7 @@ from .on_chip import StageOnChip, on_chip
 DTYPES = (torch.float32, torch.bfloat16)
 
 
-def optimize(net: Unfolding, dtype: torch.dtype = torch.float32, compile: bool = False) -> Unfolding:
+def optimize(net: Unfolding, dtype: torch.dtype = torch.float32, compile: bool = False) -> "InferenceForm":
     """A copy of `net` that answers as `net` does in evaluation mode, only faster; it cannot be trained.
 
     Every batch norm is folded into the convolution before it, the contrast prior's window keeps its

@@ -97,8 +97,12 @@ class Seen(NamedTuple):
 
 
 def evaluated(net: Unfolding, mixed: bool) -> Unfolding:
-    """What answers for `net` in validation: in mixed precision its form in bfloat16, several times faster."""
-    return optimize(net, torch.bfloat16) if mixed else net.eval()
+    """What answers for `net` in one validation, without autocast: in mixed precision its form in bfloat16."""
+    if not mixed:
+        return net.eval()
+    fast = optimize(net, torch.bfloat16)
+    fast.graphs.capacity = 0  # they would hardly be replayed before the weights change
+    return fast
 
 
 class GraphedTask(SegmentationTask):
@@ -158,7 +162,8 @@ class GraphedTask(SegmentationTask):
         self._read()  # last: until here the device may still be training
 
     def validation_step(self, batch: Any, batch_index: int) -> dict[str, Any]:
-        decomposition = self.answer(batch.image)
+        with torch.autocast("cuda", enabled=False):
+            decomposition = self.answer(batch.image)
         loss = decomposition_loss(decomposition, batch.image, batch.mask, self.fidelity_weight, self.loss)
         if self.seen and batch.mask.shape[1:] != self.seen[0].mask.shape[1:]:
             self._count()

@@ -48,6 +48,6 @@ def rehearse(
         for shape in shapes:
             image = torch.zeros(shape, device=device)
             decomposition_loss(net.train()(image), image, image).total.backward()
-            with torch.no_grad():
+            with torch.no_grad(), torch.autocast(device.type, enabled=False):
                 stages = evaluated(net, mixed)(image, return_stages=True).stages
                 interior_measures(image, Interior(stages))

@@ -1,5 +1,6 @@
 """What happens inside a network while it trains, for TensorBoard."""
 
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ from .task import SegmentationTask
 
 PLANES = ("background", "object", "restoration")
 BINS = 64  # of a histogram
+SOON = 1e-4  # seconds after which the drawing thread gives way to the one that trains
 
 
 class Watch(L.Callback):
@@ -60,6 +62,8 @@ class Watch(L.Callback):
         self.start, self.spent, self.before = time.perf_counter(), 0.0, -1.0
         self.curves.to(task.device)
         self.drawing = ThreadPoolExecutor(1)
+        self.interval = sys.getswitchinterval()
+        sys.setswitchinterval(SOON)
         writer = _writer(trainer)
         if writer is not None and isinstance(task, SegmentationTask):
             with self._timed():
@@ -113,6 +117,7 @@ class Watch(L.Callback):
     def teardown(self, trainer: L.Trainer, task: L.LightningModule, stage: str) -> None:
         if self.start:
             self.drawing.shutdown()
+            sys.setswitchinterval(self.interval)
 
     def _beside(self, function: Callable[..., None], *arguments: Any) -> None:
         def make() -> None:
