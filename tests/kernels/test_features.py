@@ -318,13 +318,13 @@ class TestOnTheGPU:
         assert features._on_chip([planes[0][1]], channels, "window")
         assert difference(prior(planes), prior._layer_by_layer(planes)) < 6e-3
 
-    @pytest.mark.parametrize("channels", [8, 16, 32])
+    @pytest.mark.parametrize("channels", CHANNELS)
     @pytest.mark.parametrize("first", [True, False])
     def test_lstm_step(self, first, channels, shape):
         step = step_of(channels, first).cuda()
         z, memory = state(channels, shape, first)
         given = z.cuda(), memory and tuple(x.cuda() for x in memory)
-        assert features._on_chip([given[0]], channels, "gates")
+        assert features._on_chip([given[0]], channels, "gates") == (channels < 64)
         pairs = zip(step(*given), step._layer_by_layer(*given), strict=True)
         assert all(difference(ours, theirs) < 8e-3 for ours, theirs in pairs)
 
