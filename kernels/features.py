@@ -4,10 +4,10 @@ Each is a module that holds its weights as its kernel takes them. Without a GPU 
 other than 8, 16, 32 or 64 channels, the same layers run one by one. A tensor core's product takes 16 channels at
 a time: of 8, half are zeros on chip, and yet kernels take an eighth to a third of the layers' time.
 
-Layers 64 -> 64, and the LSTM's convolution of 64 channels, are the library's, which is faster: 0.10 ms for 8 pictures
-of 256x256 on an H100, with the rectifier, where a kernel like that of 32 channels took 0.16, since its weights of
-72 KiB and its tile leave room for one block a multiprocessor. What stands around them stays in kernels: from a plane
-to a plane through one such layer takes 0.17 ms instead of 0.79, the window 2.7 instead of 3.2.
+Layers 64 -> 64, and the LSTM's convolution of 64 channels, are the library's, which is faster: 0.10 ms for 8
+pictures of 256x256 on an H100, with the rectifier, where a kernel like that of 32 channels took 0.16, since its
+weights of 72 KiB and its tile leave room for one block a multiprocessor. What stands around them stays in kernels:
+from a plane to a plane through one such layer takes 0.17 ms instead of 0.79, the window 2.7 instead of 3.2.
 """
 
 from collections.abc import Sequence
