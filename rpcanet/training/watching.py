@@ -119,6 +119,9 @@ class Watch(L.Callback):
             self.drawing.shutdown()
             sys.setswitchinterval(self.interval)
 
+    def on_exception(self, trainer: L.Trainer, task: L.LightningModule, exception: BaseException) -> None:
+        self.teardown(trainer, task, "fit")
+
     def _beside(self, function: Callable[..., None], *arguments: Any) -> None:
         def make() -> None:
             start = time.thread_time()

@@ -1,5 +1,7 @@
 """A training run as TensorBoard shows it: what is logged, that it is right, and that watching changes nothing."""
 
+import sys
+
 import lightning as L
 import numpy as np
 import pytest
@@ -144,3 +146,9 @@ def test_a_compiled_network_is_looked_into_all_the_same():
         compiled = interior_measures(image, look_inside(net, image))
     assert plain.keys() == compiled.keys()
     assert_close(plain["contrast"], compiled["contrast"])
+
+
+def test_threads_change_as_fast_as_before_once_a_run_has_ended(tmp_path):
+    before = sys.getswitchinterval()
+    train(tmp_path, 1, [Watch({})])
+    assert sys.getswitchinterval() == pytest.approx(before)
