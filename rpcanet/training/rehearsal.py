@@ -20,7 +20,7 @@ PRECISIONS = ("32-true", "bf16-mixed")
 class Rehearsal(L.Callback):
     """On one GPU, has kernels compiled, loaded and chosen while a thread reads the pictures.
 
-    The thread is not the one that rehearses: libraries choose their kernels for each thread anew.
+    It rehearses in the thread that will train, since PyTorch keeps what cuDNN chose for each thread alone.
 
     shapes: of the batches that will come.  read: reads the pictures.
     """
