@@ -53,7 +53,8 @@ gates(const char* z, const char* hidden, const char* cell, const char* packed, c
         Place at = place_of<ROWS, COLUMNS>(number, height, width);
         int y = at.top + row_of_tile, x = at.left + lane / 4 + 8 * (t / 2);
         size_t here = at.picture + ((size_t)y * width + x) * STORED + side * 32 + t % 2 * 16;
-        bool held = y < height && 2 * side + t % 2 < HELD / 8, kept[2] = {held && x < width, held && x + 16 < width};
+        bool within = y < height && held(2 * side + t % 2);
+        bool kept[2] = {within && x < width, within && x + 16 < width};
         uint4 before[2];
 #pragma unroll
         for (int m = 0; m < 2; m++)

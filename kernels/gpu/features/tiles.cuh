@@ -18,6 +18,9 @@ constexpr int PIXEL = 2 * CHANNELS;    // bytes, in a tile
 constexpr int STORED = 2 * HELD;       // bytes, in memory
 constexpr int TAP = CHANNELS * PIXEL;  // bytes of the weights of one tap
 
+// Whether memory holds a chunk of a pixel.
+constexpr bool held(int chunk) { return HELD == CHANNELS || chunk < HELD / 8; }
+
 constexpr int ceil_of(int a, int b) { return (a + b - 1) / b; }
 
 __device__ __forceinline__ int place(int pixel, int chunk) {
@@ -44,7 +47,7 @@ __device__ void fetch_tile(char* tile, const char* picture, int top, int left, i
     for (int i = threadIdx.x; i < ROWS_ * COLUMNS_ * CHUNKS; i += blockDim.x) {
         int chunk = i % CHUNKS, column = i / CHUNKS % COLUMNS_, row = i / (CHUNKS * COLUMNS_);
         int y = top + row, x = left + column;
-        bool inside = y >= 0 && y < height && x >= 0 && x < width && chunk < HELD / 8;
+        bool inside = y >= 0 && y < height && x >= 0 && x < width && held(chunk);
         const char* from = picture + (inside ? (size_t)(y * width + x) * STORED + chunk * 16 : 0);
         copy_ahead(tile + place(row * PITCH_ + column, chunk), from, inside);
     }
