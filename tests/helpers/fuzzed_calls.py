@@ -170,7 +170,7 @@ VISION = {
     ),
     "exact_parts": (
         rpcanet.exact_parts,
-        (PLANES, st.one_of(PLANES, PLANES.map(lambda plane: plane > 0.5)), st.integers(-1, 3)),
+        (PLANES, st.one_of(PLANES, PLANES.map(lambda plane: plane != 0)), st.integers(-1, 3)),
         (),
     ),
     "stage_measures": (stage_measures, (tensors(), tensors(), tensors()), ()),
