@@ -190,7 +190,7 @@ class KroSBLChannelEstimator(BaseChannelEstimator):
     def _at_pilots(self, group: Pilots) -> list[Tensor]:
         """The factors at the pilots; delays count from a stream's first pilot."""
         times = trend(group.symbols.double(), group.symbols.double())[:, : self.lengths[0]]
-        F = responses(group.offsets * self._spacing, self._delays)
+        F = responses(group.offsets.double() * self._spacing, self._delays)
         return [
             times * group.in_time.unsqueeze(-1) + 0j,
             *self._axes.factors(),
@@ -200,7 +200,7 @@ class KroSBLChannelEstimator(BaseChannelEstimator):
     def _on_grid(self, group: Pilots) -> list[Tensor]:
         """The factors on all resource elements; that of the delays differs from stream to stream."""
         times = trend(torch.arange(self._symbols, dtype=torch.float64), group.symbols.double())
-        from_first = self._subcarriers - group.first.unsqueeze(-1)
+        from_first = (self._subcarriers - group.first.unsqueeze(-1)).double()
         F = responses(from_first * self._spacing, self._delays)
         return [times[:, : self.lengths[0]], *self._axes.factors(), F]
 

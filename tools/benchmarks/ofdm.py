@@ -65,7 +65,7 @@ def on_cpu(
     orders: Sequence[str],
     processes: int,
 ) -> dict[tuple[str, float], dict[str, float]]:
-    """`sbl.ofdm.comparison.compare`, its drops spread over processes of one thread."""
+    """`sbl.ofdm.comparison.compare`, with the oracle, its drops spread over processes of one thread."""
     from unfoldkit.sbl.ofdm.umi import averaged
     from unfoldkit.sbl.simulation.processes import executor
 
@@ -139,7 +139,7 @@ def _scores(
         "AM-KroSBL": KroSBLChannelEstimator(grid, cell.array(), estimator=on_grid()),
         "KroSBL off the grid": KroSBLChannelEstimator(grid, cell.array()),
     }
-    return scores(grid, estimators, snr, drops, seed, cell, detected)
+    return scores(grid, estimators, snr, drops, seed, cell, detected, oracle=True)
 
 
 def _show(rows: Sequence[Mapping[str, Any]]) -> None:
