@@ -157,11 +157,12 @@ class KroSBLChannelEstimator(BaseChannelEstimator):
         level = None if noise is None else noise.expand(observed.shape[:3]).flatten(0, 1)
         found = model.estimate(self._off_grid, observed.flatten(0, 1), level)
         mean, variance, left, enough = (x.unflatten(0, observed.shape[:2]) for x in found)
-        if bool(enough.all()):
+        some = (~enough).flatten(1).any(-1).nonzero()[:, 0]
+        if len(some) == 0:
             return mean, variance
-        rest = self._solve(group, left, noise)[1]
-        more = ~enough[..., None, None, None]
-        return mean + more * rest[0], variance + more * rest[1]
+        rest = self._solve(group, left[some], None if noise is None else noise[some])[1]
+        more = ~enough[some][..., None, None, None]
+        return mean.index_add(0, some, more * rest[0]), variance.index_add(0, some, more * rest[1])
 
     def _solve(
         self, group: Pilots, observed: Tensor, noise: Tensor | None

@@ -93,8 +93,8 @@ class PathOracle:
 
     with l_n (antennas x symbols) the columns of the paths' roots and A what is seen of them at the pilots; A^H A
     is a product of one over antennas and symbols and one over subcarriers. It answers as `KroSBLChannelEstimator`
-    does, for one receiver and the drops of `paths`. Who must find the paths has a larger mean square error. The
-    variance is interpolated between every eighth subcarrier.
+    does, for one receiver and the drops of `paths`, and computes on the CPU. Who must find the paths has a larger
+    mean square error. The variance is interpolated between every eighth subcarrier.
     Source: Kay, Fundamentals of Statistical Signal Processing: Estimation Theory, 1993, section 11.5.
 
     >>> from unfoldkit.sbl.ofdm.umi import umi_channels
@@ -129,7 +129,7 @@ class PathOracle:
         h_hat = y.new_empty(drops, users, antennas, symbols, len(self.places))
         err_var = torch.empty_like(h_hat.real)
         for group in self.groups:
-            seen = y[:, 0][..., self.places].flatten(2)[..., group.elements] * group.conjugate
+            seen = y[:, 0].cpu()[..., self.places].flatten(2)[..., group.elements] * group.conjugate
             for i, user in enumerate(group.streams):
                 for drop in range(drops):
                     found = self._link(group, drop, user, seen[drop, :, i], float(no))

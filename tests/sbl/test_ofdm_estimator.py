@@ -93,19 +93,22 @@ def test_it_denoises_and_knows_its_error(cell, kind):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("kind", ESTIMATORS)
-def test_a_gpu_gives_what_the_cpu_gives(kind):
+@pytest.mark.parametrize(("precision", "tolerance"), [("single", 1e-3), ("double", 1e-7)])
+def test_a_gpu_gives_what_the_cpu_gives(kind, precision, tolerance):
     devices, grids = ("cpu", "cuda:0"), []
     for device in devices:
         sionna.phy.config.seed = 1  # of the pilots
-        grids.append(uplink(precision="double", device=device))
-    y = received(grids[0], umi_channels(grids[0], 4, 60).to(torch.complex128), 0.1)
-    options = {"estimator": ESTIMATORS[kind], "precision": "double"}
+        grids.append(uplink(precision=precision, device=device))
+    complex_type = torch.complex64 if precision == "single" else torch.complex128
+    y = received(grids[0], umi_channels(grids[0], 4, 60).to(complex_type), 0.1)
+    options = {"estimator": ESTIMATORS[kind], "precision": precision}
     here, there = (
         KroSBLChannelEstimator(grid, (4, 4), device=device, **options)(y.to(device), 0.1)
         for grid, device in zip(grids, devices, strict=True)
     )
     for one, other in zip(here, there, strict=True):
-        torch.testing.assert_close(one, other.cpu(), rtol=1e-7, atol=1e-7)
+        assert other.dtype == one.dtype
+        torch.testing.assert_close(one, other.cpu(), rtol=tolerance, atol=tolerance)
 
 
 def test_leaving_the_grid_halves_the_error_of_few_sharp_paths():
