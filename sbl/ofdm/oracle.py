@@ -19,7 +19,7 @@ from sionna.phy.ofdm import ResourceGrid  # noqa: E402
 
 NEGLIGIBLE = 1e-7  # of a link's energy: components of a path that are left out
 PER_CLUSTER = 4  # axes of what Sionna sorts clusters by: batch, transmitters, receivers, clusters
-COMPONENTS = 2  # of the field that an antenna which sends one polarisation excites
+COMPONENTS = 4  # of a ray: from two polarisations of the field to two
 
 
 class KnownPaths(NamedTuple):
@@ -56,9 +56,9 @@ def umi_paths(resource_grid: ResourceGrid, drops: int, seed: int, cell: Cell | N
 
 
 class _Phases(torch.nn.Module):
-    """Sionna's sampler of path coefficients, which keeps those of K = 2 rays + 1 sets of phases beside its own.
+    """Sionna's sampler of path coefficients, which keeps those of K = 4 rays + 1 sets of phases beside its own.
 
-    Set k gives component i of the field the phase 2 pi k i / K, i = 1, 2, ...: summed over the sets the products
+    Set k gives component i of all rays the phase 2 pi k i / K, i = 1, 2, ...: summed over the sets the products
     of two different ones vanish, and those with a line of sight, whose phase stands still.
     """
 
@@ -74,13 +74,13 @@ class _Phases(torch.nn.Module):
         found = self.sampler(steps, rate, k_factor, rays, *about)
         count = rays.aoa.shape[-1]
         K = COMPONENTS * count + 1
-        turns = torch.arange(1, K).view(count, COMPONENTS).repeat(1, 2)
+        turns = torch.arange(1, K).view(count, COMPONENTS)
         phases = 2 * math.pi / K * (torch.arange(K).view(K, *[1] * 5) * turns % K)
         every = copy.copy(rays)
         for name, x in vars(rays).items():
             if isinstance(x, Tensor) and x.ndim == PER_CLUSTER:
                 setattr(every, name, x.expand(K, -1, -1, -1))
-        every.phases = phases.expand(K, *rays.aoa.shape[1:], 4)
+        every.phases = phases.expand(K, *rays.aoa.shape[1:], COMPONENTS)
         self.coefficients = self.sampler(steps, rate, k_factor, every, *about)[0] / math.sqrt(K)
         return found
 
