@@ -38,11 +38,16 @@ def umi_paths(resource_grid: ResourceGrid, drops: int, seed: int, cell: Cell | N
 
     The covariance is that over uniform phases, which those of equally spaced frequencies have exactly.
 
+    Raises:
+        ValueError: there is no drop, or `seed` is negative.
+
     >>> grid = ResourceGrid(14, 24, 30e3, num_tx=2)
     >>> paths = umi_paths(grid, 1, 7)
     >>> paths.roots.shape[:5] == (1, 2, paths.delays.shape[-1], 16, 14)
     True
     """
+    if drops < 1 or seed < 0:
+        raise ValueError(f"paths need at least one drop and no negative seed, got {drops} and {seed}")
     cell = cell or Cell()
     model = umi_model(cell)
     model._cir_sampler = sampler = _Phases(model._cir_sampler)

@@ -80,5 +80,7 @@ def test_what_does_not_fit_is_refused():
     oracle = PathOracle(grid, umi_paths(grid, 1, 3))
     with pytest.raises(ValueError, match=r"those of the paths, \(1, 1, 16, 14"):
         oracle(torch.zeros(2, 1, 16, 14, 96) + 0j, 0.1)
+    with pytest.raises(ValueError, match="at least one drop"):
+        umi_paths(grid, 0, 3)
     with pytest.raises(ValueError, match="no must be positive"):
         oracle(torch.zeros(1, 1, 16, 14, 96) + 0j, 0.0)
