@@ -13,7 +13,7 @@ from ..algebra import squared_modulus
 from .extra import require_sionna
 from .oracle import PathOracle, umi_paths
 from .shared_lmmse import SharedLMMSE
-from .umi import Cell, Covariances, umi_channels
+from .umi import Cell, Covariances, sionna_on_cpu, umi_channels
 
 require_sionna()
 from sionna.phy.mapping import Mapper  # noqa: E402
@@ -74,6 +74,7 @@ def sionna_estimators(
     return found | {f"LMMSE {order}": SharedLMMSE(resource_grid, covariance, order) for order in orders}
 
 
+@sionna_on_cpu()
 def compare(
     resource_grid: ResourceGrid,
     estimators: Mapping[str, ChannelEstimator],
@@ -106,6 +107,7 @@ def compare(
     return {key: score.row() for key, score in found.items()}
 
 
+@sionna_on_cpu()
 def scores(
     resource_grid: ResourceGrid,
     estimators: Mapping[str, ChannelEstimator],

@@ -17,7 +17,7 @@ from .extra import require_sionna
 from .link import Uplink
 from .oracle import PathOracle, umi_paths
 from .shared_lmmse import SharedLMMSE
-from .umi import Cell, Covariances, covariances, umi_channels
+from .umi import Cell, Covariances, covariances, sionna_on_cpu, umi_channels
 
 require_sionna()
 from sionna.phy.ofdm import LSChannelEstimator, ResourceGrid  # noqa: E402
@@ -64,10 +64,12 @@ class OFDMExperiment:
     covariance_drops: int = 600
     device: str = "cpu"
 
+    @sionna_on_cpu()
     def run(self, estimator: str, snrs_db: Sequence[float], seed: int, trials: range) -> list[Scores]:
         """Scores of each trial at each SNR; `seconds` are those of the estimate of a drop, all users together."""
         return [self._run_at(estimator, snr_db, seed, trials) for snr_db in snrs_db]
 
+    @sionna_on_cpu()
     def uplink(self) -> Uplink:
         """The resource grid and the code; ValueError where they do not fit."""
         return _uplink(self)

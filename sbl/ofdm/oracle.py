@@ -12,7 +12,7 @@ from .extra import require_sionna
 from .grids import Pilots, pilot_groups, responses
 from .path_channel import between, strided
 from .paths import inverse_root
-from .umi import Cell, impulse_responses, umi_model
+from .umi import Cell, impulse_responses, sionna_on_cpu, umi_model
 
 require_sionna()
 from sionna.phy.ofdm import ResourceGrid  # noqa: E402
@@ -33,6 +33,7 @@ class KnownPaths(NamedTuple):
     delays: Tensor
 
 
+@sionna_on_cpu()
 def umi_paths(resource_grid: ResourceGrid, drops: int, seed: int, cell: Cell | None = None) -> KnownPaths:
     """The paths of the drops of `umi_channels` with the same arguments: all but the rays' random phases.
 

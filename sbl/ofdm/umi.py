@@ -1,6 +1,7 @@
 """Uplinks of 3GPP's urban microcells (TR 38.901 UMi) through Sionna, a seed a drop, and their covariances."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 
 import torch
@@ -17,6 +18,16 @@ from sionna.phy.channel import (  # noqa: E402
 )
 from sionna.phy.channel.tr38901 import PanelArray, UMi  # noqa: E402
 from sionna.phy.ofdm import ResourceGrid  # noqa: E402
+
+
+@contextmanager
+def sionna_on_cpu() -> Iterator[None]:
+    """Sionna's draws and new blocks on the CPU, though it prefers a GPU, whose draws of a seed are others."""
+    before, sionna.phy.config.device = sionna.phy.config.device, "cpu"
+    try:
+        yield
+    finally:
+        sionna.phy.config.device = before
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +56,7 @@ class Cell:
         )
 
 
+@sionna_on_cpu()
 def umi_channels(resource_grid: ResourceGrid, drops: int, seed: int, cell: Cell | None = None) -> Tensor:
     """Channels of `drops` drops of the resource grid's transmitters, the drop d of seed `seed` + d.
 

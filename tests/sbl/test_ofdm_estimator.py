@@ -6,7 +6,6 @@ import torch
 
 pytest.importorskip("sionna.phy")
 
-import sionna.phy
 from sionna.phy.channel.tr38901 import PanelArray
 from sionna.phy.mimo import StreamManagement
 from sionna.phy.ofdm import LinearDetector, PilotPattern, ResourceGrid
@@ -98,7 +97,9 @@ def test_a_gpu_gives_what_the_cpu_gives(kind, precision, tolerance):
     devices = "cpu", "cuda:0"
     grids = [uplink(precision=precision, device=device) for device in devices]
     pattern = grids[1].pilot_pattern  # each device draws its own
-    grids[0].pilot_pattern = PilotPattern(pattern.mask.cpu(), pattern.pilots.cpu(), precision=precision)
+    grids[0].pilot_pattern = PilotPattern(
+        pattern.mask.cpu(), pattern.pilots.cpu(), precision=precision, device="cpu"
+    )
     complex_type = torch.complex64 if precision == "single" else torch.complex128
     y = received(grids[0], umi_channels(grids[0], 4, 60).to(complex_type), 0.1)
     options = {"estimator": ESTIMATORS[kind], "precision": precision}

@@ -133,7 +133,7 @@ def _scores(
     from unfoldkit.sbl.ofdm.estimator import on_grid
 
     torch.set_num_threads(1)
-    sionna.phy.config.seed = seed
+    sionna.phy.config.seed, sionna.phy.config.device = seed, "cpu"
     grid = resource_grid()
     estimators = sionna_estimators(grid, covariance, orders) | {
         "AM-KroSBL": KroSBLChannelEstimator(grid, cell.array(), estimator=on_grid()),
