@@ -6,6 +6,7 @@ import torch
 
 pytest.importorskip("sionna.phy")
 
+from sionna.phy import config
 from sionna.phy.channel.tr38901 import PanelArray
 from sionna.phy.mimo import StreamManagement
 from sionna.phy.ofdm import LinearDetector, PilotPattern, ResourceGrid
@@ -110,6 +111,17 @@ def test_a_gpu_gives_what_the_cpu_gives(kind, precision, tolerance):
     for one, other in zip(here, there, strict=True):
         assert other.dtype == one.dtype
         torch.testing.assert_close(one, other.cpu(), rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_channels_are_drawn_on_the_cpu_where_there_is_a_gpu(monkeypatch):
+    drawn = []
+    for device in ("cuda:0", "cpu"):
+        monkeypatch.setattr(config, "device", device)
+        drawn.append(umi_channels(uplink(), 1, 7))
+        assert config.device == device
+    assert torch.equal(*drawn)
 
 
 def test_leaving_the_grid_halves_the_error_of_few_sharp_paths():
