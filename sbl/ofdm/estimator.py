@@ -24,7 +24,8 @@ from sionna.phy.ofdm import BaseChannelEstimator, ResourceGrid  # noqa: E402
 ITERATIONS = 25
 RATIO = 0.02
 NEGLIGIBLE = 0.35
-ENTRIES = {"cpu": 2**22, "cuda": 2**27}  # resource elements that are estimated at once
+ENTRIES = 2**22  # resource elements that are estimated at once on a CPU
+BYTES = 160  # of a GPU's free memory for each of those that are estimated at once there
 FIRST_SLOPE = 0.05  # power of the slope over that of the level, at the start
 LEAST_SHARE = 0.1  # of a learned profile, spread evenly
 
@@ -119,7 +120,7 @@ class KroSBLChannelEstimator(BaseChannelEstimator):
         batch, receivers, antennas = y.shape[:3]
         shape = (batch, receivers, math.prod(self._streams), antennas, self._symbols, len(self._subcarriers))
         h_hat, err_var = y.new_empty(shape), y.real.new_empty(shape)
-        size = max(1, ENTRIES.get(y.device.type, ENTRIES["cpu"]) // max(1, math.prod(shape[1:])))
+        size = max(1, _entries(y.device) // max(1, math.prod(shape[1:])))
         for start in range(0, batch, size):
             part = slice(start, start + size)
             for group in self._groups:
@@ -282,6 +283,14 @@ def array_axes(array: PanelArray | Sequence[int]) -> ArrayAxes:
         *(array.num_cols_per_panel, array.num_rows_per_panel),
     )
     return ArrayAxes(sizes, (True, True, False, True, True))
+
+
+def _entries(device: torch.device) -> int:
+    """Resource elements that are estimated at once."""
+    if device.type != "cuda":
+        return ENTRIES
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return (torch.cuda.mem_get_info(device)[0] + unused) // BYTES
 
 
 def _profile(g: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ UMI = {
     "20 m/s": "2026-11-26-ofdm-umi-20-m-s.json",
     "two polarisations": "2026-11-26-ofdm-umi-dual.json",
 }
+UMI_ON_GPU = "2026-11-26-ofdm-h100.json"
 UNFOLDED, OFF_GRID = "2026-11-23-irs-unfolded.json", "2026-11-23-irs-off-grid.json"
 UNFOLDED_DEFAULT = "2026-11-26-irs-unfolded.json"
 NAMES = {
@@ -39,6 +40,7 @@ def tables(folder: Path) -> dict[Marks, str]:
     made["irs-unfolded-default"] = side_by_side(points(folder / UNFOLDED_DEFAULT), ("nmse", "pooled_nmse"))
     made["ofdm-reconstruction"] = receivers(points(folder / OFDM))
     made["ofdm-umi"] = against_lmmse({case: read(folder / file) for case, file in UMI.items()})
+    made["ofdm-h100"] = at_once(read(folder / UMI_ON_GPU))
     made["irs-pilots"] = rates(read(folder / PILOTS))
     made["irs-off-grid"] = with_times(points(folder / OFF_GRID))
     return {marks_of(name): table for name, table in made.items()}
@@ -148,6 +150,15 @@ def against_lmmse(cases: dict[str, dict[str, Any]]) -> str:
         "ms a user",
     ]
     return markdown(header, rows)
+
+
+def at_once(content: dict[str, Any]) -> str:
+    """`tools/benchmark.py ofdm --device cuda`: many users at once."""
+    rows: list[Row] = [
+        [row["estimator"], f"{row['snr']:g}", f"{row['nmse']:.2f}", f"{1000 * row['seconds']:.2f}"]
+        for row in content["rows"]
+    ]
+    return markdown(["estimator", "SNR (dB)", "NMSE (dB)", "ms a user"], rows)
 
 
 def rates(content: dict[str, Any]) -> str:
