@@ -156,6 +156,7 @@ def _channel(experiment: OFDMExperiment, seed: int, trial: int) -> Tensor:
     return umi_channels(experiment.uplink().grid, 1, _drop_seed(seed, trial), experiment.cell())
 
 
+@lru_cache(KEPT_DRAWS)
 def _oracle(experiment: OFDMExperiment, seed: int, trial: int) -> ChannelEstimator:
     grid = experiment.uplink().grid
     return PathOracle(grid, umi_paths(grid, 1, _drop_seed(seed, trial), experiment.cell()))

@@ -108,8 +108,8 @@ def receivers(found: Points) -> str:
         [
             f"{snr:g}" if estimator == estimators(found)[0] else "",
             estimator,
-            f"{point['pooled_nmse']:.4f} ± {point['pooled_nmse_standard_error']:.4f}",
-            f"{point['median_nmse']:.4f}",
+            f"{point['pooled_nmse']:.3g} ± {point['pooled_nmse_standard_error']:.1g}",
+            f"{point['median_nmse']:.3g}",
             *(f"{point[name]:.3g}" for name in ("claimed_error", *shown)),
         ]
         for snr in levels(found)
