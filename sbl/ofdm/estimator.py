@@ -25,7 +25,7 @@ ITERATIONS = 25
 RATIO = 0.02
 NEGLIGIBLE = 0.35
 ENTRIES = 2**22  # resource elements that are estimated at once on a CPU
-BYTES = 160  # of a GPU's free memory for each of those that are estimated at once there
+BYTES = 256  # of a GPU's free memory for each of those that are estimated at once there
 FIRST_SLOPE = 0.05  # power of the slope over that of the level, at the start
 LEAST_SHARE = 0.1  # of a learned profile, spread evenly
 

@@ -103,20 +103,30 @@ def gained(found: Points, ours: str, theirs: str) -> str:
 
 def receivers(found: Points) -> str:
     """What a receiver makes of each estimate, an SNR after the other."""
-    shown = ("ser", "ber", "bler", "spectral_efficiency", "seconds")
     rows: list[Row] = [
         [
             f"{snr:g}" if estimator == estimators(found)[0] else "",
             estimator,
             f"{point['pooled_nmse']:.3g} ± {point['pooled_nmse_standard_error']:.1g}",
             f"{point['median_nmse']:.3g}",
-            *(f"{point[name]:.3g}" for name in ("claimed_error", *shown)),
+            *(f"{point[name]:.3g}" for name in ("claimed_error", "ser", "ber")),
+            f"{100 * point['bler']:.3g}",
+            *(f"{point[name]:.3g}" for name in ("spectral_efficiency", "seconds")),
         ]
         for snr in levels(found)
         for estimator in estimators(found)
         for point in [found[estimator, snr]]
     ]
-    header = ["SNR (dB)", "estimator", "pooled NMSE", "median NMSE", "err_var / error", "SER", "BER", "BLER"]
+    header = [
+        "SNR (dB)",
+        "estimator",
+        "pooled NMSE",
+        "median NMSE",
+        "err_var / error",
+        "SER",
+        "BER",
+        "BLER (%)",
+    ]
     return markdown([*header, "bit/s/Hz", "s a drop"], rows)
 
 
