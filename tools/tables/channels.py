@@ -107,7 +107,7 @@ def receivers(found: Points) -> str:
         [
             f"{snr:g}" if estimator == estimators(found)[0] else "",
             estimator,
-            f"{point['pooled_nmse']:.3g} ± {point['pooled_nmse_standard_error']:.1g}",
+            f"{point['pooled_nmse']:.3g} ± {point['pooled_nmse_standard_error']:.2g}",
             f"{point['median_nmse']:.3g}",
             *(f"{point[name]:.3g}" for name in ("claimed_error", "ser", "ber")),
             f"{100 * point['bler']:.3g}",
