@@ -25,6 +25,7 @@ from .shards import (
     label,
     read_json,
     run_shards,
+    warm_up,
     write_shard,
 )
 
@@ -212,8 +213,12 @@ def _compute(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress, executor(workers, scheduler, device) as processes:
         task = progress.add_task("shards", total=len(shards))
+        if device == "cuda" and settings["experiment"] != OFDMOptions.name:
+            processes.submit(warm_up, shards)
         running = {processes.submit(run_shards, batch, NUMBERS_VERSION): batch for batch in batches(shards)}
         try:
+            from . import results  # noqa: F401 - its figures' library is loaded while others compute
+
             for future in as_completed(running):
                 found: list[Scores] = future.result()
                 _claim(out, settings)
@@ -222,7 +227,6 @@ def _compute(
                     write_shard(folder, shard, settings, scores)
                     computed[shard.name] = scores
                     progress.advance(task)
-                from . import results  # noqa: F401 - its figures' library is loaded while others compute
         except BaseException:
             processes.shutdown(wait=False, cancel_futures=True)
             raise

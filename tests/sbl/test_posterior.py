@@ -58,7 +58,7 @@ def test_posterior_is_the_dense_one(sizes, dtype, unstructured):
 
 
 def test_the_residual_is_exact_where_little_is_left():
-    """||y - A mean||^2 = s2^2 |K^-1 y|^2, in 40 digits: a share of 1e-16 of y, which is no difference of energies."""
+    """||y - A mean||^2 = s2^2 |K^-1 y|^2, in 40 digits: too little of y to be a difference."""
     state = random_state(*SIZES["wide"], torch.float64, s2=1e-8)
     posterior = kronecker_posterior(state)
     for member in range(2):
