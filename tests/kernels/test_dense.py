@@ -1,4 +1,4 @@
-"""The CUDA C of eigh, svd and leading triplets: compiled, and run on a CPU with a fiber for each thread of a block."""
+"""The CUDA C of small decompositions: compiled, and run on a CPU with a fiber for each thread of a block."""
 
 # mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
 
