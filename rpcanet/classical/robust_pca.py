@@ -134,10 +134,11 @@ def _norm(x: Tensor) -> Tensor:
 def _shrink(A: Tensor, level: Tensor, exactly: Tensor) -> Tensor:
     """Singular value thresholding of tall matrices, within 1e-8 of their norm where `exactly` or in double.
 
-    Of the others, a Gram matrix in single precision does unless the level is so low that its rounding matters.
+    Of the others, a Gram matrix in single precision does unless the level is so low that its rounding matters; on
+    a GPU, where two batches take twice as long as one, all are of double precision.
     """
-    if A.dtype == torch.float64:
-        return _shrink_by_gram(A, level, A.dtype)
+    if A.dtype == torch.float64 or A.is_cuda:
+        return _shrink_by_gram(A, level, torch.float64)
     low_rank = torch.empty_like(A)
     exactly = exactly | (level < LOW * _norm(A))
     for members, dtype in ((exactly, torch.float64), (~exactly, A.dtype)):
