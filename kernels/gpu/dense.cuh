@@ -2,12 +2,17 @@
 
    Defined from outside: REAL (float or double), COMPLEX (0 or 1), GROUP, LANES. With GROUP = 0 all warps of a block work
    on one matrix. Else a block has GROUP warps, and LANES of a warp work on a matrix; a chain of rotations, which one
-   thread follows, is followed for all matrices of the block at once, by neighbouring threads. Matrices are stored by
+   thread follows, is followed for all matrices of the block at once, by neighbouring threads, with FOLLOWERS = 1 those
+   of a warp more. Matrices are stored by
    columns, `ld` numbers apart: thread-by-row work is then coalesced in device memory and free of bank conflicts on
    chip. */
 
 typedef REAL real;
-enum { ONE_WARP = GROUP > 0, MOST_THREADS = 32 * (ONE_WARP ? GROUP : 17), MATRICES = ONE_WARP ? MOST_THREADS / LANES : 1 };
+#ifndef FOLLOWERS
+#define FOLLOWERS 0
+#endif
+enum { ONE_WARP = GROUP > 0, MATRICES = ONE_WARP ? 32 * GROUP / LANES : 1 };
+enum { MOST_THREADS = 32 * (ONE_WARP ? GROUP + FOLLOWERS : 17) };
 enum fault { NOT_FINITE = 1, NOT_SETTLED };
 #define WARPS (ONE_WARP ? 1 : (int)blockDim.x / 32)
 #define THREADS (LANES * WARPS)
@@ -230,14 +235,11 @@ inline float quotient(float x, float y) { return x / y; }
 /* c f + s g = r, c g - s f = 0. Quarter turns are exact: of a matrix of few nonzeros they follow one another, and
    what each loses would add up. */
 __device__ inline real rotate(real f, real g, rotation *turn) {
-  const real length = f * f + g * g;
-  if (length < limits::vanishing) {
-    *turn = {1, 0};
-    return f;
-  }
-  const real inverse = inverse_root(length);
-  *turn = {g == 0 ? copysign((real)1, f) : f * inverse, f == 0 ? copysign((real)1, g) : g * inverse};
-  return g == 0 ? fabs(f) : f == 0 ? fabs(g) : length * inverse;
+  const real length = f * f + g * g, inverse = inverse_root(length);
+  const bool none = length < limits::vanishing; /* without a branch, which a chain would wait for */
+  turn->c = none ? 1 : g == 0 ? copysign((real)1, f) : f * inverse;
+  turn->s = none ? 0 : f == 0 ? copysign((real)1, g) : g * inverse;
+  return none ? f : g == 0 ? fabs(f) : f == 0 ? fabs(g) : length * inverse;
 }
 
 /* Multiply by 2^exponent; in two steps, either of which may be a number where their product is not. */
