@@ -235,11 +235,19 @@ inline float quotient(float x, float y) { return x / y; }
 /* c f + s g = r, c g - s f = 0. Quarter turns are exact: of a matrix of few nonzeros they follow one another, and
    what each loses would add up. */
 __device__ inline real rotate(real f, real g, rotation *turn) {
-  const real length = f * f + g * g, inverse = inverse_root(length);
-  const bool none = length < limits::vanishing; /* without a branch, which a chain would wait for */
-  turn->c = none ? 1 : g == 0 ? copysign((real)1, f) : f * inverse;
-  turn->s = none ? 0 : f == 0 ? copysign((real)1, g) : g * inverse;
-  return none ? f : g == 0 ? fabs(f) : f == 0 ? fabs(g) : length * inverse;
+  const real length = f * f + g * g;
+  if (f * g != 0 && length >= limits::vanishing) { /* as good as always: few instructions, which a chain waits for */
+    const real inverse = inverse_root(length);
+    *turn = {f * inverse, g * inverse};
+    return length * inverse;
+  }
+  if (length < limits::vanishing) {
+    *turn = {1, 0};
+    return f;
+  }
+  const real inverse = inverse_root(length);
+  *turn = {g == 0 ? copysign((real)1, f) : f * inverse, f == 0 ? copysign((real)1, g) : g * inverse};
+  return g == 0 ? fabs(f) : f == 0 ? fabs(g) : length * inverse;
 }
 
 /* Multiply by 2^exponent; in two steps, either of which may be a number where their product is not. */
