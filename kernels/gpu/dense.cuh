@@ -2,17 +2,12 @@
 
    Defined from outside: REAL (float or double), COMPLEX (0 or 1), GROUP, LANES. With GROUP = 0 all warps of a block work
    on one matrix. Else a block has GROUP warps, and LANES of a warp work on a matrix; a chain of rotations, which one
-   thread follows, is followed for all matrices of the block at once, by neighbouring threads, with FOLLOWERS = 1 those
-   of a warp more. Matrices are stored by
+   thread follows, is followed for all matrices of the block at once, by neighbouring threads. Matrices are stored by
    columns, `ld` numbers apart: thread-by-row work is then coalesced in device memory and free of bank conflicts on
    chip. */
 
 typedef REAL real;
-#ifndef FOLLOWERS
-#define FOLLOWERS 0
-#endif
-enum { ONE_WARP = GROUP > 0, MATRICES = ONE_WARP ? 32 * GROUP / LANES : 1 };
-enum { MOST_THREADS = 32 * (ONE_WARP ? GROUP + FOLLOWERS : 17) };
+enum { ONE_WARP = GROUP > 0, MOST_THREADS = 32 * (ONE_WARP ? GROUP : 17), MATRICES = ONE_WARP ? MOST_THREADS / LANES : 1 };
 enum fault { NOT_FINITE = 1, NOT_SETTLED };
 #define WARPS (ONE_WARP ? 1 : (int)blockDim.x / 32)
 #define THREADS (LANES * WARPS)

@@ -20,7 +20,6 @@ FOLDER = Path(__file__).parent
 WARP = 32
 MOST_WARPS = 17
 NOT_FINITE = 1
-FOLLOWERS = {"eigh": 0, "svd": 1}  # warps that follow chains of rotations, beside those of a group
 
 # (order up to, matrices up to): of so few, the library's loop over them takes less time, since a block follows the
 # chain of rotations of its matrix at one pace however many blocks there are. H100, torch 2.11 with CUDA 13.0, 26
@@ -130,8 +129,7 @@ def _plan(name: str, dtype: torch.dtype, device: torch.device, m: int, n: int, v
         return None
     sharing = group(name, dtype, warps, lanes)
     room = scratch + (held if on_chip else 0)
-    threads = sharing + FOLLOWERS[name] if sharing else warps
-    return Plan(run, max(1, sharing * WARP // lanes), threads, room, on_chip)
+    return Plan(run, max(1, sharing * WARP // lanes), max(warps, sharing), room, on_chip)
 
 
 def layout(rows: int) -> tuple[int, int]:
@@ -159,7 +157,7 @@ def group(name: str, dtype: torch.dtype, warps: int, lanes: int) -> int:
 def memory(name: str, dtype: torch.dtype, m: int, n: int, warps: int, vectors: bool) -> tuple[int, int]:
     """Bytes of the matrices, and of what else a block keeps on chip; see eigh.cu and svd.cu."""
     number, real = dtype.itemsize, dtype.to_real().itemsize
-    ahead = 2 if warps > 1 or FOLLOWERS[name] else 1  # rotations of as many steps
+    ahead = 1 if warps == 1 else 2  # rotations of as many steps
     if name == "eigh":
         parts = [n * number] * 3 + [2 * ahead * n * real, n * real, n * real, 2 * warps * real, 4 * n, 16]
         return _rounded(n * _leading(n) * number), sum(map(_rounded, parts))

@@ -2,17 +2,15 @@
 
    Householder reflections from both sides bring A to a real bidiagonal form; the products U, of the left ones, takes
    A's place, and V has one of its own. Implicit QR steps on the form, each a chain of rotations of two neighbouring
-   columns of V and of U, make it diagonal. One warp of a block follows the forms of its matrices, a step ahead of the
-   threads that turn the rows of U and V. Singular values are accurate to rounding relative to the largest.
+   columns of V and of U, make it diagonal. Where a block works on one matrix, one warp follows the form, a step ahead
+   of the threads that turn the rows of U and V. Singular values are accurate to rounding relative to the largest.
    Source: Golub and Van Loan, Matrix Computations, sections 5.4.8 and 8.6.3; Demmel and Kahan, "Accurate singular
    values of bidiagonal matrices", 1990 (the step without shift, which a vanishing diagonal entry wants). */
 
-#define FOLLOWERS 1
 #include "dense.cuh"
 
-/* Of the warps of one matrix the last follows the bidiagonal form alone. */
+/* Of several warps the last follows the bidiagonal form alone. */
 #define FOLLOWS (warp() == WARPS - 1)
-enum { AHEAD = 4 };
 #define TURNERS (ONE_WARP ? LANES : THREADS - LANES)
 
 struct alignas(4 * sizeof(real)) pair {
@@ -124,40 +122,17 @@ __device__ inline number turn(rotation by, number *x, number y) {
   return first;
 }
 
-/* One row of U, or of V: `turns` begin with the left or the right rotation of a pair. All that AHEAD rotations want is
-   read before any of them writes: the compiler cannot tell that they do not meet. */
+/* One row of U, or of V: `turns` begin with the left or the right rotation of a pair. */
 __device__ inline void turn_row(number *row, int ld, const rotation *turns, part rows) {
   number x = row[rows.first * ld];
-  int i = rows.first;
-  for (; i + AHEAD <= rows.last; i += AHEAD) {
-    rotation by[AHEAD];
-    number y[AHEAD];
-#pragma unroll
-    for (int k = 0; k < AHEAD; k++) by[k] = turns[2 * (i + k)], y[k] = row[(i + k + 1) * ld];
-#pragma unroll
-    for (int k = 0; k < AHEAD; k++) row[(i + k) * ld] = turn(by[k], &x, y[k]);
-  }
-  for (; i < rows.last; i++) row[i * ld] = turn(turns[2 * i], &x, row[(i + 1) * ld]);
+  for (int i = rows.first; i < rows.last; i++) row[i * ld] = turn(turns[2 * i], &x, row[(i + 1) * ld]);
   row[rows.last * ld] = x;
 }
 
 /* A row of U and one of V. */
 __device__ inline void turn_rows(number *u, int ld, number *v, int ldv, const pair *turns, part rows) {
   number x = u[rows.first * ld], y = v[rows.first * ldv];
-  int i = rows.first;
-  for (; i + AHEAD <= rows.last; i += AHEAD) {
-    pair by[AHEAD];
-    number next_u[AHEAD], next_v[AHEAD];
-#pragma unroll
-    for (int k = 0; k < AHEAD; k++)
-      by[k] = turns[i + k], next_u[k] = u[(i + k + 1) * ld], next_v[k] = v[(i + k + 1) * ldv];
-#pragma unroll
-    for (int k = 0; k < AHEAD; k++) {
-      u[(i + k) * ld] = turn(by[k].left, &x, next_u[k]);
-      v[(i + k) * ldv] = turn(by[k].right, &y, next_v[k]);
-    }
-  }
-  for (; i < rows.last; i++) {
+  for (int i = rows.first; i < rows.last; i++) {
     const pair by = turns[i];
     u[i * ld] = turn(by.left, &x, u[(i + 1) * ld]);
     v[i * ldv] = turn(by.right, &y, v[(i + 1) * ldv]);
@@ -184,10 +159,9 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS)
     svd_kernel(const number *matrices, number *U_out, real *S_out, number *Vh_out, number *workspace, int *failed,
                int batch, int bytes, int m, int n, int ld, int ldv, int wide, int vectors) {
   extern __shared__ __align__(16) char shared[];
-  const bool follows = ONE_WARP && threadIdx.x >= 32 * GROUP; /* a thread for each matrix */
-  const int place_here = follows ? threadIdx.x - 32 * GROUP : ONE_WARP ? threadIdx.x / LANES : 0;
+  const int place_here = ONE_WARP ? threadIdx.x / LANES : 0;
   const size_t place = (size_t)blockIdx.x * MATRICES + place_here;
-  if (place_here >= MATRICES || place >= batch) return;
+  if (place >= batch) return;
   room chip = {shared + place_here * bytes};
 #if ON_CHIP
   number *A = chip.take<number>(n * ld), *V = vectors ? chip.take<number>(n * ldv) : nullptr;
@@ -195,17 +169,10 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS)
   number *A = workspace + place * n * (ld + ldv), *V = vectors ? A + (size_t)n * ld : nullptr;
 #endif
   number *v = chip.take<number>(m), *left = chip.take<number>(n), *right = chip.take<number>(n);
-  pair *turns = chip.take<pair>(2 * n);
+  pair *turns = chip.take<pair>(ONE_WARP ? n : 2 * n);
   real *d = chip.take<real>(n), *e = chip.take<real>(n + 1), *scratch = chip.take<real>(2 * WARPS);
   int *order = chip.take<int>(n);
   part *parts = chip.take<part>(2);
-  if (follows) {
-    for (int now = 0; __syncthreads_or(false); now ^= 1) {
-      if (parts[now].first >= 0) step(d, e, turns + now * n, parts[now]);
-      __syncthreads();
-    }
-    return;
-  }
 
   const size_t size = (size_t)m * n;
   const number *matrix = matrices + place * size;
@@ -231,14 +198,16 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS)
   const real negligible = limits::eps * norm;
   int high = n - 1, count = 0;
 #if GROUP
-  part before = {-1, -1, 0};
-  for (int now = 0;; now ^= 1) {
-    const part rows = count++ < 60 * n ? next_part(d, e, negligible, &high) : part{-1, -1, 0};
-    if (lane() == 0) parts[now] = rows;
-    if (!__syncthreads_or(rows.first >= 0 || before.first >= 0)) break;
-    if (vectors && before.first >= 0) turn_all(m, n, A, ld, V, ldv, turns + (now ^ 1) * n, before);
-    before = rows;
+  for (;; count++) {
+    const part rows = count < 60 * n ? next_part(d, e, negligible, &high) : part{-1, -1, 0};
+    if (lane() == 0) *parts = rows;
+    if (!__syncthreads_or(rows.first >= 0)) break;
+    const int other = threadIdx.x, apart = (other - place_here) * bytes;
+    if (other < MATRICES && blockIdx.x * MATRICES + other < batch && of_matrix(parts, apart)->first >= 0)
+      step(of_matrix(d, apart), of_matrix(e, apart), of_matrix(turns, apart), *of_matrix(parts, apart));
     __syncthreads();
+    if (vectors && rows.first >= 0) turn_all(m, n, A, ld, V, ldv, turns, rows);
+    sync_lanes();
   }
 #else
   for (int now = 0;; now ^= 1) {
