@@ -217,8 +217,9 @@ def _compute(
             processes.submit(warm_up, shards)
         running = {processes.submit(run_shards, batch, NUMBERS_VERSION): batch for batch in batches(shards)}
         try:
-            from . import results  # noqa: F401 - its figures' library is loaded while others compute
+            from .results import rehearse
 
+            rehearse()  # its figures' library is loaded while others compute
             for future in as_completed(running):
                 found: list[Scores] = future.result()
                 _claim(out, settings)
