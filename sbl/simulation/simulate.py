@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from concurrent.futures import as_completed
+from concurrent.futures import as_completed, wait
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -213,10 +213,12 @@ def _compute(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress, executor(workers, scheduler, device) as processes:
         task = progress.add_task("shards", total=len(shards))
+        first = []
         if device == "cuda" and settings["experiment"] != OFDMOptions.name:
-            processes.submit(warm_up, shards)
+            first = [processes.submit(warm_up, shards)]
         running = {processes.submit(run_shards, batch, NUMBERS_VERSION): batch for batch in batches(shards)}
         try:
+            wait(first)  # which Python would slow
             from .results import rehearse
 
             rehearse()  # its figures' library is loaded while others compute
