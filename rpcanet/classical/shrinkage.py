@@ -10,8 +10,8 @@ from ...kernels import eigh
 NEAR = 3e-4  # residual, from which on the rounding of a Gram matrix in float32 matters
 LOW = 3e-3  # the share of a matrix's norm from which on it matters for a singular value
 ACCURACY = 1e-8  # of the matrix's norm
-# Columns up to which a GPU decomposes Gram matrices in less time than products take. H100, torch 2.11, ms of 86 matrices
-# of order n by products / by eigh: n = 96 2.8 / 2.2, 128 2.9 / 3.5, 256 8.2 / 36, 484 45 / 256.
+# Columns up to which a GPU decomposes Gram matrices in less time than products take. H100, ms of 86 of order n by
+# products / by eigh: n = 96 2.8 / 2.2, 128 2.9 / 3.5, 256 8.2 / 36, 484 45 / 256.
 DECOMPOSED = 128
 FAST_DOUBLES = ((8, 0), (9, 0), (10, 0))  # capabilities of GPUs with matrix units for double precision
 

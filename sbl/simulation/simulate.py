@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from concurrent.futures import as_completed, wait
+from concurrent.futures import Future, as_completed, wait
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -213,7 +213,7 @@ def _compute(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress, executor(workers, scheduler, device) as processes:
         task = progress.add_task("shards", total=len(shards))
-        first = []
+        first: list[Future[None]] = []
         if device == "cuda" and settings["experiment"] != OFDMOptions.name:
             first = [processes.submit(warm_up, shards)]
         running = {processes.submit(run_shards, batch, NUMBERS_VERSION): batch for batch in batches(shards)}
