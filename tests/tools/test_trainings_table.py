@@ -18,7 +18,7 @@ def folder(tmp_path):
     (tmp_path / "trainings").mkdir()
     (tmp_path / "published.json").write_text(json.dumps(PUBLISHED))
 
-    def left(name, stages, measured, held_out=0.0):
+    def left(name, stages, measured, held_out=0.0, **more):
         record = {
             "network": {"name": "rpcanet++", "stages": stages},
             "data": {"name": "drive", "held_out": held_out},
@@ -26,6 +26,7 @@ def folder(tmp_path):
             "looks": {"best": 0.7, "last": 0.69, "mean": 0.685, "looks": 40},
             "seconds": 52,
             "device": "H100",
+            **more,
         }
         (tmp_path / "trainings" / f"{name}.json").write_text(json.dumps(record))
         for kind, iou in measured.items():
@@ -61,3 +62,10 @@ def test_a_run_whose_weights_were_not_measured_has_its_looks_alone(folder):
     [row] = found[marks_of("trainings")].splitlines()[2:]
     assert "| 69.86 |  |  |  | 70.00 | 68.50 | 40 |" in row
     assert found[marks_of("published-rows")] == ""
+
+
+def test_a_run_that_was_cut_off_says_after_how_many_epochs(folder):
+    found = trainings.tables(folder("drive_s3", 3, {"best": 0.699}, done=350))
+    [row] = found[marks_of("trainings")].splitlines()[2:]
+    assert "| published | 350 of 400 | 42 |" in row
+    assert "+0.04; 350 of 400 epochs)" in found[marks_of("published-rows")]

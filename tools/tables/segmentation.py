@@ -131,8 +131,13 @@ def as_published(network: dict[str, Any], name: str) -> bool:
         and not training["data"].get("held_out")
         and network["channels"] == PUBLISHED_CHANNELS
         and training["data"]["size"] == (record.recipe.crop or record.preparation.size)
-        and training["recipe"]["epochs"] == record.recipe.epochs
+        and epochs_of(training) == record.recipe.epochs
     )
+
+
+def epochs_of(training: dict[str, Any]) -> int:
+    """How many epochs a network was trained for, fewer than its recipe's where the run was cut off."""
+    return int(training.get("done", training["recipe"]["epochs"]))
 
 
 def parameters(network: dict[str, Any] | None) -> str:
@@ -155,7 +160,7 @@ def described(result: Result) -> str:
         return f"{title}, published weights"
     training = network["training"]
     own = ", own recipe" if training["data"].get("held_out") else ""
-    return f"{title} and {network['channels']} channels, {training['recipe']['epochs']} epochs{own}"
+    return f"{title} and {network['channels']} channels, {epochs_of(training)} epochs{own}"
 
 
 def command(settings: dict[str, Any], trained_size: int) -> str:

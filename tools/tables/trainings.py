@@ -1,7 +1,8 @@
 """Training runs beside what the papers state, from tools/results/trainings.
 
 Of each run there is NAME.json, its run.json, and what evaluate.py measured of its weights, NAME-best.json and
-NAME-last.json, as far as they were kept and count: of our own recipe the last alone.
+NAME-last.json, as far as they were kept and count: of our own recipe the last alone. `done` in a record says after
+how many epochs a run was cut off.
 """
 
 from pathlib import Path
@@ -33,6 +34,11 @@ class Run(NamedTuple):
     @property
     def own(self) -> bool:
         return bool(self.record["data"]["held_out"])
+
+    @property
+    def cut_off(self) -> str:
+        """The epochs of a run that was cut off, as "N of K"."""
+        return f"{self.record['done']} of {self.record['recipe']['epochs']}" if "done" in self.record else ""
 
     @property
     def result(self) -> dict[str, Any] | None:
@@ -73,7 +79,7 @@ def row(run: Run, published: dict[str, Any]) -> Row:
         record_of(run.data_set).title,
         run.title,
         "own" if run.own else "published",
-        str(recipe["epochs"]),
+        run.cut_off or str(recipe["epochs"]),
         str(recipe["seed"]),
         f"{stated:.2f}",
         *(percent(run.measured.get(kind)) for kind in ("best", "last")),
@@ -103,6 +109,7 @@ def lines(runs: list[Run], published: dict[str, Any]) -> str:
             continue
         stated = stated_of(run, published)
         difference = 100 * run.result["iou"] - stated
-        text = f"{run.title}, {percent(run.result)} (published {stated:.2f}, {difference:+.2f})"
+        cut_off = f"; {run.cut_off} epochs" if run.cut_off else ""
+        text = f"{run.title}, {percent(run.result)} (published {stated:.2f}, {difference:+.2f}{cut_off})"
         found.setdefault(record_of(run.data_set).title, []).append(text)
     return "\n".join(f"- {title}: {'; '.join(texts)}." for title, texts in found.items())
