@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from unfoldkit.rpcanet.inference.options import Evaluation
 from unfoldkit.rpcanet.names import LABELS, UNITS
+from unfoldkit.rpcanet.training.configuration import Recipe
 
 from . import channels, records, speed, trainings
 from .markdown import Marks, Row, markdown, marks_of
@@ -131,13 +132,8 @@ def as_published(network: dict[str, Any], name: str) -> bool:
         and not training["data"].get("held_out")
         and network["channels"] == PUBLISHED_CHANNELS
         and training["data"]["size"] == (record.recipe.crop or record.preparation.size)
-        and epochs_of(training) == record.recipe.epochs
+        and training["recipe"]["epochs"] == record.recipe.epochs
     )
-
-
-def epochs_of(training: dict[str, Any]) -> int:
-    """How many epochs a network was trained for, fewer than its recipe's where the run was cut off."""
-    return int(training.get("done", training["recipe"]["epochs"]))
 
 
 def parameters(network: dict[str, Any] | None) -> str:
@@ -160,7 +156,9 @@ def described(result: Result) -> str:
         return f"{title}, published weights"
     training = network["training"]
     own = ", own recipe" if training["data"].get("held_out") else ""
-    return f"{title} and {network['channels']} channels, {epochs_of(training)} epochs{own}"
+    seed = training["recipe"].get("seed", Recipe.seed)
+    other = "" if seed == Recipe.seed else f", seed {seed}"
+    return f"{title} and {network['channels']} channels, {training['recipe']['epochs']} epochs{own}{other}"
 
 
 def command(settings: dict[str, Any], trained_size: int) -> str:
