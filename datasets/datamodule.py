@@ -62,6 +62,11 @@ class SegmentationData(L.LightningDataModule):
         self.batch_size, self.workers, self.seed, self.keep_last = batch_size, workers, seed, keep_last
         self.batches: dict[str, Batches] = {}
 
+    def read(self) -> None:
+        """Decode all pictures now, where memory allows; raises what reading a picture raises."""
+        self.train.keep()
+        self.validation.keep()
+
     def train_dataloader(self) -> Batches:
         world, rank, epoch = self._position()
         if world * self.batch_size > len(self.train):

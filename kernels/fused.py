@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .dispatch import spectral_product
 from .dispatch.operator import under_transform
-from .gpu.features.packing import CHANNELS
+from .gpu.features.packing import TRAINED
 
 LARGEST = 2**31  # of an offset into a tensor
 
@@ -22,7 +22,7 @@ def serves(input: Tensor, channels: int) -> bool:
     """Whether layers of so many channels that `input` (N, C, H, W) meets may run by these operators."""
     return (
         input.is_cuda
-        and channels in CHANNELS
+        and channels in TRAINED
         and torch.is_grad_enabled()
         and not torch.compiler.is_compiling()
         and torch.is_autocast_enabled("cuda")

@@ -24,6 +24,8 @@ from .estimators.svd_krosbl import SVDKroSBL as SVDKroSBL
 from .estimators.unfolded import UnfoldedKroSBL as UnfoldedKroSBL
 from .ofdm.estimator import KroSBLChannelEstimator as KroSBLChannelEstimator
 from .ofdm.grids import DelayGrid as DelayGrid
+from .ofdm.oracle import PathOracle as PathOracle
+from .ofdm.oracle import umi_paths as umi_paths
 from .ofdm.paths import OffGridKroSBL as OffGridKroSBL
 from .ofdm.umi import Cell as Cell
 from .ofdm.umi import covariances as covariances

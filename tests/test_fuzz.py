@@ -100,7 +100,7 @@ def test_no_public_function_is_left_out():
     }
     fuzzed |= {"simulate", "trace_problem", "train_estimator"}
     # Told a truth, a generator or a name, and tested on their own: test_baselines.py, test_calibration.py,
-    # test_zoo.py, test_graphs.py, tests/ofdm.
+    # test_zoo.py, test_graphs.py, tests/ofdm, test_ofdm_oracle.py.
     fuzzed |= {
         "GenieMMSE",
         "LMMSE",
@@ -111,6 +111,7 @@ def test_no_public_function_is_left_out():
         "calibrate",
     }
     fuzzed |= {"card", "pretrained", "pretrained_names", "Graph", "Graphs", "covariances", "umi_channels"}
+    fuzzed |= {"PathOracle", "umi_paths"}
     packages = (kernels, datasets, rpcanet, sbl, classical, metrics, systems)
     public = {name: getattr(package, name) for package in packages for name in package.__all__}
     functions = {name for name, x in public.items() if inspect.isfunction(x)}

@@ -20,7 +20,7 @@ def layers(
 
     x: (N, C, H, W), channels-last.  weights: (C, C, 3, 3) each, biases (C,) each.
     """
-    if x.dtype == torch.bfloat16 and launches.serves(x.device, len(weights[0])):
+    if x.dtype == torch.bfloat16 and launches.serves_training(x.device, len(weights[0])):
         wide = [weight.float() for weight in weights]
         shift = torch.cat([*biases]).float() if biases else wide[0].new_zeros(len(wide) * len(wide[0]))
         bits = sum(relu << k for k, relu in enumerate(rectified))

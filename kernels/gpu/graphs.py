@@ -60,7 +60,7 @@ def _side_stream(device: torch.device) -> torch.cuda.Stream:
 
 
 class Graphs:
-    """The graphs of a network's functions, the `capacity` used last; they share one pool of memory.
+    """The graphs of a network's functions, the `capacity` used last, or none; they share one pool of memory.
 
     A function's first call at shapes that are new runs as it is, the second records a graph, and every other
     replays it. What cannot be replayed runs as it is: tensors off the GPU or of a subclass, gradients, autocast,
@@ -92,7 +92,7 @@ class Graphs:
 
     def __call__(self, name: Hashable, function: Callable[..., T], *tensors: Tensor) -> T:
         """function(*tensors); `name` tells it from the other functions, and nothing else may change its work."""
-        if not replayable(tensors):
+        if not self.capacity or not replayable(tensors):
             return function(*tensors)
         key = (name, *_modes(), *((x.shape, x.stride(), x.dtype, x.device) for x in tensors))
         with self.lock:

@@ -22,7 +22,7 @@ from .on_chip import StageOnChip, on_chip
 DTYPES = (torch.float32, torch.bfloat16)
 
 
-def optimize(net: Unfolding, dtype: torch.dtype = torch.float32, compile: bool = False) -> Unfolding:
+def optimize(net: Unfolding, dtype: torch.dtype = torch.float32, compile: bool = False) -> "InferenceForm":
     """A copy of `net` that answers as `net` does in evaluation mode, only faster; it cannot be trained.
 
     Every batch norm is folded into the convolution before it, the contrast prior's window keeps its
@@ -33,8 +33,8 @@ def optimize(net: Unfolding, dtype: torch.dtype = torch.float32, compile: bool =
     gets float32 features all the same: they are exact, and as fast by convolutions with a quarter of the
     multiplications as bfloat16 by vector instructions; where these too are missing it is emulated, hundreds of
     times slower.
-    In bfloat16 on a GPU of compute capability 8 or later, RPCANet and RPCANet++ of 32 channels (in part of 16)
-    run in a few kernels a stage, `kernels.ConvChain`, `LSTMStep` and `ContrastWindow`.
+    In bfloat16 on a GPU of compute capability 8 or later, RPCANet and RPCANet++ of 8, 16, 32 or 64 channels run in
+    a few kernels a stage, `kernels.ConvChain`, `LSTMStep` and `ContrastWindow`.
     compile: fuse the elementwise steps with `torch.compile`, one compilation for the first stage and one for
     all others; the first call at a new size takes minutes. Kernels as above it leaves alone.
 

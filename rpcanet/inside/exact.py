@@ -29,8 +29,10 @@ def exact_parts(image: Tensor, objects: Tensor, margin: int = 2) -> tuple[Tensor
     >>> bool((background == 0.25).all()), object_.sum().item()
     (True, 2.0)
     """
-    if image.ndim != 4 or not image.is_floating_point():
-        raise ValueError(f"image must be floating point, (batch, 1, height, width), got {tuple(image.shape)}")
+    if image.ndim != 4 or image.shape[1] != 1 or 0 in image.shape[2:] or not image.is_floating_point():
+        raise ValueError(
+            f"image must be floating point, (batch, 1, height, width), got {image.dtype}, {tuple(image.shape)}"
+        )
     if objects.shape != image.shape or objects.dtype != torch.bool:
         raise ValueError(
             f"objects must be boolean of image's shape {tuple(image.shape)}, got {objects.dtype}"

@@ -1,12 +1,15 @@
 """Training on a GPU that never waits for the host: whole steps as CUDA graphs, losses read when needed."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..inference.evaluation import answer
+from ..inference.fast import optimize
+from ..networks.unfolding import Unfolding
 from .losses import decomposition_loss
 from .task import LOSSES, SegmentationTask
 
@@ -93,11 +96,20 @@ class Seen(NamedTuple):
     losses: Tensor
 
 
+def evaluated(net: Unfolding, mixed: bool) -> Unfolding:
+    """What answers for `net` in one validation, without autocast: in mixed precision its form in bfloat16."""
+    if not mixed:
+        return net.eval()
+    fast = optimize(net, torch.bfloat16)
+    fast.graphs.capacity = 0  # they would hardly be replayed before the weights change
+    return fast
+
+
 class GraphedTask(SegmentationTask):
     """`SegmentationTask` on one GPU: the same steps and the same numbers, from `GraphedSteps`.
 
     Losses are read back before every validation and every checkpoint, then logged and looked at: a step whose loss
-    is not finite ends the run there. Validation pictures are counted many at a time.
+    is not finite ends the run there. Validation pictures are answered by `evaluated` and counted many at a time.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -145,10 +157,13 @@ class GraphedTask(SegmentationTask):
         optimizer_closure()
 
     def on_validation_epoch_start(self) -> None:
-        self._read()
+        mixed = self.trainer.precision == "bf16-mixed"
+        self.answer = partial(answer, evaluated(self.net, mixed), padding=self.padding)
+        self._read()  # last: until here the device may still be training
 
     def validation_step(self, batch: Any, batch_index: int) -> dict[str, Any]:
-        decomposition = answer(self.net, batch.image, self.padding)
+        with torch.autocast("cuda", enabled=False):
+            decomposition = self.answer(batch.image)
         loss = decomposition_loss(decomposition, batch.image, batch.mask, self.fidelity_weight, self.loss)
         if self.seen and batch.mask.shape[1:] != self.seen[0].mask.shape[1:]:
             self._count()

@@ -1,15 +1,16 @@
-"""What a first step would wait for, done while a run is being prepared."""
+"""What a first step would wait for, done while pictures are read."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from copy import deepcopy
-from threading import Thread
 
 import lightning as L
 import torch
 
 from ..inside.interpretation import Interior, interior_measures
 from ..networks.unfolding import UnfoldedNetwork
+from .graphed import evaluated
 from .losses import decomposition_loss
 from .task import SegmentationTask
 
@@ -17,29 +18,25 @@ PRECISIONS = ("32-true", "bf16-mixed")
 
 
 class Rehearsal(L.Callback):
-    """On one GPU, has kernels compiled, loaded and chosen in a thread while pictures are read.
+    """On one GPU, has kernels compiled, loaded and chosen while a thread reads the pictures.
 
-    shapes: of the batches that will come.
+    It rehearses in the thread that will train, since PyTorch keeps what cuDNN chose for each thread alone.
+
+    shapes: of the batches that will come.  read: reads the pictures.
     """
 
-    def __init__(self, shapes: Sequence[tuple[int, ...]]) -> None:
-        self.shapes = shapes
-        self.thread: Thread | None = None
+    def __init__(self, shapes: Sequence[tuple[int, ...]], read: Callable[[], object]) -> None:
+        self.shapes, self.read = shapes, read
 
     def setup(self, trainer: L.Trainer, task: L.LightningModule, stage: str) -> None:
         device = trainer.strategy.root_device
         if device.type != "cuda" or trainer.world_size > 1 or trainer.precision not in PRECISIONS:
             return
         assert isinstance(task, SegmentationTask)
-        mixed = trainer.precision == "bf16-mixed"
-        self.thread = Thread(
-            target=rehearse, args=(deepcopy(task.net), self.shapes, device, mixed), daemon=True
-        )
-        self.thread.start()
-
-    def on_train_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
-        if self.thread is not None:
-            self.thread.join()
+        with ThreadPoolExecutor(1) as reader:
+            reading = reader.submit(self.read)
+            rehearse(deepcopy(task.net), self.shapes, device, trainer.precision == "bf16-mixed")
+            reading.result()
 
 
 def rehearse(
@@ -51,5 +48,6 @@ def rehearse(
         for shape in shapes:
             image = torch.zeros(shape, device=device)
             decomposition_loss(net.train()(image), image, image).total.backward()
-            with torch.no_grad():
-                interior_measures(image, Interior(net.eval()(image, return_stages=True).stages))
+            with torch.no_grad(), torch.autocast(device.type, enabled=False):
+                stages = evaluated(net, mixed)(image, return_stages=True).stages
+                interior_measures(image, Interior(stages))

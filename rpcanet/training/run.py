@@ -170,7 +170,7 @@ def trainer_of(
     """Lightning's trainer with everything that a run keeps, logs and survives."""
     recipe, machine, stored = configuration.recipe, configuration.machine, asdict(configuration)
     last = last_checkpoint(out)
-    weights = WeightsFiles(out, lambda path: save_weights(net, path, stored), MONITOR, "max")
+    weights = WeightsFiles(out, net, lambda net, path: save_weights(net, path, stored), MONITOR, "max")
     return L.Trainer(
         accelerator=machine.accelerator,
         **placement(machine.devices),
@@ -193,7 +193,7 @@ def trainer_of(
             Provenance(stored),
             StopSignals(last),
             *([Averaging(recipe.average)] if recipe.average else []),
-            *([] if machine.compile else [Rehearsal(shapes_of(data))]),
+            *([] if machine.compile else [Rehearsal(shapes_of(data), data.read)]),
         ],
         plugins=[Checkpoints()],
         logger=TensorBoardLogger(out, name="", version="tensorboard", default_hp_metric=False),

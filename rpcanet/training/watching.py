@@ -1,5 +1,6 @@
 """What happens inside a network while it trains, for TensorBoard."""
 
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ from .task import SegmentationTask
 
 PLANES = ("background", "object", "restoration")
 BINS = 64  # of a histogram
+SOON = 1e-4  # seconds after which the drawing thread gives way to the one that trains
 
 
 class Watch(L.Callback):
@@ -45,20 +47,23 @@ class Watch(L.Callback):
     and once the network's graph and, at the end, the hyper-parameters `settings` with the final metrics.
 
     pictures: how many are looked into.  budget: a look is left out while looks would take more than this share
-    of the time; the first and the last are always taken. Figures are drawn in a thread beside the training.
-    Looking changes neither the network nor any random number.
+    of the time; the first and the last are always taken. Pictures, figures and histograms are made in a thread
+    beside the training, whose time counts as well: Python runs one thread at a time. Looking changes neither the
+    network nor any random number.
     """
 
     def __init__(self, settings: dict[str, Any], pictures: int = 4, budget: float = 0.03) -> None:
         self.settings, self.pictures, self.budget = settings, pictures, budget
         self.curves = PixelCurves()
-        self.start, self.spent, self.last = 0.0, 0.0, 0.0
+        self.start, self.spent, self.before = 0.0, 0.0, -1.0
         self.drawn: list[Future[None]] = []
 
     def on_train_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
-        self.start, self.spent, self.last = time.perf_counter(), 0.0, 0.0
+        self.start, self.spent, self.before = time.perf_counter(), 0.0, -1.0
         self.curves.to(task.device)
         self.drawing = ThreadPoolExecutor(1)
+        self.interval = sys.getswitchinterval()
+        sys.setswitchinterval(SOON)
         writer = _writer(trainer)
         if writer is not None and isinstance(task, SegmentationTask):
             with self._timed():
@@ -83,20 +88,19 @@ class Watch(L.Callback):
     def on_validation_epoch_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         if not self.due or not isinstance(task, SegmentationTask):
             return
-        before = self.spent
+        self.before = self.spent
         with self._timed():
             rates = self.curves.compute()
             writer = _writer(trainer)
             if writer is not None:
                 step = trainer.global_step
-                curves = _log_predictions(
-                    writer, step, panel(self.image, self.decomposition, self.mask), rates
-                )
+                seen = panel(self.image, self.decomposition, self.mask).cpu()
+                self._beside(writer.add_image, "val/" + "_".join(PARTS), seen, step)
+                curves = _log_curves(writer, step, rates)
                 spectra = _log_stages(writer, step, task.net, self.image)
                 for tag, draw in (("val/curves", curves), ("inside/spectrum", spectra)):
-                    self.drawn.append(self.drawing.submit(_log_figure, writer, tag, step, draw))
-                _log_parameters(writer, step, task.net)
-        self.last = self.spent - before
+                    self._beside(_log_figure, writer, tag, step, draw)
+                self._beside(_log_histograms, writer, step, _on_host(task.net))
         if writer is not None:
             writer.add_scalar("watch/share_of_time", self.spent / (time.perf_counter() - self.start), step)
 
@@ -113,11 +117,23 @@ class Watch(L.Callback):
     def teardown(self, trainer: L.Trainer, task: L.LightningModule, stage: str) -> None:
         if self.start:
             self.drawing.shutdown()
+            sys.setswitchinterval(self.interval)
+
+    def on_exception(self, trainer: L.Trainer, task: L.LightningModule, exception: BaseException) -> None:
+        self.teardown(trainer, task, "fit")
+
+    def _beside(self, function: Callable[..., None], *arguments: Any) -> None:
+        def make() -> None:
+            start = time.thread_time()
+            function(*arguments)
+            self.spent += time.thread_time() - start
+
+        self.drawn.append(self.drawing.submit(make))
 
     def _due(self, trainer: L.Trainer) -> bool:
-        first, final = self.last == 0, trainer.current_epoch + 1 == trainer.max_epochs
+        first, final = self.before < 0, trainer.current_epoch + 1 == trainer.max_epochs
         elapsed = time.perf_counter() - self.start
-        affordable = self.spent + self.last <= self.budget * elapsed
+        affordable = self.spent + (self.spent - self.before) <= self.budget * elapsed
         return not trainer.sanity_checking and (first or final or affordable)
 
     @contextmanager
@@ -156,11 +172,8 @@ def _log_figure(writer: SummaryWriter, tag: str, step: int, draw: Callable[[], F
     writer.add_image(tag, rendered(draw()), step, dataformats="HWC")
 
 
-def _log_predictions(
-    writer: SummaryWriter, step: int, picture: Tensor, rates: dict[str, Tensor]
-) -> Callable[[], Figure]:
+def _log_curves(writer: SummaryWriter, step: int, rates: dict[str, Tensor]) -> Callable[[], Figure]:
     """Log what costs little, and return the figure that remains to be drawn."""
-    writer.add_image("val/" + "_".join(PARTS), picture, step)
     curves = {name: values.cpu().numpy() for name, values in rates.items()}
     writer.add_pr_curve_raw(
         "val/pixels",
@@ -180,7 +193,7 @@ def _log_stages(
     writer: SummaryWriter, step: int, net: UnfoldedNetwork, image: Tensor
 ) -> Callable[[], Figure]:
     """Log the measures, and return the figure that remains to be drawn."""
-    with torch.no_grad():
+    with torch.no_grad(), _untuned():
         measures = interior_measures(image, look_inside(net, image))
     statistics = Statistics()
     statistics.update(measures)
@@ -196,9 +209,28 @@ def _log_stages(
     return partial(spectrum_figure, *spectra, labels)
 
 
-def _log_parameters(writer: SummaryWriter, step: int, net: nn.Module) -> None:
+@contextmanager
+def _untuned() -> Iterator[None]:
+    """No search for the fastest convolution: nobody else has the shapes of looks."""
+    before, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
+def _on_host(net: nn.Module) -> dict[str, Tensor]:
+    """Every parameter and its last gradient, by their tags."""
+    found = {}
     for name, parameter in net.named_parameters():
         place = name.removeprefix("stages.").replace(".", "/", 1)
-        writer.add_histogram(f"weights/{place}", parameter.detach().float().cpu(), step, bins=BINS)
-        if parameter.grad is not None and parameter.grad.isfinite().all():
-            writer.add_histogram(f"gradients/{place}", parameter.grad.float().cpu(), step, bins=BINS)
+        found[f"weights/{place}"] = parameter.detach()
+        if parameter.grad is not None:
+            found[f"gradients/{place}"] = parameter.grad
+    return {tag: values.to("cpu", torch.float32, copy=True) for tag, values in found.items()}
+
+
+def _log_histograms(writer: SummaryWriter, step: int, found: dict[str, Tensor]) -> None:
+    for tag, values in found.items():
+        if values.isfinite().all():
+            writer.add_histogram(tag, values, step, bins=BINS)

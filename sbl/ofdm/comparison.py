@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ..algebra import squared_modulus
 from .extra import require_sionna
+from .oracle import PathOracle, umi_paths
 from .shared_lmmse import SharedLMMSE
-from .umi import Cell, Covariances, umi_channels
+from .umi import Cell, Covariances, sionna_on_cpu, umi_channels
 
 require_sionna()
 from sionna.phy.mapping import Mapper  # noqa: E402
@@ -26,6 +27,7 @@ from sionna.phy.ofdm import (  # noqa: E402
 
 ChannelEstimator = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 ORDERS = ("t-f", "f-t", "t-f-s", "f-t-s", "f-s-t", "s-f-t", "t-s-f", "s-t-f")
+ORACLE = "oracle"
 DROPS_AT_ONCE = 2
 
 
@@ -72,6 +74,7 @@ def sionna_estimators(
     return found | {f"LMMSE {order}": SharedLMMSE(resource_grid, covariance, order) for order in orders}
 
 
+@sionna_on_cpu()
 def compare(
     resource_grid: ResourceGrid,
     estimators: Mapping[str, ChannelEstimator],
@@ -80,12 +83,13 @@ def compare(
     seed: int,
     cell: Cell | None = None,
     detected: int | None = None,
+    oracle: bool = False,
 ) -> dict[tuple[str, float], dict[str, float]]:
     """`Score.row` of each estimator at each SNR = 1 / N0 of a resource element, on the drops of `umi_channels`.
 
     All see the same channels, noise and QPSK data, which `seed` alone decides. `estimators` take y and N0 and give
     h_hat and err_var as every Sionna channel estimator does. Bits are detected in the first `detected` drops,
-    which takes longer than most estimates; None: in all.
+    which takes longer than most estimates; None: in all. `oracle`: of `PathOracle` too, called "oracle".
 
     Raises:
         ValueError: there is no drop.
@@ -99,10 +103,11 @@ def compare(
     """
     if drops < 1:
         raise ValueError(f"a comparison needs at least one drop, got {drops}")
-    found = scores(resource_grid, estimators, snr_db, range(drops), seed, cell, detected)
+    found = scores(resource_grid, estimators, snr_db, range(drops), seed, cell, detected, oracle)
     return {key: score.row() for key, score in found.items()}
 
 
+@sionna_on_cpu()
 def scores(
     resource_grid: ResourceGrid,
     estimators: Mapping[str, ChannelEstimator],
@@ -111,9 +116,12 @@ def scores(
     seed: int,
     cell: Cell | None = None,
     detected: int | None = None,
+    oracle: bool = False,
 ) -> dict[tuple[str, float], Score]:
     """The `Score`s of a part of the drops of `compare`, which begins with an even one; those of parts add up."""
-    found = {(name, snr): Score() for name in estimators for snr in snr_db}
+    methods = dict(estimators)
+    names = [*methods, ORACLE] if oracle else [*methods]
+    found = {(name, snr): Score() for name in names for snr in snr_db}
     detector = LinearDetector(
         *("lmmse", "bit", "app", resource_grid, StreamManagement(np.ones((1, resource_grid.num_tx)), 1)),
         constellation_type="qam",
@@ -123,6 +131,8 @@ def scores(
     for first in range(drops.start, drops.stop, DROPS_AT_ONCE):
         count = min(DROPS_AT_ONCE, drops.stop - first)
         h = umi_channels(resource_grid, count, seed + first, cell)
+        if oracle:
+            methods[ORACLE] = PathOracle(resource_grid, umi_paths(resource_grid, count, seed + first, cell))
         random = torch.Generator().manual_seed(seed + first)
         bits, clean = _sent(resource_grid, h, random)
         noise = torch.randn(clean.shape, generator=random, dtype=clean.dtype)
@@ -130,7 +140,7 @@ def scores(
             no = torch.tensor(10 ** (-snr / 10))
             y = clean + no.sqrt() * noise
             start = time.process_time()
-            h_hat, err_var = estimators[name](y, no)
+            h_hat, err_var = methods[name](y, no)
             score.spent += time.process_time() - start
             score.users += h.shape[0] * resource_grid.num_tx
             score.errors += squared_modulus(h_hat - h).flatten(1).sum(1).tolist()

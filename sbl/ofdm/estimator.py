@@ -24,7 +24,8 @@ from sionna.phy.ofdm import BaseChannelEstimator, ResourceGrid  # noqa: E402
 ITERATIONS = 25
 RATIO = 0.02
 NEGLIGIBLE = 0.35
-ENTRIES = {"cpu": 2**22, "cuda": 2**27}  # resource elements that are estimated at once
+ENTRIES = 2**22  # resource elements that are estimated at once on a CPU
+BYTES = 256  # of a GPU's free memory for each of those that are estimated at once there
 FIRST_SLOPE = 0.05  # power of the slope over that of the level, at the start
 LEAST_SHARE = 0.1  # of a learned profile, spread evenly
 
@@ -52,7 +53,8 @@ class KroSBLChannelEstimator(BaseChannelEstimator):
         estimate_noise: find the noise variance from the pilots and leave `no` aside.
         prior: prior variances to start at on the grid, up to a scale, for each of `lengths`, as `learn_prior`
             gives them. Ten iterations from an average profile reach what an even start reaches in 25, up to 0 dB.
-        precision, device: as of every Sionna block; the estimator itself works in double precision on a CPU.
+        precision, device: as of every Sionna block, the device of None that of the resource grid; the estimator
+            itself works in double precision on a CPU.
 
     Input:
         y: (batch, num_rx, num_rx_ant, num_ofdm_symbols, fft_size), complex. no: (batch, num_rx, num_rx_ant) or its
@@ -88,7 +90,7 @@ class KroSBLChannelEstimator(BaseChannelEstimator):
         precision: str | None = None,
         device: str | None = None,
     ) -> None:
-        super().__init__(resource_grid, precision=precision, device=device)
+        super().__init__(resource_grid, precision=precision, device=device or resource_grid.device)
         pattern, spacing = resource_grid.pilot_pattern, float(resource_grid.subcarrier_spacing)
         self._streams = pattern.num_tx, pattern.num_streams_per_tx
         subcarriers = torch.as_tensor(resource_grid.effective_subcarrier_ind)
@@ -118,7 +120,7 @@ class KroSBLChannelEstimator(BaseChannelEstimator):
         batch, receivers, antennas = y.shape[:3]
         shape = (batch, receivers, math.prod(self._streams), antennas, self._symbols, len(self._subcarriers))
         h_hat, err_var = y.new_empty(shape), y.real.new_empty(shape)
-        size = max(1, ENTRIES.get(y.device.type, ENTRIES["cpu"]) // max(1, math.prod(shape[1:])))
+        size = max(1, _entries(y.device) // max(1, math.prod(shape[1:])))
         for start in range(0, batch, size):
             part = slice(start, start + size)
             for group in self._groups:
@@ -142,10 +144,10 @@ class KroSBLChannelEstimator(BaseChannelEstimator):
         self._check(y, no)
         noise = self._noise(y, no, slice(None))
         found = [self._solve(group, self._observed(group, y), noise)[0] for group in self._groups]
-        return tuple(
-            _profile(torch.cat([e.hyperparameters[i].flatten(0, -2) for e in found]))
-            for i in range(len(self.lengths))
-        )
+        profiles = [torch.ones(n, dtype=torch.float64) for n in self.lengths]
+        for k, i in enumerate(self._shown()):
+            profiles[i] = _profile(torch.cat([e.hyperparameters[k].flatten(0, -2) for e in found]))
+        return tuple(profiles)
 
     def _channel(self, group: Pilots, observed: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
         """Mean and variance of h: (batch, receivers, streams, antennas, symbols, F)."""
@@ -157,11 +159,12 @@ class KroSBLChannelEstimator(BaseChannelEstimator):
         level = None if noise is None else noise.expand(observed.shape[:3]).flatten(0, 1)
         found = model.estimate(self._off_grid, observed.flatten(0, 1), level)
         mean, variance, left, enough = (x.unflatten(0, observed.shape[:2]) for x in found)
-        if bool(enough.all()):
+        some = (~enough).flatten(1).any(-1).nonzero()[:, 0]
+        if len(some) == 0:
             return mean, variance
-        rest = self._solve(group, left, noise)[1]
-        more = ~enough[..., None, None, None]
-        return mean + more * rest[0], variance + more * rest[1]
+        rest = self._solve(group, left[some], None if noise is None else noise[some])[1]
+        more = ~enough[some][..., None, None, None]
+        return mean.index_add(0, some, more * rest[0]), variance.index_add(0, some, more * rest[1])
 
     def _solve(
         self, group: Pilots, observed: Tensor, noise: Tensor | None
@@ -173,10 +176,10 @@ class KroSBLChannelEstimator(BaseChannelEstimator):
             options["prior"] = self._scaled_prior(factors, observed, noise)
         estimate = self._estimator(factors, observed, noise, **options)
         found = estimate.functional([B.to(observed) for B in self._on_grid(group)])
-        order = (0, 1, 2, *range(4, 4 + len(self._axes.sizes)), 3, -1)
+        antennas = math.prod(self._axes.sizes)
 
         def arranged(x: Tensor) -> Tensor:
-            return x.permute(*(axis % x.ndim for axis in order)).flatten(3, -3)
+            return x.movedim(3, -2).reshape(*x.shape[:3], antennas, *x.shape[3:4], x.shape[-1])
 
         return estimate, (arranged(found.mean), arranged(found.variance))
 
@@ -190,19 +193,28 @@ class KroSBLChannelEstimator(BaseChannelEstimator):
     def _at_pilots(self, group: Pilots) -> list[Tensor]:
         """The factors at the pilots; delays count from a stream's first pilot."""
         times = trend(group.symbols.double(), group.symbols.double())[:, : self.lengths[0]]
-        F = responses(group.offsets * self._spacing, self._delays)
+        F = responses(group.offsets.double() * self._spacing, self._delays)
         return [
             times * group.in_time.unsqueeze(-1) + 0j,
-            *self._axes.factors(),
+            *self._lines(),
             F * group.in_frequency.unsqueeze(-1),
         ]
 
     def _on_grid(self, group: Pilots) -> list[Tensor]:
         """The factors on all resource elements; that of the delays differs from stream to stream."""
         times = trend(torch.arange(self._symbols, dtype=torch.float64), group.symbols.double())
-        from_first = self._subcarriers - group.first.unsqueeze(-1)
+        from_first = (self._subcarriers - group.first.unsqueeze(-1)).double()
         F = responses(from_first * self._spacing, self._delays)
-        return [times[:, : self.lengths[0]], *self._axes.factors(), F]
+        return [times[:, : self.lengths[0]], *self._lines(), F]
+
+    def _lines(self) -> list[Tensor]:
+        """The factors of the array's axes, but for those of one antenna, which say nothing."""
+        return [A for A in self._axes.factors() if len(A) > 1]
+
+    def _shown(self) -> list[int]:
+        """Which of `lengths` are those of factors."""
+        last = len(self.lengths) - 1
+        return [i for i, n in enumerate(self.lengths) if i in (0, last) or n > 1]
 
     def _noise(self, y: Tensor, no: Tensor | None, part: slice) -> Tensor | None:
         """(batch, receivers, 1), the mean over antennas; None where it is to be found."""
@@ -216,7 +228,7 @@ class KroSBLChannelEstimator(BaseChannelEstimator):
         """The prior at the power that y suggests: (..., N_i)."""
         power = squared_modulus(y).mean(-1, keepdim=True)
         signal = power if noise is None else torch.maximum(power - noise.unsqueeze(-1), 0.01 * power)
-        *others, last = [g.to(power) for g in self._prior]
+        *others, last = [self._prior[i].to(power) for i in self._shown()]
         for A, g in zip(factors, (*others, last), strict=True):
             signal = signal * reciprocal((squared_modulus(A).mean(0) * g).sum())
         return [*others, last * signal]
@@ -271,6 +283,14 @@ def array_axes(array: PanelArray | Sequence[int]) -> ArrayAxes:
         *(array.num_cols_per_panel, array.num_rows_per_panel),
     )
     return ArrayAxes(sizes, (True, True, False, True, True))
+
+
+def _entries(device: torch.device) -> int:
+    """Resource elements that are estimated at once."""
+    if device.type != "cuda":
+        return ENTRIES
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return (torch.cuda.mem_get_info(device)[0] + unused) // BYTES
 
 
 def _profile(g: Tensor) -> Tensor:

@@ -15,8 +15,9 @@ from .comparison import ORDERS
 from .estimator import KroSBLChannelEstimator, on_grid
 from .extra import require_sionna
 from .link import Uplink
+from .oracle import PathOracle, umi_paths
 from .shared_lmmse import SharedLMMSE
-from .umi import Cell, Covariances, covariances, umi_channels
+from .umi import Cell, Covariances, covariances, sionna_on_cpu, umi_channels
 
 require_sionna()
 from sionna.phy.ofdm import LSChannelEstimator, ResourceGrid  # noqa: E402
@@ -28,7 +29,8 @@ Scores = dict[str, list[float]]
 DEFAULT_ORDER = "f-t-s"
 UNFOLDED = "Unfolded:"
 KNOWN = "known"
-ESTIMATORS = ("LS", "LMMSE", *(f"LMMSE-{order}" for order in ORDERS), "AM", "OffGrid", KNOWN)
+ORACLE = "Oracle"
+ESTIMATORS = ("LS", "LMMSE", *(f"LMMSE-{order}" for order in ORDERS), "AM", "OffGrid", ORACLE, KNOWN)
 # Channels that a process keeps, for the next estimator.
 KEPT_DRAWS = 16
 
@@ -62,10 +64,12 @@ class OFDMExperiment:
     covariance_drops: int = 600
     device: str = "cpu"
 
+    @sionna_on_cpu()
     def run(self, estimator: str, snrs_db: Sequence[float], seed: int, trials: range) -> list[Scores]:
         """Scores of each trial at each SNR; `seconds` are those of the estimate of a drop, all users together."""
         return [self._run_at(estimator, snr_db, seed, trials) for snr_db in snrs_db]
 
+    @sionna_on_cpu()
     def uplink(self) -> Uplink:
         """The resource grid and the code; ValueError where they do not fit."""
         return _uplink(self)
@@ -77,7 +81,7 @@ class OFDMExperiment:
 
     def _run_at(self, name: str, snr_db: float, seed: int, trials: range) -> Scores:
         link, noise_variance = self.uplink(), 10 ** (-snr_db / 10)
-        method = None if name == KNOWN else channel_estimator(name, self, seed)
+        shared = None if name in (KNOWN, ORACLE) else channel_estimator(name, self, seed)
         found: Scores = {}
         for trial in trials:
             h = _channel(self, seed, trial)
@@ -87,6 +91,7 @@ class OFDMExperiment:
                 *h.shape[:3], self.symbols, self.subcarriers, generator=generator, dtype=h.dtype
             )
             y = link.receive(sent, h, noise, noise_variance)
+            method = _oracle(self, seed, trial) if name == ORACLE else shared
             estimate, seconds = _timed(method, y, noise_variance, h)
             scores = link.scores(sent, y, h, estimate, noise_variance)
             scores |= {"pilots": torch.tensor([link.pilots]), "seconds": torch.tensor([seconds])}
@@ -148,8 +153,17 @@ def _uplink(experiment: OFDMExperiment) -> Uplink:
 
 @lru_cache(KEPT_DRAWS)
 def _channel(experiment: OFDMExperiment, seed: int, trial: int) -> Tensor:
-    drop = trial_generator(seed, "umi", trial).initial_seed()
-    return umi_channels(experiment.uplink().grid, 1, drop, experiment.cell())
+    return umi_channels(experiment.uplink().grid, 1, _drop_seed(seed, trial), experiment.cell())
+
+
+@lru_cache(KEPT_DRAWS)
+def _oracle(experiment: OFDMExperiment, seed: int, trial: int) -> ChannelEstimator:
+    grid = experiment.uplink().grid
+    return PathOracle(grid, umi_paths(grid, 1, _drop_seed(seed, trial), experiment.cell()))
+
+
+def _drop_seed(seed: int, trial: int) -> int:
+    return trial_generator(seed, "umi", trial).initial_seed()
 
 
 @lru_cache(1)

@@ -51,11 +51,11 @@ class PathChannel:
         enough = paths.found() < estimator.paths
         unexplained = posterior.unexplained() * enough.unsqueeze(-1)
         mean = self._over_time(posterior.mean(self._on_grid(B, self.subcarriers, y.device)))
-        places = _strided(len(self.subcarriers), y.device)
+        places = strided(len(self.subcarriers), y.device)
         few = self._on_grid(B, self.subcarriers[places.cpu()], y.device)
         variance = posterior.variance(few, observed.dtype)
         variance = variance + unexplained[(..., *[None] * len(axes))]
-        variance = _between(self._over_time(variance), places)
+        variance = between(self._over_time(variance), places)
         found = self._pilots(y - posterior.residual).view_as(observed)
         mean, variance = (x.unflatten(0, (B, streams)) for x in (mean, variance))
         return mean, variance, observed - found, enough.view(B, streams)
@@ -130,12 +130,12 @@ class PathChannel:
         return torch.einsum("st,btaf->bsaf", self._times()[0].to(x), self._antennas(x)).flatten(1)
 
 
-def _strided(n: int, device: torch.device) -> Tensor:
+def strided(n: int, device: torch.device) -> Tensor:
     """0, `STRIDE`, ... and n - 1."""
     return torch.unique(torch.cat((torch.arange(0, n, STRIDE), torch.tensor([n - 1])))).to(device)
 
 
-def _between(values: Tensor, places: Tensor) -> Tensor:
+def between(values: Tensor, places: Tensor) -> Tensor:
     """Linear interpolation of (..., m) at the whole numbers `places`, from 0 to n - 1: (..., n)."""
     at = torch.arange(int(places[-1]) + 1, device=places.device)
     right = torch.searchsorted(places, at).clamp(min=min(1, len(places) - 1))

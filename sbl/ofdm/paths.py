@@ -219,7 +219,7 @@ def amplitudes(geometry: Geometry, paths: Paths, y: Tensor) -> Amplitudes:
     root = paths.prior().sqrt()
     information = root.unsqueeze(-1) * geometry.gram.unsqueeze(1) * root.unsqueeze(-2) / s2.unsqueeze(-1)
     information = information + torch.eye(root.shape[-1], device=y.device)
-    half = root.unsqueeze(-1) * _inverse_root(information)
+    half = root.unsqueeze(-1) * inverse_root(information)
     covariance = half @ half.mH
     matched = _matched(y, geometry.waves)
     return Amplitudes((covariance @ matched.unsqueeze(-1)).squeeze(-1) / s2, covariance, half)
@@ -281,7 +281,7 @@ class PathPosterior(NamedTuple):
         least = _resolutions(self.axes, self.paths.positions) ** -2
         least = least + ROUNDING * precision.diagonal(dim1=-2, dim2=-1)
         precision = precision + torch.diag_embed(least)
-        root = _inverse_root(precision).to(self.x.mean.dtype).unsqueeze(1)
+        root = inverse_root(precision).to(self.x.mean.dtype).unsqueeze(1)
         moved = self.x.mean.repeat(1, 1, len(self.axes)).unsqueeze(-1) * root
         s2 = self.paths.noise_variance[:, None, None, None]
         along = -self.x.covariance @ (self.geometry.mixed.unsqueeze(1) @ moved) / s2
@@ -305,7 +305,7 @@ def _energy(axes: Sequence[Axis]) -> float:
     return math.prod(float(axis.weights.square().sum()) for axis in axes)
 
 
-def _inverse_root(A: Tensor) -> Tensor:
+def inverse_root(A: Tensor) -> Tensor:
     """R with R R^H = A^-1."""
     L = torch.linalg.cholesky(A)
     eye = torch.eye(A.shape[-1], device=A.device, dtype=A.dtype).expand_as(L)

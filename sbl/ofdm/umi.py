@@ -1,6 +1,7 @@
 """Uplinks of 3GPP's urban microcells (TR 38.901 UMi) through Sionna, a seed a drop, and their covariances."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 
 import torch
@@ -17,6 +18,16 @@ from sionna.phy.channel import (  # noqa: E402
 )
 from sionna.phy.channel.tr38901 import PanelArray, UMi  # noqa: E402
 from sionna.phy.ofdm import ResourceGrid  # noqa: E402
+
+
+@contextmanager
+def sionna_on_cpu() -> Iterator[None]:
+    """Sionna's draws and new blocks on the CPU, though it prefers a GPU, whose draws of a seed are others."""
+    before, sionna.phy.config.device = sionna.phy.config.device, "cpu"
+    try:
+        yield
+    finally:
+        sionna.phy.config.device = before
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +56,7 @@ class Cell:
         )
 
 
+@sionna_on_cpu()
 def umi_channels(resource_grid: ResourceGrid, drops: int, seed: int, cell: Cell | None = None) -> Tensor:
     """Channels of `drops` drops of the resource grid's transmitters, the drop d of seed `seed` + d.
 
@@ -61,6 +73,17 @@ def umi_channels(resource_grid: ResourceGrid, drops: int, seed: int, cell: Cell 
     if drops < 0 or seed < 0:
         raise ValueError(f"drops and seed must not be negative, got {drops} and {seed}")
     cell = cell or Cell()
+    model, found = umi_model(cell), []
+    frequencies = subcarrier_frequencies(resource_grid.fft_size, resource_grid.subcarrier_spacing)
+    for drop in range(drops):
+        gains, delays = impulse_responses(resource_grid, model, seed + drop, cell)
+        h = cir_to_ofdm_channel(frequencies, gains, delays, normalize=True)
+        found.append(h[..., resource_grid.effective_subcarrier_ind].to("cpu", torch.complex64))
+    return torch.cat(found) if found else torch.empty(0, dtype=torch.complex64)
+
+
+def umi_model(cell: Cell) -> UMi:
+    """Sionna's, of uplinks, without path loss and shadowing."""
     mobile = PanelArray(
         num_rows_per_panel=1,
         num_cols_per_panel=1,
@@ -69,7 +92,7 @@ def umi_channels(resource_grid: ResourceGrid, drops: int, seed: int, cell: Cell 
         antenna_pattern="omni",
         carrier_frequency=cell.carrier,
     )
-    model = UMi(
+    return UMi(
         carrier_frequency=cell.carrier,
         o2i_model="low",
         ut_array=mobile,
@@ -78,20 +101,21 @@ def umi_channels(resource_grid: ResourceGrid, drops: int, seed: int, cell: Cell 
         enable_pathloss=False,
         enable_shadow_fading=False,
     )
-    frequencies = subcarrier_frequencies(resource_grid.fft_size, resource_grid.subcarrier_spacing)
-    rate = 1 / float(resource_grid.ofdm_symbol_duration)
-    before, found = sionna.phy.config.seed, []
-    for drop in range(drops):
-        sionna.phy.config.seed = seed + drop
-        topology = gen_single_sector_topology(
-            1, resource_grid.num_tx, "umi", min_ut_velocity=cell.speed, max_ut_velocity=cell.speed
-        )
-        model.set_topology(*topology)
-        gains, delays = model(resource_grid.num_ofdm_symbols, rate)
-        h = cir_to_ofdm_channel(frequencies, gains, delays, normalize=True)
-        found.append(h[..., resource_grid.effective_subcarrier_ind].to("cpu", torch.complex64))
+
+
+def impulse_responses(
+    resource_grid: ResourceGrid, model: UMi, seed: int, cell: Cell
+) -> tuple[Tensor, Tensor]:
+    """Gains at the grid's symbols and delays of the paths of one drop; Sionna's seed is afterwards as before."""
+    before, rate = sionna.phy.config.seed, 1 / float(resource_grid.ofdm_symbol_duration)
+    sionna.phy.config.seed = seed
+    topology = gen_single_sector_topology(
+        1, resource_grid.num_tx, "umi", min_ut_velocity=cell.speed, max_ut_velocity=cell.speed
+    )
+    model.set_topology(*topology)
+    found = model(resource_grid.num_ofdm_symbols, rate)
     sionna.phy.config.seed = before
-    return torch.cat(found) if found else torch.empty(0, dtype=torch.complex64)
+    return found
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,8 @@ def simulate(
             in the synthetic experiment; Decomposed and Unfolded:FILE, with weights of tools/train_estimator.py,
             in the other.
             The OFDM experiment has LS, LMMSE (Sionna's, over subcarriers, symbols and antennas; LMMSE-ORDER for
-            another order such as t-f), AM, Unfolded:FILE and known (the channel itself).
+            another order such as t-f), AM, OffGrid, Unfolded:FILE, Oracle (told every path's directions and delay)
+            and known (the channel itself).
         trials: Random problems at each point.
         snr: Signal-to-noise ratios in dB, comma-separated.
         seed: Every trial is drawn from a generator seeded by this and its number.

@@ -44,6 +44,7 @@ ARGUMENTS |= {
     "truth",
     "probability",
     "mask",
+    "a_pred",
     "region",
     "names",
 }  # of methods

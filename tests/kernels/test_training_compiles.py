@@ -49,6 +49,7 @@ KERNELS = {
     "apply": (batch_norm.apply_kernel, NORM),
     "apply backward": (batch_norm.apply_backward_kernel, NORM),
     "lstm": (lstm.forward_kernel, GATES),
+    "lstm of 64 channels": (lstm.forward_kernel, GATES | {"C": 64}),
     "lstm backward": (lstm.backward_kernel, GATES),
     "gated": (gated.gated_kernel, {"C": 32, "PIXELS": gated.PIXELS}),
     "gated sums": (gated.sums_kernel, {"GATED": True, "C": 32, "PIXELS": gated.PIXELS}),

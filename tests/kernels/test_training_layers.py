@@ -114,23 +114,45 @@ def test_batch_norm_with_its_activation(slope):
     assert_near(variances[0], variances[1])
 
 
+def gated_memory(gates, bias, *cell):
+    """Hidden state and cell; there is no cell at first."""
+    *f, i, o, j = (gates + bias[:, None, None]).chunk(3 + len(cell), dim=1)
+    product = i.sigmoid() * j.tanh()
+    if not cell:
+        return o.sigmoid() * product, product
+    product = f[0].sigmoid() * cell[0] + product
+    return o.sigmoid() * product.tanh(), product
+
+
 @case
 @pytest.mark.parametrize("first", [False, True])
 def test_lstm(first):
     from unfoldkit.kernels import fused
 
     gates, bias, cell = randoms(3, (2, 48 if first else 64, 5, 7), (48 if first else 64,), (2, 16, 5, 7))
-
-    def layers(gates, bias, *cell):
-        *f, i, o, j = (gates + bias[:, None, None]).chunk(3 if first else 4, dim=1)
-        product = i.sigmoid() * j.tanh()
-        if first:
-            return o.sigmoid() * product, product
-        product = f[0].sigmoid() * cell[0] + product
-        return o.sigmoid() * product.tanh(), product
-
     inputs = [gates, bias, *([] if first else [cell.contiguous(memory_format=LAST)])]
-    assert_same_function(lambda g, b, *c: fused.lstm(g, b, c[0] if c else None), layers, *inputs, outputs=2)
+
+    def in_one(gates, bias, *cell):
+        return fused.lstm(gates, bias, cell[0] if cell else None)
+
+    assert_same_function(in_one, gated_memory, *inputs, outputs=2)
+
+
+@case
+@pytest.mark.parametrize("first", [False, True])
+def test_an_lstm_step_whose_convolution_the_library_computes(first):
+    from unfoldkit.kernels import LSTMStep
+
+    shape, bias = (48, 16, 3, 3) if first else (64, 32, 3, 3), 48 if first else 64
+    weight, bias, z, hidden, cell = randoms(4, shape, (bias,), *[(2, 16, 5, 7)] * 3)
+    step = LSTMStep(weight / 12, bias).float()
+    given = z if first else torch.cat((z, hidden), 1)
+    gates = F.conv2d(given.double(), step.weight.double(), padding=1)
+    expected = gated_memory(gates, bias.double(), *([] if first else [cell.double()]))
+    with torch.no_grad():
+        found = step._apart(z, None if first else (hidden, cell))
+    for one, other in zip(found, expected, strict=True):
+        assert_near(one, other)
 
 
 @case

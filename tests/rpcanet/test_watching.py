@@ -1,5 +1,7 @@
 """A training run as TensorBoard shows it: what is logged, that it is right, and that watching changes nothing."""
 
+import sys
+
 import lightning as L
 import numpy as np
 import pytest
@@ -121,7 +123,9 @@ def test_without_a_budget_only_the_first_and_the_last_look_are_taken(run):
 
 
 def test_every_look_within_the_budget_is_taken(tmp_path):
+    interval = sys.getswitchinterval()
     train(tmp_path, 3, [Watch({}, budget=10.0)])
+    assert sys.getswitchinterval() == pytest.approx(interval)  # shorter meanwhile
     events = EventAccumulator(str(tmp_path / "tensorboard"), {"scalars": 0}).Reload()
     assert [event.step for event in events.Scalars("epsilon/stage_1")] == [2, 4, 6]
 

@@ -15,6 +15,7 @@ from unfoldkit.sbl import (
     GenieMMSE,
     IRSOptions,
     LeastSquares,
+    OracleLS,
     SyntheticOptions,
     bilinear_bound,
     genie_bound,
@@ -64,6 +65,17 @@ def agrees(estimate, mean, variance=None, tolerance=1e-9):
 def test_least_squares_is_that_of_numpy(draw, dtype, seed):
     factors, A, _, y, s2 = posed(draw, dtype, seed)
     agrees(LeastSquares()(factors, y, s2), np.linalg.lstsq(A, y.numpy(), rcond=None)[0])
+
+
+@pytest.mark.parametrize("dtype", KINDS)
+@pytest.mark.parametrize("seed", CASES)
+def test_oracle_least_squares_is_that_of_numpy_on_the_support(draw, dtype, seed):
+    factors, A, x, y, s2 = posed(draw, dtype, seed)
+    support = [(x != 0).any(-1), (x != 0).any(-2)]
+    on = torch.kron(*support).numpy()
+    expected = np.zeros(len(on), dtype=A.dtype)
+    expected[on] = np.linalg.lstsq(A[:, on], y.numpy(), rcond=None)[0]
+    agrees(OracleLS(support)(factors, y, s2), expected)
 
 
 def test_least_squares_estimates_the_noise_from_what_is_left(draw):

@@ -6,7 +6,7 @@ import torch
 
 pytest.importorskip("sionna.phy")
 
-import sionna.phy
+from sionna.phy import config
 from sionna.phy.channel.tr38901 import PanelArray
 from sionna.phy.mimo import StreamManagement
 from sionna.phy.ofdm import LinearDetector, PilotPattern, ResourceGrid
@@ -93,19 +93,35 @@ def test_it_denoises_and_knows_its_error(cell, kind):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("kind", ESTIMATORS)
-def test_a_gpu_gives_what_the_cpu_gives(kind):
-    devices, grids = ("cpu", "cuda:0"), []
-    for device in devices:
-        sionna.phy.config.seed = 1  # of the pilots
-        grids.append(uplink(precision="double", device=device))
-    y = received(grids[0], umi_channels(grids[0], 4, 60).to(torch.complex128), 0.1)
-    options = {"estimator": ESTIMATORS[kind], "precision": "double"}
+@pytest.mark.parametrize(("precision", "tolerance"), [("single", 1e-3), ("double", 1e-7)])
+def test_a_gpu_gives_what_the_cpu_gives(kind, precision, tolerance):
+    devices = "cpu", "cuda:0"
+    grids = [uplink(precision=precision, device=device) for device in devices]
+    pattern = grids[1].pilot_pattern  # each device draws its own
+    grids[0].pilot_pattern = PilotPattern(
+        pattern.mask.cpu(), pattern.pilots.cpu(), precision=precision, device="cpu"
+    )
+    complex_type = torch.complex64 if precision == "single" else torch.complex128
+    y = received(grids[0], umi_channels(grids[0], 4, 60).to(complex_type), 0.1)
+    options = {"estimator": ESTIMATORS[kind], "precision": precision}
     here, there = (
         KroSBLChannelEstimator(grid, (4, 4), device=device, **options)(y.to(device), 0.1)
         for grid, device in zip(grids, devices, strict=True)
     )
     for one, other in zip(here, there, strict=True):
-        torch.testing.assert_close(one, other.cpu(), rtol=1e-7, atol=1e-7)
+        assert other.dtype == one.dtype
+        torch.testing.assert_close(one, other.cpu(), rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_channels_are_drawn_on_the_cpu_where_there_is_a_gpu(monkeypatch):
+    drawn = []
+    for device in ("cuda:0", "cpu"):
+        monkeypatch.setattr(config, "device", device)
+        drawn.append(umi_channels(uplink(), 1, 7))
+        assert config.device == device
+    assert torch.equal(*drawn)
 
 
 def test_leaving_the_grid_halves_the_error_of_few_sharp_paths():

@@ -1,4 +1,4 @@
-"""What KroSBLChannelEstimator promises against Sionna's LMMSE on 3GPP's urban microcells."""
+"""What KroSBLChannelEstimator promises against Sionna's LMMSE and an oracle on 3GPP's urban microcells."""
 
 # mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
 
@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 RESULTS = Path(__file__).parents[2] / "tools" / "results"
-ON, OFF = "AM-KroSBL", "KroSBL off the grid"
+ON, OFF, ORACLE = "AM-KroSBL", "KroSBL off the grid", "oracle"
 LEADS = {ON: (2.0, 3.5, 5.0), OFF: (4.0, 5.5, 8.0)}  # dB below LMMSE at -10, 0, 10 dB
 LEVELS = (-10.0, 0.0, 10.0)
+BEHIND = 6.0  # dB above the oracle at most
 
 
 def keep_their_promises(rows):
@@ -24,6 +25,13 @@ def keep_their_promises(rows):
             least = min(row["ber"] for row in others)
             if 1e-4 < least < 0.2 or 1e-4 < own["ber"] < 0.2:
                 assert own["ber"] < least
+    are_close_to_the_oracle(rows)
+
+
+def are_close_to_the_oracle(rows):
+    for level in LEVELS:
+        least = rows[ORACLE, level]["nmse"]
+        assert least < rows[OFF, level]["nmse"] < least + BEHIND
 
 
 def are_no_worse(rows):
@@ -31,6 +39,7 @@ def are_no_worse(rows):
     for name in (ON, OFF):
         for level in LEVELS:
             assert rows[name, level]["nmse"] <= min(rows[other, level]["nmse"] for other in lmmse)
+    are_close_to_the_oracle(rows)
 
 
 def committed(name):

@@ -19,6 +19,8 @@ def test_epochs_are_timed_from_start_to_start(tmp_path, monkeypatch, capsys):
     (row,) = json.loads(file.read_text())["rows"]
     assert (row["network"], row["data"], row["what"], row["idle"]) == ("RPCANet", "synthetic", "epoch", None)
     assert 0 < row["seconds"] < 60
+    assert row["caches"] in ("cold", "warm")
+    assert row["preparation_seconds"] > 0
     assert row["first_seconds"] > 0
     assert "RPCANet" in capsys.readouterr().out
 

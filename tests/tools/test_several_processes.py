@@ -33,7 +33,8 @@ SIMULATION += ["--snr", "5,10,15,20", "--trials", "200"]
 
 
 def environment():
-    path = os.pathsep.join((str(ROOT), str(ROOT / "tools")))
+    inherited = [path for path in [os.environ.get("PYTHONPATH")] if path]
+    path = os.pathsep.join((str(ROOT), str(ROOT / "tools"), *inherited))
     return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "NCCL_DEBUG": "INFO"}
 
 

@@ -3,9 +3,12 @@
 # mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
 
 import threading
+import time
 
 import pytest
+import torch
 
+from unfoldkit.common.checkpoints import Checkpoints
 from unfoldkit.common.streaming import ahead, behind
 
 
@@ -73,3 +76,24 @@ def test_a_write_that_fails_is_raised():
 
     with pytest.raises(OSError, match="disk full"), behind() as write:
         write(fail)
+
+
+def test_a_failed_write_is_raised_by_the_next():
+    def fail():
+        raise OSError("disk full")
+
+    with behind() as write:
+        write(fail)
+        time.sleep(0.1)
+        with pytest.raises(OSError, match="disk full"):
+            write(print)
+
+
+def test_a_checkpoint_is_as_it_was_at_the_call(tmp_path):
+    weights, checkpoints = torch.zeros(3), Checkpoints()
+    checkpoints.save_checkpoint({"state": {"weights": weights}, "epoch": 2}, tmp_path / "new" / "last.ckpt")
+    weights += 1
+    checkpoints.teardown()
+    loaded = checkpoints.load_checkpoint(tmp_path / "new" / "last.ckpt")
+    assert loaded["epoch"] == 2
+    assert loaded["state"]["weights"].tolist() == [0, 0, 0]

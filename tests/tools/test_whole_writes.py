@@ -23,10 +23,16 @@ def network():
     return rpcanet.RPCANet(stages=1, channels=4).eval()
 
 
+def write_checkpoint(path):
+    checkpoints = Checkpoints()
+    checkpoints.save_checkpoint({"weights": LARGE}, path)
+    checkpoints.teardown()
+
+
 WRITERS = {
     "weights": lambda path: rpcanet.save_weights(network(), path),
     "estimator": lambda path: sbl.save_estimator(sbl.UnfoldedKroSBL(iterations=10), path),
-    "checkpoint": lambda path: Checkpoints().save_checkpoint({"weights": LARGE}, path),
+    "checkpoint": write_checkpoint,
     "torch-export": lambda path: export(network(), path, "torch-export"),
     "onnx": lambda path: export(network(), path, "onnx"),
     "mat": lambda path: write_mat(path, {"weights": LARGE.numpy()}),

@@ -15,19 +15,22 @@ from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
 
 from unfoldkit.common.files import write_whole
+from unfoldkit.kernels.native.compiler import cache_folder
 from unfoldkit.rpcanet import train
 from unfoldkit.rpcanet.training.configuration import Configuration, Data, Machine, Network, Recipe
 from unfoldkit.tools.benchmarks.networks import NETWORKS
 from unfoldkit.tools.benchmarks.timing import setting
 
 PICTURES = (341, 86)  # generated ones: as many as SIRST has
+WIDTH = 120  # columns that the table needs
 PROFILED = 1  # the epoch whose kernels are added up
 
 
 class Clock(L.Callback):
-    """When every epoch starts, and the seconds of the kernels of one of them."""
+    """When it is made, when every epoch starts, and the seconds of the kernels of one of them."""
 
     def __init__(self) -> None:
+        self.made = time.perf_counter()
         self.starts: list[float] = []
         self.busy = float("nan")
         self.profiling = ExitStack()
@@ -60,7 +63,9 @@ def run(
     """Train each network for some epochs, print a table, and write JSON."""
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     rows = [measure(network, place, size, batch, data, precision, epochs) for network in networks]
-    Console().print(table(rows))
+    console = Console()
+    console.width = max(console.width, WIDTH)
+    console.print(table(rows))
     if file:
         write_whole(file, json.dumps({"setting": setting(place), "rows": rows}, indent=2) + "\n")
     return 0
@@ -69,7 +74,10 @@ def run(
 def measure(
     network: str, place: str, size: int, batch: int, data: str | None, precision: str, epochs: int
 ) -> dict[str, Any]:
-    """Seconds of the first epoch and of later ones (median), and the share of these in which no kernel runs."""
+    """Seconds before the first epoch, of it and of later ones (median), and the share of these without a kernel.
+
+    caches: whether compiled kernels were there ("warm") or not.
+    """
     name, stages = NETWORKS[network]
     pictures = {"name": "sirst", "root": data} if data else {"name": "synthetic"}
     configuration = Configuration(
@@ -78,6 +86,7 @@ def measure(
         Recipe(epochs=epochs),
         Machine({"cuda": "gpu"}.get(place, place), 1, precision),
     )
+    caches = "warm" if any(cache_folder().glob("*.cubin")) else "cold"
     clock = Clock()
     with TemporaryDirectory() as folder:
         train(configuration, Path(folder) / "run", callbacks=[clock])
@@ -91,6 +100,8 @@ def measure(
         "data": pictures["name"],
         "precision": precision,
         "device": place,
+        "caches": caches,
+        "preparation_seconds": clock.starts[0] - clock.made,
         "first_seconds": seconds[0],
         "seconds": later,
         "idle": None if place == "cpu" else 1 - clock.busy / later,
@@ -98,9 +109,10 @@ def measure(
 
 
 def table(rows: list[dict[str, Any]]) -> Table:
-    result = Table("network", "size", "batch", "data", "precision", "first epoch, s", "epoch, s", "GPU idle")
+    names = ("network", "size", "batch", "data", "precision", "caches")
+    result = Table(*names, "before it, s", "first epoch, s", "epoch, s", "GPU idle")
     for row in rows:
         idle = "" if row["idle"] is None else f"{100 * row['idle']:.0f} %"
-        names = [str(row[key]) for key in ("network", "size", "batch", "data", "precision")]
-        result.add_row(*names, f"{row['first_seconds']:.2f}", f"{row['seconds']:.2f}", idle)
+        times = [f"{row[key]:.2f}" for key in ("preparation_seconds", "first_seconds", "seconds")]
+        result.add_row(*(str(row[name]) for name in names), *times, idle)
     return result

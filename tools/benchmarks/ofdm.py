@@ -65,7 +65,7 @@ def on_cpu(
     orders: Sequence[str],
     processes: int,
 ) -> dict[tuple[str, float], dict[str, float]]:
-    """`sbl.ofdm.comparison.compare`, its drops spread over processes of one thread."""
+    """`sbl.ofdm.comparison.compare`, with the oracle, its drops spread over processes of one thread."""
     from unfoldkit.sbl.ofdm.umi import averaged
     from unfoldkit.sbl.simulation.processes import executor
 
@@ -133,13 +133,13 @@ def _scores(
     from unfoldkit.sbl.ofdm.estimator import on_grid
 
     torch.set_num_threads(1)
-    sionna.phy.config.seed = seed
+    sionna.phy.config.seed, sionna.phy.config.device = seed, "cpu"
     grid = resource_grid()
     estimators = sionna_estimators(grid, covariance, orders) | {
         "AM-KroSBL": KroSBLChannelEstimator(grid, cell.array(), estimator=on_grid()),
         "KroSBL off the grid": KroSBLChannelEstimator(grid, cell.array()),
     }
-    return scores(grid, estimators, snr, drops, seed, cell, detected)
+    return scores(grid, estimators, snr, drops, seed, cell, detected, oracle=True)
 
 
 def _show(rows: Sequence[Mapping[str, Any]]) -> None:

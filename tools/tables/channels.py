@@ -16,6 +16,7 @@ UMI = {
     "20 m/s": "2026-11-26-ofdm-umi-20-m-s.json",
     "two polarisations": "2026-11-26-ofdm-umi-dual.json",
 }
+UMI_ON_GPU = "2026-11-26-ofdm-h100.json"
 UNFOLDED, OFF_GRID = "2026-11-23-irs-unfolded.json", "2026-11-23-irs-off-grid.json"
 UNFOLDED_DEFAULT = "2026-11-26-irs-unfolded.json"
 NAMES = {
@@ -39,6 +40,7 @@ def tables(folder: Path) -> dict[Marks, str]:
     made["irs-unfolded-default"] = side_by_side(points(folder / UNFOLDED_DEFAULT), ("nmse", "pooled_nmse"))
     made["ofdm-reconstruction"] = receivers(points(folder / OFDM))
     made["ofdm-umi"] = against_lmmse({case: read(folder / file) for case, file in UMI.items()})
+    made["ofdm-h100"] = at_once(read(folder / UMI_ON_GPU))
     made["irs-pilots"] = rates(read(folder / PILOTS))
     made["irs-off-grid"] = with_times(points(folder / OFF_GRID))
     return {marks_of(name): table for name, table in made.items()}
@@ -101,20 +103,30 @@ def gained(found: Points, ours: str, theirs: str) -> str:
 
 def receivers(found: Points) -> str:
     """What a receiver makes of each estimate, an SNR after the other."""
-    shown = ("ser", "ber", "bler", "spectral_efficiency", "seconds")
     rows: list[Row] = [
         [
             f"{snr:g}" if estimator == estimators(found)[0] else "",
             estimator,
-            f"{point['pooled_nmse']:.4f} ± {point['pooled_nmse_standard_error']:.4f}",
-            f"{point['median_nmse']:.4f}",
-            *(f"{point[name]:.3g}" for name in ("claimed_error", *shown)),
+            f"{point['pooled_nmse']:.3g} ± {point['pooled_nmse_standard_error']:.2g}",
+            f"{point['median_nmse']:.3g}",
+            *(f"{point[name]:.3g}" for name in ("claimed_error", "ser", "ber")),
+            f"{100 * point['bler']:.3g}",
+            *(f"{point[name]:.3g}" for name in ("spectral_efficiency", "seconds")),
         ]
         for snr in levels(found)
         for estimator in estimators(found)
         for point in [found[estimator, snr]]
     ]
-    header = ["SNR (dB)", "estimator", "pooled NMSE", "median NMSE", "err_var / error", "SER", "BER", "BLER"]
+    header = [
+        "SNR (dB)",
+        "estimator",
+        "pooled NMSE",
+        "median NMSE",
+        "err_var / error",
+        "SER",
+        "BER",
+        "BLER (%)",
+    ]
     return markdown([*header, "bit/s/Hz", "s a drop"], rows)
 
 
@@ -148,6 +160,15 @@ def against_lmmse(cases: dict[str, dict[str, Any]]) -> str:
         "ms a user",
     ]
     return markdown(header, rows)
+
+
+def at_once(content: dict[str, Any]) -> str:
+    """`tools/benchmark.py ofdm --device cuda`: many users at once."""
+    rows: list[Row] = [
+        [row["estimator"], f"{row['snr']:g}", f"{row['nmse']:.2f}", f"{1000 * row['seconds']:.2f}"]
+        for row in content["rows"]
+    ]
+    return markdown(["estimator", "SNR (dB)", "NMSE (dB)", "ms a user"], rows)
 
 
 def rates(content: dict[str, Any]) -> str:

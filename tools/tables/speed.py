@@ -64,7 +64,7 @@ def networks(content: Content) -> list[Row]:
 
 
 def epoch(content: Content) -> list[Row]:
-    """The first epoch of a run, later ones, and how long the GPU idles in these."""
+    """What comes before the first epoch of a run, it, later ones, and how long the GPU idles in these."""
     rows = [
         [
             row["network"],
@@ -72,13 +72,16 @@ def epoch(content: Content) -> list[Row]:
             str(row["batch"]),
             f"`{row['data']}`",
             row["precision"],
+            row["caches"],
+            number(row["preparation_seconds"]),
             f"{row['first_seconds']:.3g}",
             f"{row['seconds']:.3g}",
             "" if row["idle"] is None else f"{100 * row['idle']:.0f} %",
         ]
         for row in content["rows"]
     ]
-    header = ["network", "pixels", "batch", "data", "precision", "first epoch, s", "an epoch, s", "GPU idle"]
+    header = ["network", "pixels", "batch", "data", "precision", "compiled kernels"]
+    header += ["before the first epoch, s", "first epoch, s", "an epoch, s", "GPU idle"]
     return [header, *rows]
 
 

@@ -4,6 +4,8 @@ import io
 import math
 import random
 from collections.abc import Callable
+from contextlib import ExitStack
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +14,33 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from unfoldkit import __version__
 from unfoldkit.common.files import write_whole
+from unfoldkit.common.streaming import behind
 
 
 class Checkpoints(TorchCheckpointIO):
-    """Checkpoints that are on the disk whole or not at all; only tensors and plain values are read from them."""
+    """Checkpoints that are on the disk whole or not at all; only tensors and plain values are read from them.
+
+    A thread writes them as they were at the call, and makes the calls that `write(function, *arguments)` is given,
+    in order, while training goes on; the trainer's end waits for it. An error of writing is raised by a later call
+    or at that end.
+    """
+
+    def __init__(self) -> None:
+        self.writing = ExitStack()
+        self.write = self.writing.enter_context(behind())
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
     ) -> None:
-        content = io.BytesIO()
-        torch.save(checkpoint, content)
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, content.getvalue())
+        self.write(_write_checkpoint, tree_map_only(Tensor, _on_host, checkpoint), Path(path))
+
+    def teardown(self) -> None:
+        self.writing.close()
 
     def load_checkpoint(
         self, path: Any, map_location: Any = "cpu", weights_only: bool | None = None
@@ -38,6 +52,18 @@ class Checkpoints(TorchCheckpointIO):
         except Exception as error:  # torch names no common base for what a damaged or hostile file raises
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise ValueError(f"{path}: not a checkpoint of tensors and plain values ({reason})") from error
+
+
+def _on_host(tensor: Tensor) -> Tensor:
+    """A copy, which no later step changes."""
+    return tensor.detach().to("cpu", copy=True)
+
+
+def _write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
+    content = io.BytesIO()
+    torch.save(checkpoint, content)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, content.getvalue())
 
 
 def best_and_last(folder: Path, monitor: str, mode: str, every: int = 1) -> list[ModelCheckpoint]:
@@ -52,11 +78,13 @@ def best_and_last(folder: Path, monitor: str, mode: str, every: int = 1) -> list
 class WeightsFiles(L.Callback):
     """Keeps `folder`/last.safetensors of every validation, and best.safetensors by a metric ("min" or "max").
 
-    save: writes the weights to a path.
+    save: writes the weights of a copy of `net` to a path, in the thread of the trainer's `Checkpoints`.
     """
 
-    def __init__(self, folder: Path, save: Callable[[Path], None], monitor: str, mode: str) -> None:
-        self.folder, self.save, self.monitor = folder, save, monitor
+    def __init__(
+        self, folder: Path, net: nn.Module, save: Callable[[Any, Path], None], monitor: str, mode: str
+    ) -> None:
+        self.folder, self.net, self.save, self.monitor = folder, net, save, monitor
         self.sign = {"min": -1, "max": 1}[mode]
         self.best = -math.inf
 
@@ -69,11 +97,14 @@ class WeightsFiles(L.Callback):
     def on_validation_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         if not trainer.is_global_zero:
             return
-        self.save(self.folder / "last.safetensors")
+        checkpoints = trainer.strategy.checkpoint_io
+        assert isinstance(checkpoints, Checkpoints)
+        net = deepcopy(self.net).cpu()
+        checkpoints.write(self.save, net, self.folder / "last.safetensors")
         score = self.sign * trainer.callback_metrics[self.monitor].item()
         if score > self.best:
             self.best = score
-            self.save(self.folder / "best.safetensors")
+            checkpoints.write(self.save, net, self.folder / "best.safetensors")
 
 
 class Provenance(L.Callback):

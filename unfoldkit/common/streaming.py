@@ -30,7 +30,7 @@ def behind(count: int = AT_ONCE) -> Iterator[Callable[..., None]]:
         waiting: deque[Future[Any]] = deque()
 
         def write(function: Callable[..., Any], *arguments: Any) -> None:
-            if len(waiting) == count:
+            while waiting and (len(waiting) == count or waiting[0].done()):
                 waiting.popleft().result()
             waiting.append(writer.submit(function, *arguments))
 

@@ -106,10 +106,10 @@ __device__ __forceinline__ void layer(const char* from, char* to, const char* st
                     if (last && TO_PLANE) features[j / 2][2 * (j % 2) + half] = pairs[j];
                     if (!last && here < end) *reinterpret_cast<u32*>(to + place(here, j) + 4 * t) = kept ? pairs[j] : 0;
                 }
-                if (last && !TO_PLANE) store_pixel(picture + (kept ? region.index(here) * PIXEL : 0), kept, pairs);
+                if (last && !TO_PLANE) store_pixel(picture + (kept ? region.index(here) * STORED : 0), kept, pairs);
                 if (!last && KEPT) {
                     bool own = here < end && region.keeps(here);
-                    store_pixel(middle + (own ? region.index(here) * PIXEL : 0), own, pairs);
+                    store_pixel(middle + (own ? region.index(here) * STORED : 0), own, pairs);
                 }
             }
             if (last && TO_PLANE && pixel < end) project(sums, features, projection, pixel, end, region);
@@ -154,7 +154,7 @@ __device__ __forceinline__ void embed(char* tile, const float* source, const uin
                 if (LAYERS > 0 && here < HEIGHT * PITCH) *reinterpret_cast<u32*>(tile + place(here, j) + 4 * t) = pairs[j];
                 if (POOLED) total[j][0] += low(pairs[j]), total[j][1] += high(pairs[j]);
             }
-            if (LAYERS == 0) store_pixel(picture + (kept ? region.index(here) * PIXEL : 0), kept, pairs);
+            if (LAYERS == 0) store_pixel(picture + (kept ? region.index(here) * STORED : 0), kept, pairs);
         }
     }
     if (POOLED) {
@@ -183,8 +183,8 @@ chain(const char* features, Planes given, const char* packed, const float* biase
     Region region = {(int)blockIdx.y * ROWS - HALO, (int)blockIdx.x * COLUMNS - HALO, height, width};
     const char* layers = packed + (FROM_PLANE ? 32 * CHANNELS : 0);
     const uint4* last = reinterpret_cast<const uint4*>(layers + LAYERS * WEIGHTS);
-    char* picture = result + blockIdx.z * pixels * PIXEL;
-    middle += KEPT ? blockIdx.z * pixels * PIXEL : 0;
+    char* picture = result + blockIdx.z * pixels * STORED;
+    middle += KEPT ? blockIdx.z * pixels * STORED : 0;
 #pragma unroll
     for (int i = 0; i < 4; i++) {
         if (given.plane[i]) given.plane[i] += blockIdx.z * pixels;
@@ -211,7 +211,7 @@ chain(const char* features, Planes given, const char* packed, const float* biase
             }
         }
     } else {
-        fetch_tile<HEIGHT, PITCH, PITCH>(tile, features + blockIdx.z * pixels * PIXEL, region.top, region.left, height, width);
+        fetch_tile<HEIGHT, PITCH, PITCH>(tile, features + blockIdx.z * pixels * STORED, region.top, region.left, height, width);
     }
     end_of_copies();
     await_copies<0>();

@@ -52,12 +52,13 @@ gates(const char* z, const char* hidden, const char* cell, const char* packed, c
         // A lane reads and writes chunk t % 2 of pixel lane / 4 + 8 (t / 2) of each 16.
         Place at = place_of<ROWS, COLUMNS>(number, height, width);
         int y = at.top + row_of_tile, x = at.left + lane / 4 + 8 * (t / 2);
-        size_t here = at.picture + ((size_t)y * width + x) * PIXEL + side * 32 + t % 2 * 16;
-        bool kept[2] = {y < height && x < width, y < height && x + 16 < width};
+        size_t here = at.picture + ((size_t)y * width + x) * STORED + side * 32 + t % 2 * 16;
+        bool within = y < height && held(2 * side + t % 2);
+        bool kept[2] = {within && x < width, within && x + 16 < width};
         uint4 before[2];
 #pragma unroll
         for (int m = 0; m < 2; m++)
-            before[m] = !FIRST && kept[m] ? *reinterpret_cast<const uint4*>(cell + here + 16 * m * PIXEL) : uint4{};
+            before[m] = !FIRST && kept[m] ? *reinterpret_cast<const uint4*>(cell + here + 16 * m * STORED) : uint4{};
 
         float acc[2][GATES][2][4];
 #pragma unroll
@@ -113,8 +114,8 @@ gates(const char* z, const char* hidden, const char* cell, const char* packed, c
             uint4 c_chunk = chunk_of(c_pairs[0], c_pairs[1], c_pairs[2], c_pairs[3]);
             uint4 h_chunk = chunk_of(h_pairs[0], h_pairs[1], h_pairs[2], h_pairs[3]);
             if (kept[m]) {
-                *reinterpret_cast<uint4*>(new_cell + here + 16 * m * PIXEL) = c_chunk;
-                *reinterpret_cast<uint4*>(new_hidden + here + 16 * m * PIXEL) = h_chunk;
+                *reinterpret_cast<uint4*>(new_cell + here + 16 * m * STORED) = c_chunk;
+                *reinterpret_cast<uint4*>(new_hidden + here + 16 * m * STORED) = h_chunk;
             }
         }
     }

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..compile import Kernel, kernel
-from .packing import CHANNELS
+from .packing import CHANNELS, TRAINED, inner
 
 FOLDER = Path(__file__).parent
 COLUMNS, WARPS, BACKWARD_WARPS, WINDOW = 32, 8, 12, 17
@@ -34,14 +34,15 @@ class Chain(NamedTuple):
 
     def shared(self, rows: int) -> int:
         """Bytes of shared memory of a block."""
-        halo, pixel = self.layers + self.to_plane, 2 * self.channels
+        channels = inner(self.channels)
+        halo, pixel = self.layers + self.to_plane, 2 * channels
         height, pitch = rows + 2 * halo, COLUMNS + 2 * halo
         tile = -(-(height * pitch + 3) * pixel // 1024) * 1024
         tiles = 2 if self.layers > 1 else int(self.layers > 0 or not self.from_plane)
         sums = 9 * 4 * ((height * pitch + 11) // 16 * 16 + 4) if self.to_plane else 0
         source = (height + 2) * (pitch + 2) * 4 if self.from_plane else 0
-        pooled = WARPS * self.channels * 4 if self.pooled else 0
-        weights = 9 * self.channels * pixel if self.layers else 0
+        pooled = WARPS * channels * 4 if self.pooled else 0
+        weights = 9 * channels * pixel if self.layers else 0
         return 2 * pixel + tiles * tile + weights + source + sums + pooled
 
 
@@ -63,8 +64,12 @@ def serves(device: torch.device, channels: int) -> bool:
         device.type == "cuda"
         and channels in CHANNELS
         and torch.cuda.get_device_capability(device) >= (8, 0)
-        and _chain_kernel(Chain(channels, 1, False, False, 1), 8, device) is not None
+        and _chain_kernel(Chain(channels, 0, True, False, 0), 8, device) is not None
     )
+
+
+def serves_training(device: torch.device, channels: int) -> bool:
+    return channels in TRAINED and serves(device, channels)
 
 
 def serves_gates(device: torch.device, channels: int, first: bool) -> bool:
@@ -91,7 +96,7 @@ def run_chain(
     plane = torch.empty(
         (pictures, 1, height, width) if spec.to_plane else 0, dtype=torch.float32, device=like.device
     )
-    pooled = biases.new_empty(pictures, grid[0] * grid[1] if spec.pooled else 0, spec.channels)
+    pooled = biases.new_empty(pictures, grid[0] * grid[1] if spec.pooled else 0, inner(spec.channels))
     given = _planes(()) if isinstance(source, Tensor) else _planes(source)
     middle = torch.empty_like(features) if spec.kept else features
     start = like if isinstance(source, Tensor) else features
@@ -162,7 +167,7 @@ def run_layers(
 
 
 def serves_conv_backward(device: torch.device, channels: int) -> bool:
-    return serves(device, channels) and bool(_backward_rows(channels, device))
+    return serves_training(device, channels) and bool(_backward_rows(channels, device))
 
 
 @torch.compiler.disable
@@ -220,8 +225,10 @@ def _chain_kernel(spec: Chain, rows: int, device: torch.device) -> Kernel | None
 
 
 def chain_definitions(spec: Chain, rows: int) -> dict[str, str | int]:
-    names = ("CHANNELS", "LAYERS", "FROM_PLANE", "TO_PLANE", "RECTIFIED", "RESIDUAL", "POOLED", "KEPT")
+    wide = inner(spec.channels)
+    names = ("HELD", "LAYERS", "FROM_PLANE", "TO_PLANE", "RECTIFIED", "RESIDUAL", "POOLED", "KEPT")
     tiles: dict[str, str | int] = {
+        "CHANNELS": wide,
         "ROWS": rows,
         "COLUMNS": COLUMNS,
         "WARPS": WARPS,
@@ -242,11 +249,11 @@ def _chain_rows(spec: Chain, columns: int, height: int, device: torch.device) ->
 
 
 def gates_definitions(channels: int, first: bool) -> dict[str, str | int]:
-    return {"CHANNELS": channels, "WARPS": WARPS, "FIRST": int(first), "UNROLLED": 3}
+    return {"CHANNELS": inner(channels), "HELD": channels, "WARPS": WARPS, "FIRST": int(first), "UNROLLED": 3}
 
 
 def window_definitions(channels: int, rows: int) -> dict[str, str | int]:
-    return {"CHANNELS": channels, "ROWS": rows, "WARPS": WARPS, "UNROLLED": 1}
+    return {"CHANNELS": inner(channels), "HELD": channels, "ROWS": rows, "WARPS": WARPS, "UNROLLED": 1}
 
 
 @lru_cache(None)
@@ -259,8 +266,9 @@ def _window_rows(channels: int, columns: int, height: int, device: torch.device)
 
 
 def _window_shared(channels: int, rows: int) -> int:
-    margin, pixel = WINDOW - 1, 2 * channels
-    return (rows + margin) * (COLUMNS + margin) * pixel + 2 * WINDOW * channels * pixel
+    margin, pixel = WINDOW - 1, 2 * inner(channels)
+    taps = WINDOW if channels <= 32 else 1
+    return (rows + margin) * (COLUMNS + margin) * pixel + 2 * taps * inner(channels) * pixel
 
 
 def backward_definitions(channels: int, rows: int) -> dict[str, str | int]:
@@ -280,10 +288,11 @@ def _backward_shared(channels: int, rows: int) -> int:
 
 
 def _gates_rows(channels: int) -> int:
-    return WARPS * 16 // channels
+    return WARPS * 16 // inner(channels)
 
 
 def _gates_shared(channels: int, first: bool) -> int:
     sources, gates = (1, 3) if first else (2, 4)
-    tile = -(-(_gates_rows(channels) + 2) * (COLUMNS + 2) * 2 * channels // 1024) * 1024
-    return sources * (2 * tile + 9 * (channels // 16) ** 2 * gates * 512)
+    wide = inner(channels)
+    tile = -(-(_gates_rows(channels) + 2) * (COLUMNS + 2) * 2 * wide // 1024) * 1024
+    return sources * (2 * tile + 9 * (wide // 16) ** 2 * gates * 512)

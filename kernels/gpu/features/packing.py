@@ -1,9 +1,27 @@
 """Weights as the tensor cores take them: what a lane wants of a product, in one word of 16 bytes."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-CHANNELS = (16, 32)  # of which there are kernels
+CHANNELS = (8, 16, 32, 64)  # of which there are kernels
+TRAINED = (16, 32)  # of which there are gradients, too
+
+
+def inner(channels: int) -> int:
+    """Channels of a product: it takes 16 at a time."""
+    return max(16, channels)
+
+
+def at_once(channels: int) -> int:
+    """Layers C -> C of one kernel; those of 64 channels PyTorch's library computes faster."""
+    return 2 if channels <= 32 else 0
+
+
+def widened(x: Tensor, channels: int) -> Tensor:
+    """With zeros up to `inner(channels)` in every dimension that is `channels` long."""
+    more = [(inner(channels) - channels) * (size == channels) for size in reversed(x.shape)]
+    return F.pad(x, [end for count in more for end in (0, count)]) if any(more) else x
 
 
 def packed(weight: Tensor) -> Tensor:
@@ -39,6 +57,10 @@ def projection(weight: Tensor) -> Tensor:
 def gates(weight: Tensor, count: int) -> Tensor:
     """(count C, S C, 3, 3) of S sources, their taps one after another; columns by 16 channels, gate, channel."""
     channels = len(weight) // count
-    sources = weight.shape[1] // channels
-    parts = weight.reshape(count, channels // 16, 16, sources, channels, 9)
-    return packed(parts.permute(3, 5, 4, 1, 0, 2).reshape(9 * sources, channels, count * channels))
+    sources, wide = weight.shape[1] // channels, inner(channels)
+    parts = [
+        widened(part, channels)
+        for part in weight.reshape(count * channels, sources, channels, 9).split(channels)
+    ]
+    ordered = torch.stack(parts).reshape(count, wide // 16, 16, sources, wide, 9).permute(3, 5, 4, 1, 0, 2)
+    return packed(ordered.reshape(9 * sources, wide, count * wide))

@@ -1,16 +1,25 @@
 // Tiles of features in shared memory, and products with them on the tensor cores.
 //
-// Features are bfloat16, (pictures, height, width, C). A tile keeps pixel p in 2C bytes, its 16-byte chunks
-// exchanged so that the same chunk of any 8 pixels in a row lies in 8 different groups of banks.
+// Features are bfloat16, (pictures, height, width, HELD). A tile keeps pixel p in 2 CHANNELS bytes, its 16-byte chunks
+// exchanged so that the same chunk of any 8 pixels in a row lies in 8 different groups of banks. A product takes at
+// least 16 channels: those that memory does not hold are zero.
 // Weights are packed so that a lane reads what a product wants of it in one 16-byte word: see `packed` in Python.
 #pragma once
 #include "instructions.cuh"
 
+#ifndef HELD
+#define HELD CHANNELS
+#endif
+
 constexpr int CHUNKS = CHANNELS / 8;   // of a pixel
 constexpr int STEPS = CHANNELS / 16;   // of the inner dimension of a product, 16 at a time
 constexpr int BLOCKS = CHANNELS / 8;   // of 8 output channels
-constexpr int PIXEL = 2 * CHANNELS;    // bytes
+constexpr int PIXEL = 2 * CHANNELS;    // bytes, in a tile
+constexpr int STORED = 2 * HELD;       // bytes, in memory
 constexpr int TAP = CHANNELS * PIXEL;  // bytes of the weights of one tap
+
+// Whether memory holds a chunk of a pixel.
+constexpr bool held(int chunk) { return HELD == CHANNELS || chunk < HELD / 8; }
 
 constexpr int ceil_of(int a, int b) { return (a + b - 1) / b; }
 
@@ -29,7 +38,7 @@ template <int ROWS_, int COLUMNS_>
 __device__ __forceinline__ Place place_of(int number, int height, int width) {
     int across = (width + COLUMNS_ - 1) / COLUMNS_, down = (height + ROWS_ - 1) / ROWS_;
     return {number / across % down * ROWS_, number % across * COLUMNS_,
-            (size_t)(number / (across * down)) * height * width * PIXEL};
+            (size_t)(number / (across * down)) * height * width * STORED};
 }
 
 // The pixels from (top, left) on of a picture, rows x columns of them, `pitch` apart; zeros outside.
@@ -38,8 +47,8 @@ __device__ void fetch_tile(char* tile, const char* picture, int top, int left, i
     for (int i = threadIdx.x; i < ROWS_ * COLUMNS_ * CHUNKS; i += blockDim.x) {
         int chunk = i % CHUNKS, column = i / CHUNKS % COLUMNS_, row = i / (CHUNKS * COLUMNS_);
         int y = top + row, x = left + column;
-        bool inside = y >= 0 && y < height && x >= 0 && x < width;
-        const char* from = picture + (inside ? (size_t)(y * width + x) * PIXEL + chunk * 16 : 0);
+        bool inside = y >= 0 && y < height && x >= 0 && x < width && held(chunk);
+        const char* from = picture + (inside ? (size_t)(y * width + x) * STORED + chunk * 16 : 0);
         copy_ahead(tile + place(row * PITCH_ + column, chunk), from, inside);
     }
 }
@@ -102,7 +111,7 @@ __device__ __forceinline__ void store_pixel(char* target, bool kept, const u32 (
     int t = threadIdx.x % 4;
     if (BLOCKS % 4) {
 #pragma unroll
-        for (int j = 0; j < BLOCKS; j++)
+        for (int j = 0; j < HELD / 8; j++)
             if (kept) *reinterpret_cast<u32*>(target + 16 * j + 4 * t) = pairs[j];
     } else {
 #pragma unroll

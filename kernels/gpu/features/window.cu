@@ -3,13 +3,14 @@
 //   y = leaky(shift + theta(picture) * centre z + sum over the window of weights * z),  leaky(v) = max(v, SLOPE v)
 //
 // A block makes ROWS x 32 pixels: the features that they need stay in shared memory, the weights pass through it
-// a row of the window at a time, the next row on its way while this one is used.
+// a row of the window at a time, of 64 channels a tap, the next ones on their way while these are used.
 #include "tiles.cuh"
 
 constexpr int COLUMNS = 32, WINDOW = 17, MARGIN = WINDOW / 2;
 constexpr int PITCH = COLUMNS + 2 * MARGIN, HEIGHT = ROWS + 2 * MARGIN;  // 48: a row leaves the exchange as it is
 constexpr int TILE = HEIGHT * PITCH * PIXEL;
-constexpr int ROW_OF_WEIGHTS = WINDOW * TAP;
+constexpr int AT_ONCE = CHANNELS > 32 ? 1 : WINDOW;  // taps
+constexpr int WEIGHTS = AT_ONCE * TAP;
 constexpr int TILES = ROWS * (COLUMNS / 16) / WARPS;  // of 16 pixels a warp: half a row each, in pairs
 
 extern "C" __global__ void __launch_bounds__(32 * WARPS, 1)
@@ -17,13 +18,13 @@ window(const char* features, const char* weights, const char* centre, const floa
        float slope, char* result, int height, int width) {
     SHARED_MEMORY(memory);
     char* tile = memory;
-    char* rows = memory + TILE;
+    char* taps = memory + TILE;
     int warp = threadIdx.x / 32, lane = threadIdx.x % 32, t = lane % 4;
     int top = blockIdx.y * ROWS, left = blockIdx.x * COLUMNS;
-    size_t picture = (size_t)blockIdx.z * height * width * PIXEL;
+    size_t picture = (size_t)blockIdx.z * height * width * STORED;
 
     fetch_tile<HEIGHT, PITCH, PITCH>(tile, features + picture, top - MARGIN, left - MARGIN, height, width);
-    fetch_bytes(rows, weights, ROW_OF_WEIGHTS);
+    fetch_bytes(taps, weights, WEIGHTS);
     end_of_copies();
     await_copies<0>();
     __syncthreads();
@@ -49,14 +50,16 @@ window(const char* features, const char* weights, const char* centre, const floa
                 }
         }
 
-    for (int dy = 0; dy < WINDOW; dy++) {
-        const char* row = rows + dy % 2 * ROW_OF_WEIGHTS;
-        if (dy + 1 < WINDOW) fetch_bytes(rows + (dy + 1) % 2 * ROW_OF_WEIGHTS, weights + (dy + 1) * ROW_OF_WEIGHTS, ROW_OF_WEIGHTS);
+    constexpr int turns = WINDOW * WINDOW / AT_ONCE;
+    for (int turn = 0; turn < turns; turn++) {
+        const char* here = taps + turn % 2 * WEIGHTS;
+        if (turn + 1 < turns) fetch_bytes(taps + (turn + 1) % 2 * WEIGHTS, weights + (turn + 1) * WEIGHTS, WEIGHTS);
         end_of_copies();
+        int start = first + turn * AT_ONCE / WINDOW * PITCH + turn * AT_ONCE % WINDOW + lane % 16;
 #pragma unroll UNROLLED
-        for (int dx = 0; dx < WINDOW; dx++) {
-            int pixel = first + dy * PITCH + dx + lane % 16;
-            const uint4* words = reinterpret_cast<const uint4*>(row + dx * TAP) + lane;
+        for (int tap = 0; tap < AT_ONCE; tap++) {
+            int pixel = start + tap;
+            const uint4* words = reinterpret_cast<const uint4*>(here + tap * TAP) + lane;
 #pragma unroll
             for (int step = 0; step < STEPS; step++) {
                 uint4 b[BLOCKS / 2];
@@ -85,7 +88,7 @@ window(const char* features, const char* weights, const char* centre, const floa
         for (int half = 0; half < 2; half++) {
             int y = top + TILES / 2 * warp + m / 2, x = left + 16 * (m % 2) + lane / 4 + 8 * half;
             bool kept = y < height && x < width;
-            char* target = result + picture + (kept ? ((size_t)y * width + x) * PIXEL : 0);
+            char* target = result + picture + (kept ? ((size_t)y * width + x) * STORED : 0);
             u32 pairs[BLOCKS];
 #pragma unroll
             for (int j = 0; j < BLOCKS; j++) {
