@@ -78,8 +78,26 @@ def decompose(matrix: Tensor) -> tuple[Tensor, Tensor]:
         return dense.eigh(matrix)
     if matrix.is_cuda and matrix.numel():
         return _scaled(matrix)
-    eigenvalues, eigenvectors = over_batch(torch.linalg.eigh, matrix)
-    return eigenvalues, eigenvectors
+    return _by_lapack(matrix)
+
+
+def _by_lapack(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """In double precision where single fails: divide and conquer gives NaN for some Gram matrices of low rank.
+
+    Raises torch.linalg.LinAlgError where double precision fails as well.
+    """
+    single = matrix.dtype.to_real() == torch.float32
+    try:
+        eigenvalues, eigenvectors = over_batch(torch.linalg.eigh, matrix)
+        if bool(eigenvalues.isfinite().all()):
+            return eigenvalues, eigenvectors
+    except torch.linalg.LinAlgError:
+        if not single:
+            raise
+    if not single:
+        raise torch.linalg.LinAlgError("matrix has a decomposition that does not converge")
+    wide = _by_lapack(matrix.to(torch.complex128 if matrix.is_complex() else torch.float64))
+    return wide[0].to(matrix.dtype.to_real()), wide[1].to(matrix.dtype)
 
 
 def _scaled(matrix: Tensor) -> tuple[Tensor, Tensor]:

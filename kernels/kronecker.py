@@ -10,7 +10,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from .dispatch.checks import require_one_device
+from .dispatch.checks import broadcast_shapes, require_one_device
 
 
 def mode_product(tensor: Tensor, matrix: Tensor, mode: int) -> Tensor:
@@ -155,6 +155,6 @@ def _apply(x: Tensor, matrix: Tensor) -> Tensor:
 
 def _broadcast(shapes: str, *batches: torch.Size) -> torch.Size:
     try:
-        return torch.broadcast_shapes(*batches)
-    except RuntimeError as error:
+        return broadcast_shapes(*batches)
+    except ValueError as error:
         raise ValueError(f"{shapes} have batch axes that do not broadcast") from error

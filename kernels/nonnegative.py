@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .dispatch.checks import require_matrix
+from .dispatch.checks import broadcast_shapes, require_matrix
 from .dispatch.operator import under_transform
 from .leading_triplet import power_of_two
 
@@ -41,12 +41,12 @@ def nonnegative_least_squares(C: Tensor, b: Tensor, guess: Tensor | None = None)
         raise ValueError(f"b {tuple(b.shape)} must have one entry for each column of C {tuple(C.shape)}")
     if not _broadcast(C.shape[:-2], b.shape[:-1]):
         raise ValueError(f"the batches of C {tuple(C.shape)} and b {tuple(b.shape)} do not broadcast")
-    shape = torch.broadcast_shapes(C.shape[:-1], b.shape)
+    shape = broadcast_shapes(C.shape[:-1], b.shape)
     guess = torch.ones(shape, dtype=torch.bool, device=b.device) if guess is None else guess
     fits = guess.shape[-1:] == shape[-1:] and _broadcast(guess.shape[:-1], shape[:-1])
     if not fits or guess.dtype != torch.bool:
         raise ValueError(f"guess must be {tuple(shape)} booleans, got {guess.dtype} {tuple(guess.shape)}")
-    shape = torch.broadcast_shapes(shape, guess.shape)
+    shape = broadcast_shapes(shape, guess.shape)
     A, right = C.double().expand(*shape, -1), b.double().expand(shape)
     columns, size = (
         power_of_two(A.detach().abs().amax(-2)),

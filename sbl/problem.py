@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..kernels.dispatch.checks import broadcast_shapes
+
 
 class Problem(NamedTuple):
     """y = (A_1 kron ... kron A_I) x + noise for a flat batch of B problems.
@@ -150,7 +152,7 @@ def values_hidden() -> bool:
 def broadcast_batches(names: str, *shapes: Sequence[int]) -> torch.Size:
     """The shape that batch shapes broadcast to; raises ValueError, which says `names`, where they do not."""
     try:
-        return torch.broadcast_shapes(*shapes)
-    except RuntimeError:
+        return broadcast_shapes(*shapes)
+    except ValueError:
         shown = ", ".join(str(tuple(shape)) for shape in shapes)
         raise ValueError(f"the batch shapes of {names} do not broadcast: {shown}") from None

@@ -1,6 +1,8 @@
 """Validation at the door: errors that name the argument and say what to do."""
 
 import math
+from collections.abc import Sequence
+from itertools import zip_longest
 
 import torch
 from torch import Tensor
@@ -78,3 +80,20 @@ def require_broadcast(name: str, shape: torch.Size, onto_name: str, onto: torch.
         size not in (1, target) for size, target in zip(shape, trailing, strict=True)
     ):
         raise ValueError(f"{name} of shape {tuple(shape)} does not broadcast onto {onto_name} {tuple(onto)}")
+
+
+def broadcast_shapes(*shapes: Sequence[int]) -> torch.Size:
+    """As `torch.broadcast_shapes` has it, whose first call imports SymPy for a second or more.
+
+    Raises ValueError where they do not broadcast.
+
+    >>> broadcast_shapes((2, 1), (3,), ())
+    torch.Size([2, 3])
+    """
+    sizes = []
+    for axis in zip_longest(*map(reversed, shapes), fillvalue=1):
+        size = next((n for n in axis if n != 1), 1)
+        if any(n not in (1, size) for n in axis):
+            raise ValueError(f"shapes {[tuple(shape) for shape in shapes]} do not broadcast")
+        sizes.append(size)
+    return torch.Size(reversed(sizes))

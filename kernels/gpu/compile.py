@@ -13,6 +13,7 @@ import os
 import re
 import sys
 import tempfile
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -29,6 +30,7 @@ _MOST_DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 _UNPROMPTED_SHARED = 48 * 1024  # bytes of shared memory that a kernel may have without asking
 
 Size = tuple[int, ...]
+_building: dict[Path, threading.Lock] = {}
 
 
 class CompilationError(RuntimeError):
@@ -121,12 +123,13 @@ def cubin(source: Path, architecture: str, **definitions: str | int) -> bytes:
     key = hashlib.sha256(parts + repr((options, library.version)).encode()).hexdigest()
     options += [f"--include-path={folder}" for folder in (source.parent, *folders)]
     kept = cache_folder() / f"{source.stem}-{key[:20]}.cubin"
-    with suppress(OSError):
-        return kept.read_bytes()
-    binary = _compiled(library.functions, source, options)
-    with suppress(OSError):  # a folder that cannot be written keeps nothing
-        _keep(kept, binary)
-    return binary
+    with _building.setdefault(kept, threading.Lock()):  # by one thread, which others wait for
+        with suppress(OSError):
+            return kept.read_bytes()
+        binary = _compiled(library.functions, source, options)
+        with suppress(OSError):  # a folder that cannot be written keeps nothing
+            _keep(kept, binary)
+        return binary
 
 
 def _with_headers(source: Path) -> list[Path]:

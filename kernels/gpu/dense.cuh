@@ -231,6 +231,11 @@ inline float quotient(float x, float y) { return x / y; }
    what each loses would add up. */
 __device__ inline real rotate(real f, real g, rotation *turn) {
   const real length = f * f + g * g;
+  if (f * g != 0 && length >= limits::vanishing) { /* as good as always: few instructions, which a chain waits for */
+    const real inverse = inverse_root(length);
+    *turn = {f * inverse, g * inverse};
+    return length * inverse;
+  }
   if (length < limits::vanishing) {
     *turn = {1, 0};
     return f;

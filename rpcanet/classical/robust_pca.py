@@ -7,8 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ...kernels import LowRankSparse, eigh, singular_value_threshold, soft_threshold, svd, svdvals
+from ...kernels import LowRankSparse, singular_value_threshold, soft_threshold, svd, svdvals
 from .separation import Separation, iterate, observed, relative_residual
+from .shrinkage import NEAR, shrink
 
 LowRankUpdate = Callable[[Tensor, Tensor], Tensor]
 
@@ -20,8 +21,6 @@ BALANCE, GROWTH = (
 SETTLED = 1e-5  # residual, of B and the O that it was made for, from which on the penalty only grows
 FINISH = 10.0  # by this factor a step
 RANGE = 1e7  # of the penalty
-NEAR = 3e-4  # residual, from which on the rounding of a Gram matrix in float32 matters
-LOW = 3e-3  # the share of a matrix's norm from which on it matters for a singular value
 
 
 class _Problem(NamedTuple):
@@ -108,7 +107,7 @@ class _Pursuit(NamedTuple):
 
 def _pursue(settled_at: float, tolerance: float, x: _Pursuit) -> tuple[_Pursuit, Tensor]:
     """One iteration of `pcp`, and which matrices are done."""
-    low_rank = _shrink(x.observation - x.sparse + x.dual, 1 / x.mu, x.residual < NEAR)
+    low_rank = shrink(x.observation - x.sparse + x.dual, 1 / x.mu, x.residual < NEAR)
     rest = x.observation - low_rank
     gap = rest - x.sparse
     settled = x.settled | (_norm(gap) <= settled_at * x.size)
@@ -129,30 +128,6 @@ def _pursue(settled_at: float, tolerance: float, x: _Pursuit) -> tuple[_Pursuit,
 
 def _norm(x: Tensor) -> Tensor:
     return torch.linalg.vector_norm(x, dim=(1, 2))
-
-
-def _shrink(A: Tensor, level: Tensor, exactly: Tensor) -> Tensor:
-    """Singular value thresholding of tall matrices, within 1e-8 of their norm where `exactly` or in double.
-
-    Of the others, a Gram matrix in single precision does unless the level is so low that its rounding matters.
-    """
-    if A.dtype == torch.float64:
-        return _shrink_by_gram(A, level, A.dtype)
-    low_rank = torch.empty_like(A)
-    exactly = exactly | (level < LOW * _norm(A))
-    for members, dtype in ((exactly, torch.float64), (~exactly, A.dtype)):
-        if members.any():
-            low_rank[members] = _shrink_by_gram(A[members], level[members], dtype)
-    return low_rank
-
-
-def _shrink_by_gram(A: Tensor, level: Tensor, dtype: torch.dtype) -> Tensor:
-    """Twice as fast as by `svd`; the Gram matrices are decomposed in `dtype`."""
-    wide = A.to(dtype)
-    values, V = eigh(wide.mT @ wide)
-    t = level.to(dtype)[:, None]
-    kept = 1 - t / torch.maximum(values.clamp_min(0).sqrt(), t)
-    return A @ ((V * kept[:, None, :]) @ V.mT).to(A.dtype)
 
 
 def pssv(

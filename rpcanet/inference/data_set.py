@@ -35,6 +35,8 @@ from .preprocessing import Preprocessing, prepared_network
 from .scoring import curve_figure, score_predictions
 
 BINS = 50  # thresholds of a curve
+BATCH = 4  # pictures at once
+BYTES_A_PIXEL = 4096  # of a GPU's memory, that the patches of a classical method take
 
 
 @dataclass
@@ -195,7 +197,16 @@ def settled(options: Evaluation, found: Preprocessing) -> Evaluation:
         seed=trained_seed(training) if options.seed is None else options.seed,
         protocol=options.protocol or record.protocol,
         keep_empty=record.preparation.keep_empty if options.keep_empty is None else options.keep_empty,
+        batch_size=together(options, found.size) if options.batch_size is None else options.batch_size,
     )
+
+
+def together(options: Evaluation, size: int) -> int:
+    """Pictures at once: few, but of a classical method on a GPU, which small ones leave idle, as many as fit."""
+    if options.method is None or size == 0 or not options.device.startswith("cuda"):
+        return BATCH
+    free, _ = torch.cuda.mem_get_info(options.device)
+    return max(1, free // (BYTES_A_PIXEL * size**2))
 
 
 def described(net: UnfoldedNetwork, weights: str | Path) -> dict[str, Any]:
@@ -238,7 +249,7 @@ def regions_of(options: Evaluation, samples: SegmentationDataset) -> dict[str, n
     return fields_of_view(samples.pictures.pairs)
 
 
-def batches(samples: SegmentationDataset, batch_size: int) -> Iterator[Sample]:
+def batches(samples: SegmentationDataset, batch_size: int | None) -> Iterator[Sample]:
     """The pictures in batches of one shape, under a progress bar; at the end, those that were left out."""
     loader, large = DataLoader(samples, batch_size, collate_fn=of_one_shape), 0
     for group in progress(loader, f"Evaluating {len(samples)} pictures"):

@@ -32,7 +32,8 @@ class Evaluation:
         tile: larger pictures are cut into overlapping tiles of this size, whose answers are blended.
         count: number of generated scenes (synthetic only; 80 by default).
         seed: of the generated scenes (synthetic only); by default as trained, else 42.
-        batch_size: pictures evaluated at once, where they share one size.
+        batch_size: pictures evaluated at once, where they share one size; 4 by default, and of a classical method
+            on a GPU as many as its memory holds.
         device: cpu, cuda, ...
         precision: of the network's features, float32 or bfloat16 (faster on GPUs and
             processors with matrix units for it, and less exact; elsewhere it is float32).
@@ -61,7 +62,7 @@ class Evaluation:
     tile: int = 1024
     count: int | None = None
     seed: int | None = None
-    batch_size: int = 4
+    batch_size: int | None = None
     device: str = "cpu"
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ...kernels import svdvals
+from ...kernels.dispatch.checks import broadcast_shapes
 
 LEADING = (1, 5, 10)
 
@@ -74,8 +75,8 @@ def fidelity(image: Tensor, background: Tensor, object_: Tensor) -> Tensor:
         _require_real(name, plane, 2)
     shapes = [tuple(x.shape) for x in (image, background, object_)]
     try:
-        torch.broadcast_shapes(*shapes)
-    except RuntimeError:
+        broadcast_shapes(*shapes)
+    except ValueError:
         raise ValueError(f"image, background and object_ do not fit each other: {shapes}") from None
     return torch.linalg.matrix_norm(image - background - object_)
 

@@ -63,7 +63,7 @@ static int decompose(Factor *f, int last, int gain, real *scratch) {
   return 1;
 }
 
-static Fit fit_of(const Call *call, Work *w, const int *order, size_t size, size_t y_size, planes z, real noise) {
+static Fit fit_of(const Call *call, Work *w, const int *order, size_t size, size_t y_size, planes z, real M, real noise) {
   real *inverse[MOST_FACTORS], inside = 0, residual = 0, taken = 0, weighted = 0;
   Fit fit = {0};
   Logarithms logs = {0, 1};
@@ -76,7 +76,7 @@ static Fit fit_of(const Call *call, Work *w, const int *order, size_t size, size
   for (size_t i = 0; i < size; i++) {
     if (w->P[i] == 0) continue;
     const real along = (z.re[i] * z.re[i] + (z.im ? z.im[i] * z.im[i] : 0)) * w->z_energy[i];
-    const real left = 1 - w->P[i] * w->D[i];
+    const real left = noise * w->D[i];
     residual += along * left * left, taken += along * (1 - left * left);
     weighted += along * left, inside += along;
     fit.freedom += w->P[i] * w->D[i], fit.energy += along * w->D[i], fit.eigenvalues++;
@@ -84,7 +84,7 @@ static Fit fit_of(const Call *call, Work *w, const int *order, size_t size, size
   }
   for (size_t i = 0; i < y_size; i++)
     fit.total += w->y.re[i] * w->y.re[i] + (w->y.im ? w->y.im[i] * w->y.im[i] : 0);
-  const real outside = fmax(fit.total - inside, 0);
+  const real outside = outside_of(fit.total, inside, fit.eigenvalues, M);
   fit.residual = left_of(fit.total, taken, residual + outside);
   fit.weighted = left_of(fit.total, inside - weighted, weighted + outside);
   fit.log_det = logs.sum + log(logs.product);
@@ -120,7 +120,7 @@ static int e_step(const Call *call, Work *w, real *s2, real *cost) {
 
   const real noise = *s2;
   for (size_t i = 0; i < size; i++) w->D[i] = w->P[i] != 0 ? 1 / (noise + w->P[i]) : 0;
-  const Fit fit = fit_of(call, w, order, size, y_size, z, noise);
+  const Fit fit = fit_of(call, w, order, size, y_size, z, M, noise);
   *cost = cost_of(fit, M, noise);
   if (call->noise_unknown) *s2 = next_noise(call, fit, M, noise);
   for (size_t i = 0; i < size; i++) {

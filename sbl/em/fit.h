@@ -29,6 +29,11 @@ static real left_of(real total, real taken, real sum) {
   return total - taken > LARGE * total ? total - taken : sum;
 }
 
+/* The energy outside of the range of A G, in which `inside` lies: none where its eigenvectors span the M observations. */
+static real outside_of(real total, real inside, real eigenvalues, real M) {
+  return eigenvalues < M ? fmax(total - inside, (real)0) : 0;
+}
+
 static real reciprocal(real x) { return x > 0 ? 1 / x : 0; }
 
 /* log det(s2 I + A G A^H) + y^H (s2 I + A G A^H)^-1 y of M observations; over the range of A G alone where s2 = 0. */

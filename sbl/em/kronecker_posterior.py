@@ -97,11 +97,11 @@ class KroneckerPosterior(NamedTuple):
         total = s2.unsqueeze(-1) + self.P
         log_det = total.masked_fill(self.null, 1).log().sum(-1) + outside * torch.where(s2 > 0, s2, 1).log()
         inside = (self._energy() * self.D).sum(-1)
-        return log_det + torch.where(s2 > 0, self._left(1 - self.P * self.D) * reciprocal(s2), inside)
+        return log_det + torch.where(s2 > 0, self._left(self._unexplained()) * reciprocal(s2), inside)
 
     def residual(self) -> Tensor:
         """||y - A mean||^2: (B,)."""
-        return self._left((1 - self.P * self.D).square())
+        return self._left(self._unexplained().square())
 
     def degrees_of_freedom(self) -> Tensor:
         """The sum of 1 - variance / g over the kept entries: (B,)."""
@@ -122,15 +122,20 @@ class KroneckerPosterior(NamedTuple):
         ]
         return squared_modulus(self.z) * kron_vectors(inverse) * ~self.null
 
+    def _unexplained(self) -> Tensor:
+        """s2 / (s2 + P), the share of y's amplitude along each eigenvector that the mean leaves."""
+        return self.state.noise_variance.unsqueeze(-1) * self.D
+
     def _left(self, shares: Tensor) -> Tensor:
         """What `shares` leave of y's energy along the eigenvectors, and all outside of the range of A G: (B,).
 
         As a difference, which does not see the rounding of energies along small eigenvalues, or, where that
-        cancels, as a sum.
+        cancels, as a sum. Where eigenvectors with P > 0 span the space of y, nothing is outside.
         """
         energy, total = self._energy(), squared_modulus(self.state.y).sum(-1)
         difference = total - (energy * (1 - shares)).sum(-1)
-        outside = (total - energy.sum(-1)).clamp(min=0)
+        spanned = (~self.null).sum(-1) == self.state.y.shape[-1]
+        outside = (total - energy.sum(-1)).clamp(min=0).masked_fill(spanned, 0)
         return torch.where(difference > LARGE * total, difference, (energy * shares).sum(-1) + outside)
 
 

@@ -146,9 +146,13 @@ class SyntheticExperiment:
     def unknowns(self) -> int:
         return math.prod(self.columns)
 
+    def drawn(self, seed: int, trials: range) -> SyntheticProblem:
+        """The trials' problems; those of the last blocks are kept."""
+        return _draw_synthetic_trials(self, seed, trials)
+
     def run(self, estimator: str, snrs_db: Sequence[float], seed: int, trials: range) -> list[Scores]:
         """Scores of each trial at each SNR, solved in one batch, whose seconds are divided evenly."""
-        problem = _draw_synthetic_trials(self, seed, trials)
+        problem = self.drawn(seed, trials)
         y, s2 = observe(problem.clean, problem.noise, _column(snrs_db))
         if estimator == BOUND:
             bound = synthetic_bound(problem, s2)
@@ -193,9 +197,13 @@ class IRSExperiment:
     def unknowns(self) -> int:
         return math.prod(self.system.unknowns)
 
+    def drawn(self, seed: int, trials: range) -> "Drawn":
+        """The trials' channels and noise; those of the last blocks are kept."""
+        return _draw_channels(self, seed, trials)
+
     def run(self, estimator: str, snrs_db: Sequence[float], seed: int, trials: range) -> list[Scores]:
         """Scores of each trial at each SNR, solved in one batch, whose seconds are divided evenly."""
-        drawn = _draw_channels(self, seed, trials)
+        drawn = self.drawn(seed, trials)
         if estimator == BOUND:
             return self._bound(drawn, _column(snrs_db))
         scores = []
@@ -221,7 +229,7 @@ class IRSExperiment:
             )
         return scores
 
-    def _bound(self, drawn: "_Drawn", snr_db: Tensor) -> list[Scores]:
+    def _bound(self, drawn: "Drawn", snr_db: Tensor) -> list[Scores]:
         _, s2 = observe(drawn.clean, drawn.noise, snr_db)
         bound = irs_bound(self.system, drawn.rays, drawn.training, s2)
         energy = squared_modulus(drawn.cascade).sum((-2, -1)).expand_as(bound)
@@ -267,7 +275,9 @@ def _draw_synthetic_trials(experiment: SyntheticExperiment, seed: int, trials: r
     )
 
 
-class _Drawn(NamedTuple):
+class Drawn(NamedTuple):
+    """Trials of the IRS experiment, without an SNR."""
+
     training: Training
     rays: tuple[Rays, Rays]
     cascade: Tensor  # (trials, K_I, bs, ms)
@@ -276,7 +286,7 @@ class _Drawn(NamedTuple):
 
 
 @lru_cache(KEPT_DRAWS)
-def _draw_channels(experiment: IRSExperiment, seed: int, trials: range) -> _Drawn:
+def _draw_channels(experiment: IRSExperiment, seed: int, trials: range) -> Drawn:
     system, stack = experiment.system, partial(_stack, experiment.device)
     if experiment.fresh_training:
         each = [system.draw_training(trial_generator(seed, "training", trial)) for trial in trials]
@@ -289,7 +299,7 @@ def _draw_channels(experiment: IRSExperiment, seed: int, trials: range) -> _Draw
     channel = system.channel_of_rays(rays)
     noise = stack([system.draw_noise(generator) for generator in generators])
     cascade = system.cascade(channel, training)
-    return _Drawn(training, rays, cascade, system.samples(cascade, training), noise)
+    return Drawn(training, rays, cascade, system.samples(cascade, training), noise)
 
 
 def _stack(device: str, parts: Sequence[Tensor]) -> Tensor:

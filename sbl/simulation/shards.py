@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -103,19 +104,41 @@ def run_shards(shards: Sequence[Shard], version: int) -> list[Scores]:
 
 def _run(shard: Shard, snrs_db: Sequence[float]) -> list[Scores]:
     """Scores at each SNR; on a GPU, of as many trials at once as fit into the current one."""
-    run, trials = shard.experiment.run, shard.trials
     if shard.experiment.device == "cpu":
-        return list(run(shard.estimator, snrs_db, shard.seed, trials))
-    import torch
-
-    run = replace(shard.experiment, device=f"cuda:{torch.cuda.current_device()}").run
-    size = max(1, trials_that_fit(shard.experiment.unknowns) // len(snrs_db))
+        return list(shard.experiment.run(shard.estimator, snrs_db, shard.seed, shard.trials))
+    experiment = _on_current_gpu(shard.experiment)
     parts = [
-        run(shard.estimator, snrs_db, shard.seed, trials[start : start + size])
-        for start in range(0, len(trials), size)
+        experiment.run(shard.estimator, snrs_db, shard.seed, part) for part in _parts(shard, len(snrs_db))
     ]
     together = zip(*parts, strict=True)
     return [{name: [value for part in at for value in part[name]] for name in at[0]} for at in together]
+
+
+def warm_up(shards: Sequence[Shard]) -> None:
+    """Draw the first trials while each estimator solves one, all on the current GPU: what they compile is so
+    compiled side by side, and before anything is timed. What fails here fails again in the run."""
+    import torch
+
+    first, gpu = shards[0], torch.cuda.current_device()
+    at_once = min(SHARDS_TOGETHER["cuda"], len({shard.point["snr_db"] for shard in shards}))
+    trials = _parts(first, at_once)[0]
+    ones = {shard.estimator: replace(shard, trials=shard.trials[:1]) for shard in shards}
+    with ThreadPoolExecutor(1 + len(ones), initializer=torch.cuda.set_device, initargs=(gpu,)) as threads:
+        threads.submit(_on_current_gpu(first.experiment).drawn, first.seed, trials)
+        for one in ones.values():
+            threads.submit(_run, one, [one.point["snr_db"]])
+
+
+def _on_current_gpu(experiment: Any) -> Any:
+    import torch
+
+    return replace(experiment, device=f"cuda:{torch.cuda.current_device()}")
+
+
+def _parts(shard: Shard, snrs: int) -> list[range]:
+    """The trials of a shard, as many together as fit into the current GPU at so many SNRs."""
+    size = max(1, trials_that_fit(shard.experiment.unknowns) // snrs)
+    return [shard.trials[start : start + size] for start in range(0, len(shard.trials), size)]
 
 
 def write_shard(folder: Path, shard: Shard, settings: dict[str, Any], scores: Scores) -> None:

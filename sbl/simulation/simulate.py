@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from concurrent.futures import as_completed
+from concurrent.futures import Future, as_completed, wait
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from .shards import (
     label,
     read_json,
     run_shards,
+    warm_up,
     write_shard,
 )
 
@@ -213,8 +214,15 @@ def _compute(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress, executor(workers, scheduler, device) as processes:
         task = progress.add_task("shards", total=len(shards))
+        first: list[Future[None]] = []
+        if device == "cuda" and settings["experiment"] != OFDMOptions.name:
+            first = [processes.submit(warm_up, shards)]
         running = {processes.submit(run_shards, batch, NUMBERS_VERSION): batch for batch in batches(shards)}
         try:
+            wait(first)  # which Python would slow
+            from .results import rehearse
+
+            rehearse()  # its figures' library is loaded while others compute
             for future in as_completed(running):
                 found: list[Scores] = future.result()
                 _claim(out, settings)
@@ -223,7 +231,6 @@ def _compute(
                     write_shard(folder, shard, settings, scores)
                     computed[shard.name] = scores
                     progress.advance(task)
-                from . import results  # noqa: F401 - its figures' library is loaded while others compute
         except BaseException:
             processes.shutdown(wait=False, cancel_futures=True)
             raise

@@ -74,7 +74,9 @@ def train_estimator(
     )
     stored = asdict(configuration)
     checkpoints = best_and_last(last.parent, "val/nmse_db", "min")
-    weights = WeightsFiles(out, net, lambda net, path: save_estimator(net, path, stored), "val/nmse_db", "min")
+    weights = WeightsFiles(
+        out, net, lambda net, path: save_estimator(net, path, stored), "val/nmse_db", "min"
+    )
     faults = [Provenance(stored), StopSignals(None)]  # an epoch is short: it begins anew
     trainer = L.Trainer(
         accelerator=configuration.machine.accelerator,

@@ -1,4 +1,4 @@
-/* eigh.cu and svd.cu on a CPU; DECOMPOSITION is the one that is included. */
+/* eigh.cu, svd.cu and leading_triplet.cu on a CPU; DECOMPOSITION is the one that is included. */
 
 #include "block_on_host.h"
 
@@ -13,6 +13,8 @@ static void one() {
 #ifdef EIGH
   eigh_kernel((const number *)matrices, place[0], (real *)outputs[1], (number *)workspace, failed, batch, room, sizes[0],
               sizes[1]);
+#elif defined LEADING_TRIPLET
+  leading_vector_kernel((const number *)matrices, place[0], place[2], sizes[0], sizes[1], sizes[2]);
 #else
   svd_kernel((const number *)matrices, place[0], (real *)outputs[1], place[2], (number *)workspace, failed, batch, room,
              sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]);

@@ -196,3 +196,23 @@ def test_eigh_of_a_gpu_takes_a_large_batch_in_parts(matrices, monkeypatch):
     exact = torch.linalg.eigh(hermitian)
     torch.testing.assert_close(values, exact.eigenvalues)
     torch.testing.assert_close((vectors * values[..., None, :]) @ vectors.mH, hermitian)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex64])
+def test_where_lapack_fails_in_single_precision_double_precision_serves(monkeypatch, matrices, dtype):
+    square = matrices(0, "gaussian", 20, 20, dtype)
+    A = square @ square.mH
+    expected = kernels.eigh(A)
+    library = torch.linalg.eigh
+
+    def failing(matrix):
+        values, Q = library(matrix)
+        return values * (torch.nan if matrix.dtype == dtype else 1), Q
+
+    monkeypatch.setattr(torch.linalg, "eigh", failing)
+    found = kernels.eigh(A)
+    assert found.eigenvectors.dtype == dtype
+    torch.testing.assert_close(found.eigenvalues, expected.eigenvalues, rtol=1e-5, atol=1e-4)
+    monkeypatch.setattr(torch.linalg, "eigh", lambda matrix: (torch.full((20,), torch.nan), matrix))
+    with pytest.raises(torch.linalg.LinAlgError, match="converge"):
+        kernels.eigh(A)

@@ -1,4 +1,4 @@
-"""The CUDA C of eigh and svd: compiled for GPUs, and run on a CPU with a fiber for each thread of a block."""
+"""The CUDA C of small decompositions: compiled, and run on a CPU with a fiber for each thread of a block."""
 
 # mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
 
@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from unfoldkit.kernels.gpu import compile as cuda
-from unfoldkit.kernels.gpu import dense
+from unfoldkit.kernels.gpu import dense, leading_triplet
 
 HOST = Path(__file__).with_name("dense_on_host.cpp")
 DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
@@ -31,7 +31,7 @@ def double(x):
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
-    """A function that gives eigh.cu or svd.cu as C++ with these definitions."""
+    """A function that gives a kernel of this folder as C++ with these definitions."""
     folder = tmp_path_factory.mktemp("dense")
 
     @lru_cache
@@ -204,6 +204,36 @@ def test_what_is_not_finite_is_reported(run, name, value):
     assert failed == dense.NOT_FINITE
 
 
+@on_host
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [
+        *((kind, (5, 40)) for kind in ("gaussian", "rank one", "repeated", "graded")),
+        ("gaussian", (1, 3)),
+        ("gaussian", (17, 17)),
+        ("graded", (32, 33)),
+    ],
+)
+def test_leading_vector(library, hard, kind, shape, dtype):
+    m, n = shape
+    matrix = torch.stack([hard(kind, m, n, dtype) for _ in range(2)])
+    matrix = matrix / matrix.abs().amax()
+    warps, definitions = leading_triplet.warps_of(m), leading_triplet.definitions(dtype)
+    u, image = matrix.new_full((2, m), torch.nan), matrix.new_full((2, n), torch.nan)
+    squarings = leading_triplet.SQUARINGS[dtype.to_real().itemsize]
+    pointers = [ctypes.c_void_p(x.data_ptr()) for x in (matrix, u, u, image, u, u)]
+    run = library("leading_triplet", tuple(definitions.items())).run
+    run(*pointers, 2, leading_triplet.memory(dtype, m, warps), warps, (ctypes.c_int * 6)(squarings, m, n))
+    wide, u, image = double(matrix), double(u), double(image)
+    exact = torch.linalg.svdvals(wide)[:, 0]
+    sigma = torch.linalg.vector_norm(image, dim=-1)
+    assert_ulps(sigma, exact, exact.max(), dtype, ulp=10)
+    assert_ulps(torch.linalg.vector_norm(u, dim=-1), torch.ones(2), 1, dtype, ulp=10)
+    residual = (wide @ image[..., None])[..., 0] - sigma[..., None] ** 2 * u
+    assert_ulps(residual, torch.zeros_like(residual), exact.max() ** 2, dtype)
+
+
 VARIANTS = (
     (torch.float32, 1, 8, True),
     (torch.float64, 5, 32, True),
@@ -225,6 +255,17 @@ def test_it_compiles(name, architecture, variants):
     for variant in variants:
         macros = dense.definitions(name, *variant)
         assert cuda.cubin(dense.FOLDER / f"{name}.cu", architecture, **macros)
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.complex128, *(pytest.param(x, marks=pytest.mark.slow) for x in DTYPES)]
+)
+def test_leading_vectors_compile(dtype):
+    try:
+        cuda.nvrtc()
+    except OSError:
+        pytest.skip("needs NVRTC")
+    assert cuda.cubin(leading_triplet.SOURCE, "sm_90", **leading_triplet.definitions(dtype))
 
 
 def test_a_block_fits():

@@ -18,7 +18,7 @@ triton = pytest.importorskip("triton")
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 
-from unfoldkit.kernels.gpu import leading_triplet, low_rank, nonnegative  # noqa: E402
+from unfoldkit.kernels.gpu import low_rank, nonnegative  # noqa: E402
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 COMPILER = tuple(map(int, triton.__version__.split(".")[:2]))
@@ -28,7 +28,7 @@ DTYPES = (
     torch.float32,
     *(pytest.param(dtype, marks=LATER) for dtype in (torch.float64, torch.complex64, torch.complex128)),
 )
-INTEGERS = ("m", "n", "squarings", "size", "full_exchanges", "limit")
+INTEGERS = ("n", "size", "full_exchanges", "limit")
 
 
 def compile_kernel(kernel, dtype, constants, options, architecture):
@@ -61,24 +61,11 @@ def compile_kernel(kernel, dtype, constants, options, architecture):
         assert built.metadata.shared <= 48 * 1024
 
 
-@pytest.mark.parametrize("kernel", [leading_triplet.leading_vector_kernel, nonnegative.pivoting_kernel])
-def test_sizes_within_one_block_are_compiled_for_once(kernel):
-    sizes = [p for p in kernel.params if p.name in ("m", "n", "squarings", "full_exchanges", "limit")]
+def test_sizes_within_one_block_are_compiled_for_once():
+    params = nonnegative.pivoting_kernel.params
+    sizes = [p for p in params if p.name in ("n", "full_exchanges", "limit")]
     assert sizes
     assert all(p.do_not_specialize for p in sizes)
-
-
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_leading_vector(dtype, architecture):
-    triplet = leading_triplet
-    largest = triplet.LARGEST_COMPLEX if dtype.is_complex else triplet.LARGEST_REAL
-    for m in (16, 32, 64):
-        if m > largest:
-            continue
-        rows, options = triplet.blocks(dtype, m)
-        constants = {"ROWS": rows, "CHUNK": triplet.CHUNK, "COMPLEX": dtype.is_complex}
-        compile_kernel(triplet.leading_vector_kernel, dtype, constants, options, architecture)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

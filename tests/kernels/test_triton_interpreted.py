@@ -17,7 +17,6 @@ pytest.importorskip("triton")
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 case = pytest.mark.skipif(not INTERPRETED, reason="run by test_in_the_interpreter")
 DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
-KINDS = ("gaussian", "zero", "rank one", "repeated", "graded")
 
 
 @pytest.mark.skipif(INTERPRETED, reason="is the caller")
@@ -32,23 +31,6 @@ def test_in_the_interpreter():
 def assert_close(actual, expected, scale, ulp=300):
     error = (actual - expected).abs().double().amax() if actual.numel() else torch.tensor(0.0)
     assert float(error) <= ulp * torch.finfo(actual.dtype).eps * float(scale)
-
-
-@case
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(
-    ("kind", "shape"), [*((kind, (5, 40)) for kind in KINDS), ("gaussian", (1, 3)), ("gaussian", (17, 17))]
-)
-def test_leading_vector(matrices, kind, dtype, shape):
-    from unfoldkit.kernels.gpu.leading_triplet import leading_vector
-
-    matrix = matrices(3, kind, *shape, dtype)
-    u, image = leading_vector(matrix)
-    exact = torch.linalg.svdvals(matrix.to(torch.complex128))[..., 0]
-    sigma = torch.linalg.vector_norm(image, dim=-1)
-    assert_close(sigma.double(), exact, exact.max() * torch.finfo(dtype).eps / torch.finfo(torch.float64).eps)
-    residual = (matrix @ image[..., None])[..., 0] - sigma[..., None] ** 2 * u
-    assert_close(residual, torch.zeros_like(residual), exact.max() ** 2)
 
 
 @case

@@ -19,6 +19,9 @@ class Counting:
     device: str
     unknowns: int = 1
 
+    def drawn(self, seed, trials):
+        ASKED.append(trials)
+
     def run(self, estimator, snrs_db, seed, trials):
         ASKED.append(trials)
         return [{"nmse": [snr + trial for trial in trials]} for snr in snrs_db]
@@ -36,6 +39,16 @@ def test_trials_go_in_parts_that_fit(monkeypatch):
     assert [range(10, 13), range(13, 16), range(16, 18)] == ASKED
     assert first["nmse"] == list(range(10, 18))
     assert second["nmse"] == list(range(110, 118))
+
+
+def test_before_a_run_each_estimator_solves_one_trial_while_the_first_are_drawn(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda gpu: None)
+    monkeypatch.setattr(shards, "trials_that_fit", lambda unknowns: 7)
+    ASKED.clear()
+    points = [(name, {"snr_db": snr}) for snr in (0.0, 100.0) for name in ("SVD", "AM")]
+    shards.warm_up([shards.Shard(Counting("cuda"), *point, 0, range(10, 18)) for point in points])
+    assert sorted(ASKED, key=len) == [range(10, 11), range(10, 11), range(10, 13)]
 
 
 def test_what_fits_goes_by_free_memory(monkeypatch):

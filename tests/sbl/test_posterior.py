@@ -4,6 +4,7 @@ from functools import reduce
 
 import pytest
 import torch
+from mpmath import mp
 
 from unfoldkit.sbl.em.kronecker_posterior import kronecker_posterior
 from unfoldkit.sbl.em.state import State
@@ -54,6 +55,35 @@ def test_posterior_is_the_dense_one(sizes, dtype, unstructured):
         freedom = (1 - variance / g.real).sum()
         torch.testing.assert_close(posterior.degrees_of_freedom()[member], freedom)
         assert s2 > 0
+
+
+def test_the_residual_is_exact_where_little_is_left():
+    """||y - A mean||^2 = s2^2 |K^-1 y|^2, in 40 digits: too little of y to be a difference."""
+    state = random_state(*SIZES["wide"], torch.float64, s2=1e-8)
+    posterior = kronecker_posterior(state)
+    for member in range(2):
+        y, s2 = mp.matrix(state.y[member].tolist()), mp.mpf(state.noise_variance[member].item())
+        with mp.workdps(40):
+            K = mp.eye(len(y)) * s2
+            A = reduce(_kron, [mp.matrix(factor[0].tolist()) for factor in state.factors])
+            g = reduce(_kron, [mp.matrix(v[member].tolist()) for v in state.g])
+            for n, variance in enumerate(g):
+                K += variance * A[:, n] * A[:, n].T
+            solved = mp.lu_solve(K, y)
+            expected = s2**2 * mp.fdot(solved, solved)
+        assert expected < 1e-13 * mp.fdot(y, y)
+        found = posterior.residual()[member].item()
+        assert found == pytest.approx(float(expected), rel=1e-9, abs=0)
+
+
+def _kron(A, B):
+    rows, columns = B.rows, B.cols
+    return mp.matrix(
+        [
+            [A[i // rows, j // columns] * B[i % rows, j % columns] for j in range(A.cols * columns)]
+            for i in range(A.rows * rows)
+        ]
+    )
 
 
 @pytest.mark.parametrize("sizes", [SIZES["wide"], SIZES["tall"]], ids=["wide", "tall"])

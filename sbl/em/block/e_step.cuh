@@ -102,7 +102,8 @@ static int decompose(const Call &call, const Layout &at, int64_t b) {
 }
 
 /* P, D = 1 / (s2 + P), how y lies to the eigenvectors, and z, U^H y divided by s2 + P, in its place. */
-static Fit fit_of(const Call &call, const Layout &at, int z, int size, real total, real noise) {
+static Fit fit_of(const Call &call, const Layout &at, int z, int M, int size, real total,
+                  real noise) {
   real residual = 0, taken = 0, weighted = 0, inside = 0, freedom = 0, energy = 0, eigenvalues = 0;
   Logarithms logs = {0, 1};
   EACH(item, size) {
@@ -118,7 +119,7 @@ static Fit fit_of(const Call &call, const Layout &at, int z, int size, real tota
     const real D = P != 0 ? 1 / (noise + P) : 0;
     number &along_z = number_at(z, item);
     if (P != 0) {
-      const real along = power(along_z) * inverse, left = 1 - P * D;
+      const real along = power(along_z) * inverse, left = noise * D;
       residual += along * left * left, taken += along * (1 - left * left);
       weighted += along * left, inside += along;
       freedom += P * D, energy += along * D, eigenvalues++;
@@ -129,7 +130,7 @@ static Fit fit_of(const Call &call, const Layout &at, int z, int size, real tota
   }
   real sums[] = {residual, taken, weighted, inside, freedom, energy, eigenvalues, logs.sum + log(logs.product)};
   block_sums(sums);
-  const real outside = fmax(total - sums[3], (real)0);
+  const real outside = outside_of(total, sums[3], sums[6], M);
   Fit fit;
   fit.residual = left_of(total, sums[1], sums[0] + outside);
   fit.weighted = left_of(total, sums[3] - sums[2], sums[2] + outside);
@@ -147,7 +148,7 @@ static int project(const Call &call, const Layout &at, int64_t b, real noise, Fi
   EACH(m, M) number_at(at.one, m) = y[m], total[0] += power(y[m]);
   block_sums(total);
   const int z = apply<PROJECT, number>(at, at.one, at.two);
-  *fit = fit_of(call, at, z, size, total[0], noise);
+  *fit = fit_of(call, at, z, M, size, total[0], noise);
   return z;
 }
 

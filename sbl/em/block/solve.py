@@ -9,6 +9,7 @@ import ctypes
 import math
 import pathlib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 import torch
@@ -104,9 +105,18 @@ def serves(problem: Problem, name: str, step: int) -> bool:
     room = getattr(properties, "shared_memory_per_block_optin", properties.shared_memory_per_block)
     if layout(rows, problem.lengths, problem.y.is_complex())[1] > room - RESERVED:
         return False
-    kinds = device, len(rows), problem.y.is_complex()
-    kernels = (_kernel(name, *kinds, step), _kernel("em_posterior", *kinds, FULL_MOMENT))
-    return None not in kernels
+    return _compiled(name, device, len(rows), problem.y.is_complex(), step)
+
+
+@lru_cache(None)
+def _compiled(name: str, device: torch.device, factors: int, complex_numbers: bool, step: int) -> bool:
+    """Whether `name` and the posterior can be compiled, which they are side by side."""
+    wanted = (name, step), ("em_posterior", FULL_MOMENT)
+    with ThreadPoolExecutor(len(wanted)) as threads:
+        kernels = threads.map(
+            lambda kind: _kernel(kind[0], device, factors, complex_numbers, kind[1]), wanted
+        )
+        return None not in kernels
 
 
 def run(call: Call, device: torch.device) -> None:
