@@ -2,8 +2,10 @@
 
 import math
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from itertools import repeat
 from typing import NamedTuple, Protocol
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # no look-up of newer releases on import
@@ -18,6 +20,7 @@ from .reading.masks import ObjectLevel, objects
 from .reading.picture import Picture, Sample
 
 KEPT_BYTES = 2**32  # the most that a data set's decoded pictures may take in memory
+SYMMETRIES = ("e", "r90", "r180", "r270", "v", "h", "t", "hvt")  # of a square, as albumentations calls them
 
 
 class Pictures(Protocol):
@@ -36,8 +39,12 @@ class Turn(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """A sample as part of a picture: pixel (y, x) is the picture's, in a row, at first + y down + x across."""
+    """A sample as part of a kept picture: pixel (y, x) is at first + y down + x across of its pixels in a row.
 
+    version: the symmetry that it was kept in.
+    """
+
+    version: str
     height: int
     width: int
     first: int
@@ -48,11 +55,13 @@ class Cut(NamedTuple):
 class SegmentationDataset(Dataset[Sample]):
     """Samples for a network from `pictures`.
 
-    Each is resized to (size, size), image bilinearly and mask to the nearest (`size=None` keeps the image's own
-    size); with `augment` turned and mirrored by one of the square's eight symmetries at random, which is what
-    flips along both axes and a transpose make, each with probability 1/2; then normalised, (level - mean) / std,
-    levels from 0 to 255. With `crop` a random (size, size) window is cut out instead of resizing; every other
-    window, at random, holds an object pixel drawn at random, anywhere in the window.
+    Each is first, with `augment`, turned and mirrored by one of the square's eight symmetries at random, which is
+    what flips along both axes and a transpose make, each with probability 1/2; then resized to (size, size), image
+    bilinearly and mask to the nearest (`size=None` keeps the image's own size); then normalised,
+    (level - mean) / std, levels from 0 to 255. The order counts: OpenCV's nearest pixel lies up to a pixel off, on
+    the same side always, so that masks turned after resizing would contradict each other. With `crop` a random
+    (size, size) window is cut out instead of resizing; every other window, at random, holds an object pixel drawn
+    at random, anywhere in the window.
 
     The mask is 1 where its level is object (`object_level`, see `objects`), else 0; with `soft` it is the level's
     share of the largest instead, as the authors train. Pictures with a side above `largest` keep their own size.
@@ -62,7 +71,7 @@ class SegmentationDataset(Dataset[Sample]):
 
     The augmentation of a picture depends on (seed, epoch, index) alone; set `epoch` before each epoch, or ask for
     `Turn(epoch, picture)` instead of an index.
-    `keep()` decodes every picture once and for all, where memory allows.
+    `keep()` decodes every picture once and for all, where memory allows: in every symmetry if it is resized.
 
     >>> from unfoldkit.datasets import SyntheticScenes
     >>> dataset = SegmentationDataset(SyntheticScenes("test", count=2, size=64), size=32)
@@ -93,8 +102,8 @@ class SegmentationDataset(Dataset[Sample]):
         self.pictures, self.size, self.mean, self.std, self.seed = pictures, size, mean, std, seed
         self.epoch, self.crop, self.soft, self.object_level = 0, crop, soft, object_level
         self.largest = largest
-        self.kept: list[Picture] = []
-        self.transform = A.Compose([A.D4(p=1)] if augment else [])
+        self.kept: list[dict[str, Picture]] = []  # of each picture, by the symmetry that it is in
+        self.symmetry = A.D4(p=1) if augment else None
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -105,34 +114,33 @@ class SegmentationDataset(Dataset[Sample]):
         Returns whether they are kept. Raises what reading a picture raises.
         """
         if not self.kept:
-            first = self._sized(0)
-            if len(self) * (first.image.nbytes + first.mask.nbytes) <= limit:
+            symmetries = SYMMETRIES if self.symmetry else ("e",)
+            if len(self) * bytes_of(self._sized(0, symmetries)) <= limit:
                 with ThreadPoolExecutor() as threads:
-                    self.kept = list(threads.map(self._sized, range(len(self))))
+                    self.kept = list(threads.map(self._sized, range(len(self)), repeat(symmetries)))
         return bool(self.kept)
 
     def __getitem__(self, index: int | Turn) -> Sample:
         turn = self._turn(index)
-        image, mask, name = self.kept[turn.picture] if self.kept else self._sized(turn.picture)
+        _, (image, mask, name), rest = self._version(turn)
         window = self._window(turn, mask, name)
-        self.transform.set_random_seed(self._seed(turn))
-        prepared = self.transform(image=image[window], mask=mask[window])
+        label = self.label(_turned(mask[window], rest))
         return Sample(
-            image=normalise(prepared["image"], self.mean, self.std),
-            mask=torch.from_numpy(self.label(prepared["mask"]).astype(np.float32))[None],
+            image=normalise(_turned(image[window], rest), self.mean, self.std),
+            mask=torch.from_numpy(label.astype(np.float32))[None],
             name=name,
         )
 
     def cut(self, index: int | Turn) -> Cut:
         """Where `self[index]` lies in its kept picture."""
         turn = self._turn(index)
-        image, mask, name = self.kept[turn.picture]
+        version, (image, mask, name), rest = self._version(turn)
         rows, columns = self._window(turn, mask, name)
-        places = _turned(_numbered(image.shape)[rows, columns], self._symmetry(turn))
+        places = _turned(_numbered(image.shape)[rows, columns], rest)
         (height, width), first = places.shape, int(places[0, 0])
         down = int(places[1, 0]) - first if height > 1 else 0
         across = int(places[0, 1]) - first if width > 1 else 0
-        return Cut(height, width, first, down, across)
+        return Cut(version, height, width, first, down, across)
 
     def label(self, mask: np.ndarray) -> np.ndarray:
         """What a network is to find of a picture's mask: shares, or 0 and 1."""
@@ -157,21 +165,39 @@ class SegmentationDataset(Dataset[Sample]):
         return _random_window(np.random.default_rng(self._seed(turn)), there, self.size, name)
 
     def _symmetry(self, turn: Turn) -> str:
-        """Which of the square's symmetries, by albumentations' name."""
-        if not self.transform.transforms:
+        """Which of the square's symmetries the sample is in."""
+        if self.symmetry is None:
             return "e"
-        symmetry = self.transform.transforms[0]
-        symmetry.set_random_seed(self._seed(turn))
-        return str(symmetry.get_params()["group_element"])
+        self.symmetry.set_random_seed(self._seed(turn))
+        return str(self.symmetry.get_params()["group_element"])
 
-    def _sized(self, index: int) -> Picture:
-        """A picture before augmentation."""
+    def _version(self, turn: Turn) -> tuple[str, Picture, str]:
+        """Which version of a picture a sample is of, that version, and the symmetry that it is still to take."""
+        symmetry = self._symmetry(turn)
+        versions = self.kept[turn.picture] if self.kept else self._sized(turn.picture, (symmetry,))
+        if symmetry in versions:
+            return symmetry, versions[symmetry], "e"
+        return "e", versions["e"], symmetry
+
+    def _sized(self, index: int, symmetries: Sequence[str]) -> dict[str, Picture]:
+        """A picture at its samples' size: in these symmetries where it is resized, else as it is."""
         image, mask, name = self.pictures[index]
         own = self.size is None or self.crop or max(image.shape) > self.largest
         shape = image.shape if own else (self.size, self.size)
-        return Picture(
-            _resized(image, shape, cv2.INTER_LINEAR), _resized(mask, shape, cv2.INTER_NEAREST), name
-        )
+        kept = ("e",) if own or image.shape == mask.shape == shape else symmetries
+        return {
+            symmetry: Picture(
+                _resized(_turned(image, symmetry), shape, cv2.INTER_LINEAR),
+                _resized(_turned(mask, symmetry), shape, cv2.INTER_NEAREST),
+                name,
+            )
+            for symmetry in kept
+        }
+
+
+def bytes_of(versions: dict[str, Picture]) -> int:
+    """What a picture takes in memory."""
+    return sum(image.nbytes + mask.nbytes for image, mask, _ in versions.values())
 
 
 def normalise(image: np.ndarray, mean: float, std: float) -> torch.Tensor:
@@ -218,4 +244,4 @@ def _turned(plane: np.ndarray, symmetry: str) -> np.ndarray:
 def _resized(levels: np.ndarray, shape: tuple[int, ...], interpolation: int) -> np.ndarray:
     if levels.shape == shape:
         return levels
-    return cv2.resize(levels, (shape[1], shape[0]), interpolation=interpolation)
+    return cv2.resize(np.ascontiguousarray(levels), (shape[1], shape[0]), interpolation=interpolation)

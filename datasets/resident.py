@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .preparation import Cut, SegmentationDataset, Turn
+from .preparation import Cut, SegmentationDataset, Turn, bytes_of
 from .reading.picture import Sample
 
 SHARE = 0.25  # of a device's free memory that a data set may take
@@ -39,10 +39,11 @@ class ResidentPictures:
         if not dataset.kept:
             raise ValueError("the pictures are not in memory: call dataset.keep() first")
         self.dataset = dataset
-        shapes = [picture.image.shape for picture in dataset.kept]
-        self.starts = np.cumsum([0, *(height * width for height, width in shapes[:-1])])
-        self.images = _joined([picture.image for picture in dataset.kept]).to(device)
-        self.labels = _joined([dataset.label(picture.mask) for picture in dataset.kept]).to(device)
+        pictures = {(i, key): p for i, versions in enumerate(dataset.kept) for key, p in versions.items()}
+        ends = np.cumsum([picture.image.size for picture in pictures.values()]).tolist()
+        self.starts = dict(zip(pictures, [0, *ends], strict=False))
+        self.images = _joined([picture.image for picture in pictures.values()]).to(device)
+        self.labels = _joined([dataset.label(picture.mask) for picture in pictures.values()]).to(device)
         self.mean, self.std = (torch.tensor([x], dtype=torch.float32, device=device) for x in dataset.scale)
 
     def batch(self, turns: list[Turn]) -> Sample:
@@ -56,13 +57,13 @@ class ResidentPictures:
         return Sample(
             image=(image.float() - self.mean) / self.std,
             mask=mask.float(),
-            name=[self.dataset.kept[turn.picture].name for turn in turns],  # type: ignore[arg-type]  # as collated
+            name=[self.dataset.kept[turn.picture]["e"].name for turn in turns],  # type: ignore[arg-type]  # as collated
         )
 
     def _pixels(self, turns: list[Turn], cuts: list[Cut]) -> Tensor:
         """Where the pixels of the batch lie, (batch, 1, height, width)."""
         strides = [
-            (int(self.starts[turn.picture]) + cut.first, cut.down, cut.across)
+            (self.starts[turn.picture, cut.version] + cut.first, cut.down, cut.across)
             for turn, cut in zip(turns, cuts, strict=True)
         ]
         device = self.images.device
@@ -106,7 +107,7 @@ def fits(dataset: SegmentationDataset, device: torch.device) -> bool:
 
 def resident_bytes(dataset: SegmentationDataset) -> int:
     """What the kept pictures take."""
-    return sum(picture.image.nbytes + picture.mask.nbytes for picture in dataset.kept)
+    return sum(map(bytes_of, dataset.kept))
 
 
 def _joined(planes: list[np.ndarray]) -> Tensor:

@@ -17,13 +17,14 @@ class SelectionIoU(Metric):
 
         iou = sum(p m) / sum(max(p, m)),   p = logit > 0
 
-    It is 0, not 1, where there is nothing to find and nothing is found, and `anything` says whether any pixel was.
+    It is 0, not 1, where there is nothing to find and nothing is found. `anything` and `everything` say whether
+    any pixel was found and whether all were.
     Shapes: logits and mask are (batch, 1, height, width); the mask's objects are what is above 0.
 
     >>> metric = SelectionIoU()
     >>> metric.update(torch.tensor([[[[-1.0, 2.0]]]]), torch.tensor([[[[1.0, 1.0]]]]))
-    >>> metric.compute().item(), metric.anything
-    (0.5, True)
+    >>> metric.compute().item(), metric.anything, metric.everything
+    (0.5, True, False)
     """
 
     full_state_update = False
@@ -31,12 +32,13 @@ class SelectionIoU(Metric):
 
     def __init__(self) -> None:
         super().__init__()
-        # intersection, union, predicted pixels
-        self.add_state("count", torch.zeros(3, dtype=torch.int64), dist_reduce_fx="sum")
+        # intersection, union, predicted pixels, pixels
+        self.add_state("count", torch.zeros(4, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, logits: Tensor, mask: Tensor) -> None:
         predicted, there = logits > 0, mask > 0
-        self.count += torch.stack(((predicted & there).sum(), (predicted | there).sum(), predicted.sum()))
+        planes = (predicted & there, predicted | there, predicted, torch.ones_like(predicted))
+        self.count += torch.stack([plane.sum() for plane in planes])
 
     def compute(self) -> Tensor:
         return self.count[0] / self.count[1].clamp_min(1)
@@ -44,6 +46,10 @@ class SelectionIoU(Metric):
     @property
     def anything(self) -> bool:
         return bool(self.count[2] > 0)
+
+    @property
+    def everything(self) -> bool:
+        return bool(self.count[2] == self.count[3])
 
 
 class Looks(NamedTuple):
@@ -72,8 +78,8 @@ class Selection(L.Callback):
     """Looks at the validation pictures every `look_every` steps and at epochs' ends, and keeps what they find.
 
     values: val/selection of every look, in order; a resumed run goes on with them, and logs what they come to
-    as looks/best, looks/last and looks/mean. A network that finds nothing
-    anywhere is told of once at first, where that is normal, and once more where it is not any longer.
+    as looks/best, looks/last and looks/mean. A network that finds nothing anywhere is told of once at first, where
+    that is normal, and once more where it is not any longer, as is one that then finds an object everywhere.
     """
 
     def __init__(self, look_every: int) -> None:
@@ -101,10 +107,12 @@ class Selection(L.Callback):
             found = self.looks._asdict()
             trainer.logger.log_metrics({f"looks/{name}": found[name] for name in LOGGED}, trainer.global_step)
         late = trainer.current_epoch >= PATIENCE
-        if not trainer.callback_metrics["val/anything"] and self.told < 1 + late:
+        nothing = not trainer.callback_metrics["val/anything"]
+        everything = trainer.callback_metrics["val/everything"]
+        if (nothing or (late and everything)) and self.told < 1 + late:
             self.told = 1 + late
             if trainer.is_global_zero:
-                print(TOO_LONG if late else NORMAL, flush=True)
+                print((NOTHING if nothing else EVERYTHING) if late else NORMAL, flush=True)
 
     @property
     def looks(self) -> Looks:
@@ -112,7 +120,11 @@ class Selection(L.Callback):
 
 
 NORMAL = f"No pixel is found anywhere yet; that is normal for the first {PATIENCE} epochs or so."
-TOO_LONG = (
+NOTHING = (
     f"Warning: after {PATIENCE} epochs still no pixel is found anywhere. Where most pictures hold no object, "
     "--recipe.loss batch_iou --recipe.learning_rate 5e-4 learns; else look at the masks (tools/prepare_data.py)."
+)
+EVERYTHING = (
+    f"Warning: after {PATIENCE} epochs every pixel is found an object, where the published loss has next to no "
+    "gradient. --recipe.loss batch_iou keeps one; another --recipe.seed may start elsewhere."
 )

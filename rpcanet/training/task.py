@@ -115,6 +115,7 @@ class SegmentationTask(L.LightningModule):
         self.metrics.reset()
         self.log(MONITOR, self.selection.compute(), prog_bar=True)
         self.log("val/anything", float(self.selection.anything))
+        self.log("val/everything", float(self.selection.everything))
         self.selection.reset()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

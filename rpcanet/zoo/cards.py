@@ -41,7 +41,7 @@ def _card(evaluated: Evaluated, name: str, licence: str, training: str, limits: 
     used = evaluated.settings
     command = ["python", "tools/evaluate.py", "--weights", f"{PREFIX}{name}", "--dataset", used.dataset]
     command += ["--root", "DIR"] if used.root else []
-    measured = {key: round(value, 6) for key, value in evaluated.values.items() if value is not None}
+    measured = {key: float(f"{value:.6g}") for key, value in evaluated.values.items() if value is not None}
     return Card(used.dataset, licence, training, shlex.join(command), used.device, measured, limits)
 
 

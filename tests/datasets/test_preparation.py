@@ -1,5 +1,8 @@
 """Samples: sizes, normalisation, and augmentation that picture and mask share."""
 
+import itertools
+
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -98,6 +101,29 @@ def test_half_the_windows_hold_an_object_pixel_anywhere_in_them():
     rows, columns = (np.bincount(axis, minlength=10) for axis in zip(*places, strict=True))
     assert rows.min() > 0.7 * rows.mean()
     assert columns.min() > 0.7 * columns.mean()
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_pictures_are_turned_before_they_are_resized(keep):
+    """As the authors do: a mask's nearest pixels lie on one side, whatever the symmetry."""
+    generator = np.random.default_rng(0)
+    image, mask = generator.integers(0, 256, (2, 30, 41)).astype(np.uint8)
+    mask //= 200
+    data = SegmentationDataset([Picture(image, mask, "a")], size=32, augment=True)
+    assert not keep or data.keep()
+    expected = set()
+    for down, across, transposed in itertools.product((1, -1), (1, -1), (False, True)):
+        turned = [plane[::down, ::across] for plane in (image, mask)]
+        turned = [np.ascontiguousarray(plane.T if transposed else plane) for plane in turned]
+        methods = (cv2.INTER_LINEAR, cv2.INTER_NEAREST)
+        small = [cv2.resize(x, (32, 32), interpolation=m) for x, m in zip(turned, methods, strict=True)]
+        expected.add(tuple(plane.tobytes() for plane in small))
+    found = set()
+    for data.epoch in range(80):
+        levels = ((255 * data[0].image).round(), data[0].mask)
+        found.add(tuple(plane.numpy().astype(np.uint8).tobytes() for plane in levels))
+    assert len(expected) == 8
+    assert found == expected
 
 
 def test_a_window_holds_an_object_pixel_at_the_border_as_often_as_any():

@@ -11,7 +11,8 @@ from unfoldkit.datasets.preparation import Turn
 from unfoldkit.datasets.resident import ResidentBatches, ResidentPictures
 
 KINDS = {
-    "symmetries": {"size": 32, "augment": True},
+    "symmetries": {"size": 40, "augment": True},
+    "resized symmetries": {"size": 32, "augment": True},
     "windows": {"size": 16, "crop": True, "augment": True, "mean": 83.59, "std": 54.18},
     "own size": {"size": None, "mean": 3.0, "std": 7.0},
     "shares": {"size": 24, "soft": True},

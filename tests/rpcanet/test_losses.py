@@ -87,6 +87,20 @@ def test_nothing_anywhere_is_nearly_best_for_soft_iou_and_not_for_batch_iou():
     assert pulls["batch_iou"] > 1e3 * pulls["soft_iou"] > 0
 
 
+def test_everywhere_is_the_best_constant_for_soft_iou_without_a_way_back_and_not_for_batch_iou():
+    mask = torch.zeros(2, 1, 32, 32)
+    mask[:, :, 8:12] = 1
+    constants = [torch.full(mask.shape, level, requires_grad=True) for level in (-20.0, 0.0, 4.0, 20.0)]
+    costs = [soft_iou_loss(logits, mask).item() for logits in constants]
+    assert costs == sorted(costs, reverse=True)
+    pulls = {
+        kind: torch.autograd.grad(loss(constants[-1], mask), constants[-1])[0]
+        for kind, loss in LOSSES.items()
+    }
+    assert not pulls["soft_iou"].any()
+    assert (pulls["batch_iou"][mask == 0] > 0).all()
+
+
 def test_unknown_loss():
     plane = torch.zeros(1, 1, 4, 4)
     with pytest.raises(ValueError, match="kind must be one of soft_iou, batch_iou, got 'dice'"):

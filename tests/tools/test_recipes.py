@@ -102,11 +102,20 @@ def test_nothing_anywhere_is_told_of_as_normal_and_then_warned_of(tmp_path, monk
     assert said.index("normal") < said.index("Warning")
 
 
+def test_an_object_everywhere_is_warned_of_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(SelectionIoU, "everything", property(lambda metric: True))
+    train(configured(f"--recipe.epochs={PATIENCE + 2}", "--data.train_count=2"), tmp_path)
+    said = capsys.readouterr().out
+    assert said.count("Warning: after 15 epochs every pixel is found an object") == 1
+
+
 def test_a_network_that_finds_something_is_not_warned_of(tmp_path, monkeypatch, capsys):
     """Nor does it matter which loss it learns by."""
     monkeypatch.setattr(SelectionIoU, "anything", property(lambda metric: True))
     train(configured("--recipe.loss=batch_iou"), tmp_path)
-    assert "No pixel" not in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "No pixel" not in said
+    assert "Warning" not in said
     assert rpcanet.read_training(tmp_path / "last.safetensors")["recipe"]["loss"] == "batch_iou"
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from unfoldkit.rpcanet.inference.options import Evaluation
 from unfoldkit.rpcanet.names import LABELS, UNITS
+from unfoldkit.rpcanet.training.configuration import Recipe
 
 from . import channels, compression, records, speed, trainings
 from .markdown import Marks, Row, markdown, marks_of
@@ -155,7 +156,9 @@ def described(result: Result) -> str:
         return f"{title}, published weights"
     training = network["training"]
     own = ", own recipe" if training["data"].get("held_out") else ""
-    return f"{title} and {network['channels']} channels, {training['recipe']['epochs']} epochs{own}"
+    seed = training["recipe"].get("seed", Recipe.seed)
+    other = "" if seed == Recipe.seed else f", seed {seed}"
+    return f"{title} and {network['channels']} channels, {training['recipe']['epochs']} epochs{own}{other}"
 
 
 def command(settings: dict[str, Any], trained_size: int) -> str:

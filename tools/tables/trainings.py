@@ -4,6 +4,7 @@ Of each run there is NAME.json, its run.json, and what evaluate.py measured of i
 NAME-last.json, as far as they were kept and count: of our own recipe the last alone.
 """
 
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,14 +36,27 @@ class Run(NamedTuple):
         return bool(self.record["data"]["held_out"])
 
     @property
+    def recipe(self) -> str:
+        """Whose recipe it is, and what of the authors' it leaves out."""
+        from unfoldkit.datasets import record_of
+
+        published = record_of(self.data_set).recipe
+        if self.own:
+            return "own"
+        return (
+            "published" if self.record["data"]["augment"] == published.augment else "published, not augmented"
+        )
+
+    @property
     def result(self) -> dict[str, Any] | None:
         """The numbers of the best weights by the published rule, of our own recipe of the last, where measured."""
         return self.measured.get("last" if self.own else "best")
 
 
 def results(folder: Path) -> list[dict[str, Any]]:
-    """What evaluate.py measured of every run."""
-    return [run.result for run in runs_in(folder / "trainings") if run.result]
+    """What evaluate.py measured of every run by our own recipe or the authors' whole one."""
+    runs = runs_in(folder / "trainings")
+    return [run.result for run in runs if run.result and run.recipe in ("own", "published")]
 
 
 def tables(folder: Path) -> dict[Marks, str]:
@@ -62,7 +76,7 @@ def runs_in(folder: Path) -> list[Run]:
             continue
         measured = {kind: path.with_name(f"{path.stem}-{kind}.json") for kind in ("best", "last")}
         found.append(Run(read(path), {kind: read(file) for kind, file in measured.items() if file.exists()}))
-    return sorted(found, key=lambda run: (run.data_set, run.own, run.title, run.record["recipe"]["seed"]))
+    return sorted(found, key=lambda run: (run.data_set, run.recipe, run.title, run.record["recipe"]["seed"]))
 
 
 def row(run: Run, published: dict[str, Any]) -> Row:
@@ -72,7 +86,7 @@ def row(run: Run, published: dict[str, Any]) -> Row:
     return [
         record_of(run.data_set).title,
         run.title,
-        "own" if run.own else "published",
+        run.recipe,
         str(recipe["epochs"]),
         str(recipe["seed"]),
         f"{stated:.2f}",
@@ -94,15 +108,16 @@ def percent(measured: dict[str, Any] | None) -> str:
 
 
 def lines(runs: list[Run], published: dict[str, Any]) -> str:
-    """A line for each data set, of the papers' recipes: our IoU, the published one and the difference."""
+    """A line a data set, of the papers' recipes: our IoU, the published one the difference, other seeds."""
     from unfoldkit.datasets import record_of
 
+    measured = [run for run in runs if run.recipe == "published" and run.result]
     found: dict[str, list[str]] = {}
-    for run in runs:
-        if run.own or run.result is None:
-            continue
-        stated = stated_of(run, published)
-        difference = 100 * run.result["iou"] - stated
-        text = f"{run.title}, {percent(run.result)} (published {stated:.2f}, {difference:+.2f})"
-        found.setdefault(record_of(run.data_set).title, []).append(text)
+    for (data_set, title), group in groupby(measured, key=lambda run: (run.data_set, run.title)):
+        first, *others = group
+        stated = stated_of(first, published)
+        seeds = [f"; seed {run.record['recipe']['seed']}: {percent(run.result)}" for run in others]
+        difference = f"{float(percent(first.result)) - stated:+.2f}"
+        text = f"{title}, {percent(first.result)} (published {stated:.2f}, {difference}{''.join(seeds)})"
+        found.setdefault(record_of(data_set).title, []).append(text)
     return "\n".join(f"- {title}: {'; '.join(texts)}." for title, texts in found.items())
