@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from . import compression
 from .channels import gains, lead
 from .markdown import Marks, markdown, marks_of
 
@@ -43,9 +42,6 @@ def highlights(folder: Path) -> dict[Marks, str]:
         for row in read(max(folder.glob("*-networks-h100-inference.json")))["rows"]
         if (row["network"], row["batch"]) == ("S3", 1)
     )
-    small = compression.merged(folder.glob("*-compression-nudt-*.json"))["nudt_sirst"]
-    whole, quarter = small[compression.WHOLE], small["separable 0.25"]
-    lost, faster = 100 * (whole["iou"] - quarter["iou"]), whole["gpu_seconds"] / quarter["gpu_seconds"]
     below = ", ".join(f"{gain:.1f}" for gain in lead(folder))
     lines = [
         f"Official RPCANet weights give their published numbers, {published[2]} IoU on SIRST:\n"
@@ -57,10 +53,6 @@ def highlights(folder: Path) -> dict[Marks, str]:
         f"On an H100 RPCANet++ S3 takes {1000 * picture['seconds']:.2f} ms for a picture of 256x256, layer by "
         f"layer {1000 * picture['plain_seconds']:.1f}:\n"
         "  [speed](docs/results.md#networks-against-layer-by-layer).",
-        f"RPCANet++ S3 with a quarter of its parameters loses {lost:.1f} points of IoU on "
-        "NUDT-SIRST\n"
-        f"  and is {faster:.1f} times faster on an H100 in float32: "
-        "[smaller networks](docs/results.md#compressed-networks).",
         f"On 3GPP's urban microcells KroSBL's NMSE is {below} dB below LMMSE's at -10, 0, 10 dB:\n"
         "  [OFDM](docs/results.md#ofdm-uplinks-against-sionnas-lmmse).",
     ]
