@@ -103,7 +103,7 @@ def draw(files: Sequence[str], out: str) -> int:
                 x, y = [factor * row[key] for row in points], [100 * row["iou"] for row in points]
                 k = methods[method]
                 axes.plot(x, y, f"C{k % 10}{MARKERS[k % len(MARKERS)]}-", linewidth=1, label=method)
-            axes.set(xlabel=label, xlim=(0, None))
+            axes.set(xlabel=label, xlim=(0, 1.05 * axes.dataLim.x1))
             axes.grid(alpha=0.3)
         line[0].set_ylabel(f"IoU, %, {SETS.get(dataset, dataset)}")
     known = {
