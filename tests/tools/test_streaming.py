@@ -97,3 +97,10 @@ def test_a_checkpoint_is_as_it_was_at_the_call(tmp_path):
     loaded = checkpoints.load_checkpoint(tmp_path / "new" / "last.ckpt")
     assert loaded["epoch"] == 2
     assert loaded["state"]["weights"].tolist() == [0, 0, 0]
+
+
+def test_a_checkpoint_after_the_trainers_end_is_there_at_once(tmp_path):
+    checkpoints = Checkpoints()
+    checkpoints.teardown()
+    checkpoints.save_checkpoint({"epoch": 2}, tmp_path / "last.ckpt")
+    assert checkpoints.load_checkpoint(tmp_path / "last.ckpt") == {"epoch": 2}

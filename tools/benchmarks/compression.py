@@ -99,11 +99,12 @@ def draw(files: Sequence[str], out: str) -> int:
     panels = figure.subplots(len(found), len(AXES), sharey="row", squeeze=False)
     for line, (dataset, rows) in zip(panels, found.items(), strict=True):
         for axes, (key, (label, factor)) in zip(line, AXES.items(), strict=True):
+            axes.margins(x=0.15)
             for method, points in curves(rows, key).items():
                 x, y = [factor * row[key] for row in points], [100 * row["iou"] for row in points]
                 k = methods[method]
                 axes.plot(x, y, f"C{k % 10}{MARKERS[k % len(MARKERS)]}-", linewidth=1, label=method)
-            axes.set(xlabel=label, xlim=(0, 1.05 * axes.dataLim.x1))
+            axes.set(xlabel=label, xlim=(0, None))
             axes.grid(alpha=0.3)
         line[0].set_ylabel(f"IoU, %, {SETS.get(dataset, dataset)}")
     known = {

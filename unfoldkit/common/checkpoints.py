@@ -27,12 +27,12 @@ class Checkpoints(TorchCheckpointIO):
 
     A thread writes them as they were at the call, and makes the calls that `write(function, *arguments)` is given,
     in order, while training goes on; the trainer's end waits for it. An error of writing is raised by a later call
-    or at that end.
+    or at that end. After it each call writes before it returns.
     """
 
     def __init__(self) -> None:
         self.writing = ExitStack()
-        self.write = self.writing.enter_context(behind())
+        self.write: Callable[..., None] = self.writing.enter_context(behind())
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
@@ -40,6 +40,7 @@ class Checkpoints(TorchCheckpointIO):
         self.write(_write_checkpoint, tree_map_only(Tensor, _on_host, checkpoint), Path(path))
 
     def teardown(self) -> None:
+        self.write = _at_once
         self.writing.close()
 
     def load_checkpoint(
@@ -52,6 +53,10 @@ class Checkpoints(TorchCheckpointIO):
         except Exception as error:  # torch names no common base for what a damaged or hostile file raises
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise ValueError(f"{path}: not a checkpoint of tensors and plain values ({reason})") from error
+
+
+def _at_once(function: Callable[..., Any], *arguments: Any) -> None:
+    function(*arguments)
 
 
 def _on_host(tensor: Tensor) -> Tensor:
