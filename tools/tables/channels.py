@@ -1,12 +1,11 @@
 """The tables of channel estimation, made of the files that `tools/simulate.py` leaves."""
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .markdown import Marks, Row, markdown, marks_of
+from .markdown import Marks, Row, markdown, marks_of, read
 
 FORMS = {"default": "2026-11-26-irs-default.json", "published": "2026-11-26-irs-published.json"}
 OFDM = "2026-11-26-ofdm-reconstruction.json"
@@ -50,11 +49,6 @@ def points(path: Path) -> Points:
     """The points of a file by estimator and SNR; a trained estimator goes by its class."""
     found = read(path)["points"]
     return {(point["estimator"].partition(":")[0], point["snr_db"]): point for point in found}
-
-
-def read(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content
 
 
 def both(forms: dict[str, Points], metric: str) -> str:

@@ -1,11 +1,10 @@
 """The tables of compressed networks, one for each data set, from files of `tools/benchmark.py compression`."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from .markdown import Marks, markdown, marks_of
+from .markdown import Marks, markdown, marks_of, read
 
 Network = dict[str, Any]
 WHOLE, AFTER = "RPCANet++ S3", ", trained on"
@@ -20,7 +19,7 @@ def merged(files: Iterable[str | Path]) -> dict[str, dict[str, Network]]:
     """The networks of every data set by name, what several files know of one together, the later file's first."""
     found: dict[str, dict[str, Network]] = {}
     for file in files:
-        content = json.loads(Path(file).read_text(encoding="utf-8"))
+        content = read(Path(file))
         networks = found.setdefault(content["dataset"], {})
         for row in content["rows"]:
             known = {key: value for key, value in row.items() if value is not None}

@@ -1,7 +1,9 @@
-"""Markdown tables, and how they get between the marks of a document."""
+"""Markdown tables of results, and how they get between the marks of a document."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from unfoldkit.common.console import described_parser, one_line_errors
 from unfoldkit.common.files import write_whole
@@ -10,6 +12,11 @@ RESULTS = Path(__file__).parents[1] / "results"
 
 Row = list[str]
 Marks = tuple[str, str]
+
+
+def read(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
 
 
 def line(cells: Row) -> str:

@@ -1,11 +1,10 @@
 """Tables of single measurements, kept as text in tools/results/records, and the README's lines of results."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from .channels import gains, lead
-from .markdown import Marks, markdown, marks_of
+from .markdown import Marks, markdown, marks_of, read
 
 SPEED = ("networks-xeon-inference", "networks-epyc-inference")
 
@@ -18,11 +17,6 @@ def tables(folder: Path) -> dict[Marks, str]:
 
 def table(record: dict[str, Any]) -> str:
     return markdown(record["columns"], record["rows"])
-
-
-def read(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content
 
 
 def highlights(folder: Path) -> dict[Marks, str]:

@@ -1,6 +1,5 @@
 """The tables of results: what was measured here beside what the papers state, a table for each data set."""
 
-import json
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from unfoldkit.rpcanet.names import LABELS, UNITS
 from unfoldkit.rpcanet.training.configuration import Recipe
 
 from . import channels, compression, records, speed, trainings
-from .markdown import Marks, Row, markdown, marks_of
+from .markdown import Marks, Row, markdown, marks_of, read
 
 if TYPE_CHECKING:
     from unfoldkit.datasets import DataSet
@@ -191,9 +190,9 @@ def shown(name: str, value: float | None) -> str:
 
 def collected(folder: Path) -> str:
     """The tables of all results in `folder`."""
-    results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+    results = [read(path) for path in sorted(folder.glob("*.json"))]
     results += trainings.results(folder)
-    published = json.loads((folder / "published.json").read_text(encoding="utf-8"))
+    published = read(folder / "published.json")
     return tables([x for x in results if "dataset" in x.get("settings", {})], published)
 
 

@@ -1,11 +1,10 @@
 """The tables of speed, a table for each file that `tools/benchmark.py` left, gathered by what was measured."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .markdown import Row, markdown
+from .markdown import Row, markdown, read
 
 Content = dict[str, Any]
 
@@ -144,7 +143,7 @@ def tables(subject: str, folder: Path) -> str:
     """The tables of all files of a subject, which their names hold: DATE-SUBJECT-*.json."""
     parts = []
     for path in sorted(folder.glob(f"*-{subject}-*.json")):
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read(path)
         header, *rows = SUBJECTS[subject](content)
         parts.append(f"{measured_on(content['setting'])}: `{path.name}`\n\n{markdown(header, rows)}")
     return "\n\n".join(parts)

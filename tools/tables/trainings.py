@@ -8,8 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .markdown import Marks, Row, markdown, marks_of
-from .records import read
+from .markdown import Marks, Row, markdown, marks_of, read
 
 HEADER = [
     *("data set", "network", "recipe", "epochs", "seed", "published", "best", "last", "difference"),
@@ -108,7 +107,7 @@ def percent(measured: dict[str, Any] | None) -> str:
 
 
 def lines(runs: list[Run], published: dict[str, Any]) -> str:
-    """A line a data set, of the papers' recipes: our IoU, the published one the difference, other seeds."""
+    """A line a data set, of the papers' recipes: our IoU, the published one, the difference, other seeds."""
     from unfoldkit.datasets import record_of
 
     measured = [run for run in runs if run.recipe == "published" and run.result]
