@@ -108,11 +108,16 @@ class Unfolding(nn.Module):
 
 
 class UnfoldedNetwork(Unfolding, PyTorchModelHubMixin):
-    """An unfolding that is trained, stored and loaded; mean and std travel with its weights."""
+    """An unfolding that is trained, stored and loaded; mean and std travel with its weights.
+
+    record: the configuration that it was trained with, as `read_training` reads it, which says how its pictures
+    were prepared; empty where that is not known. It travels with the weights, too.
+    """
 
     def __init__(self, stages: Sequence[nn.Module], channels: int, mean: float, std: float) -> None:
         super().__init__(stages, mean, std)
         self.channels = channels
+        self.record: dict[str, Any] = {}
 
     @property
     def architecture(self) -> dict[str, int | float]:
@@ -134,7 +139,8 @@ class UnfoldedNetwork(Unfolding, PyTorchModelHubMixin):
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory() as made, ExitStack() as drafts:
-            answer = super().save_pretrained(made, **{"repo_id": folder.name, **options})
+            config = {**self.architecture, **({"training": self.record} if self.record else {})}
+            answer = super().save_pretrained(made, **{"repo_id": folder.name, "config": config, **options})
             for file in sorted(Path(made).iterdir(), reverse=True):  # the weights last
                 if file.name != "README.md" or not (folder / file.name).exists():
                     drafts.enter_context(whole_file(folder / file.name)).write_bytes(file.read_bytes())
@@ -143,6 +149,12 @@ class UnfoldedNetwork(Unfolding, PyTorchModelHubMixin):
     def _save_pretrained(self, save_directory: Path) -> None:
         tensors = {key: tensor.contiguous() for key, tensor in self.state_dict().items()}
         write_whole(save_directory / SAFETENSORS_SINGLE_FILE, save(tensors, {"format": "pt"}))
+
+    @classmethod
+    def _from_pretrained(cls, *, config: dict[str, Any] | None = None, **options: Any) -> "UnfoldedNetwork":
+        net = super()._from_pretrained(**options)
+        net.record = (config or {}).get("training", {})
+        return net
 
 
 def require_image(image: Tensor) -> None:

@@ -44,7 +44,7 @@ def unwrapped(path: Path) -> Unwrapped:
     `path` is a file of torch.save, pickle or numpy.save[z], or of safetensors, in which they lie as they are or
     in dictionaries (state_dict, net, a Lightning checkpoint, ...), or a folder of save_pretrained. Where a
     Lightning checkpoint keeps the run's configuration, that is the training; of save_pretrained's it is what
-    no tensor tells (`UNTOLD`).
+    the network was trained with, where that was known, and what no tensor tells (`UNTOLD`).
 
     Raises FileNotFoundError where a folder holds no weights, ValueError where the file holds anything but tensors,
     numbers and text, or no network or more than one.
@@ -66,7 +66,14 @@ def _of_folder(folder: Path) -> Unwrapped:
     sections = {
         section: {name: stated[name] for name in names if name in stated} for section, names in UNTOLD.items()
     }
-    training = {section: values for section, values in sections.items() if values}
+    training = stated.get("training", {})
+    if not isinstance(training, dict) or not all(isinstance(training.get(key, {}), dict) for key in sections):
+        raise ValueError(
+            f"{folder / CONFIG_NAME}: its training must hold sections such as data, found {training!r:.60}"
+        )
+    for section, values in sections.items():
+        if values:
+            training[section] = {**training.get(section, {}), **values}
     return Unwrapped(_the_network(_read(weights), weights), training)
 
 

@@ -69,9 +69,9 @@ def save_weights(
     """Write `net` to a safetensors file that holds all that `load_weights` needs.
 
     Beside the tensors and their checksum it carries the architecture, the input normalisation and `training`, the
-    configuration (JSON values) that the network was trained with. half: convolutions are kept in float16.
-    card: of weights that come with the package. Raises OSError where it cannot be written; what was there before
-    then stays.
+    configuration (JSON values) that the network was trained with, by default its `record`. half: convolutions are
+    kept in float16. card: of weights that come with the package. Raises OSError where it cannot be written; what
+    was there before then stays.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "net.safetensors"
@@ -86,7 +86,7 @@ def save_weights(
         "format": FORMAT,
         "network": name_of(net),
         "architecture": json.dumps(net.architecture),
-        "training": json.dumps(training or {}),
+        "training": json.dumps(net.record if training is None else training),
         **processing(net.mean, net.std),
         "checksum": checksum(tensors),
         **({"card": json.dumps(asdict(card))} if card else {}),
@@ -119,7 +119,7 @@ def load_weights(path: str | Path) -> UnfoldedNetwork:
     the state_dict of such a network or of one of this package's, as it is or wrapped (see `unwrapped`: in
     dictionaries, with prefixed keys, in half precision, as numpy arrays, in a Lightning checkpoint); a folder
     of save_pretrained; or zoo:NAME, weights that come with the package. What the file holds decides, not its name;
-    the architecture follows from keys and shapes.
+    the architecture follows from keys and shapes, and its `record` is what `read_training` reads.
     Only tensors, numbers and text are read: a pickle that would run code is refused.
 
     Raises FileNotFoundError where there is no such file, ValueError where it holds anything else, with what
@@ -134,7 +134,7 @@ def load_weights(path: str | Path) -> UnfoldedNetwork:
 def read_training(path: str | Path) -> dict[str, Any]:
     """The training configuration kept in the weights file `path`.
 
-    Of a Lightning checkpoint it is its run's; of a folder of save_pretrained what no tensor tells (mean, std);
+    Of a Lightning checkpoint it is its run's; of a folder of save_pretrained the network's `record`, mean and std;
     of a published `.pkl`, and a state_dict, it is empty.
 
     Raises FileNotFoundError where there is no such file, ValueError where it cannot be read.
@@ -219,7 +219,9 @@ def _from_safetensors(path: Path) -> UnfoldedNetwork:
     layers = architecture.get("noise_layers", 0)
     if isinstance(layers, int) and layers > len(state):
         raise ValueError(f"{path}: states {layers} layers of a noise step, but holds {len(state)} tensors")
-    return _filled(metadata.get("network", ""), architecture, state, path)
+    net = _filled(metadata.get("network", ""), architecture, state, path)
+    net.record = _json(metadata, "training", path)
+    return net
 
 
 def _json(metadata: dict[str, str], key: str, path: Path) -> dict[str, Any]:
@@ -242,7 +244,9 @@ def _from_unwrapped(path: Path) -> UnfoldedNetwork:
         stated = training.get(section)
         if isinstance(stated, Mapping):
             architecture |= {name: stated[name] for name in names if name in stated}
-    return _filled(_named_by(state, architecture), architecture, state, path)
+    net = _filled(_named_by(state, architecture), architecture, state, path)
+    net.record = training
+    return net
 
 
 def _named_by(state: dict[str, Tensor], architecture: dict[str, Any]) -> str:

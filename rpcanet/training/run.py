@@ -101,6 +101,7 @@ def train(
         recipe.seed if configuration.data.vary else None,
     )
     trainer.fit(task, data, ckpt_path=last if last.is_file() else None, weights_only=True)
+    net.record = asdict(configuration)
     if trainer.is_global_zero:
         taken = {"seconds": round(timer.time_elapsed()), "device": device_name(trainer.strategy.root_device)}
         report(selection, out, asdict(configuration), taken)

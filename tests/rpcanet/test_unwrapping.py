@@ -176,6 +176,13 @@ def test_folder_of_save_pretrained(tmp_path, net):
     assert read_training(tmp_path / "mine") == {"data": {"mean": net.mean, "std": net.std}}
 
 
+@pytest.mark.parametrize("training", [[1], {"data": 1}])
+def test_a_folder_whose_training_has_no_sections_is_named(tmp_path, training):
+    RPCANet(1, 4).save_pretrained(tmp_path / "mine", config={"training": training})
+    with pytest.raises(ValueError, match=r"config.json: its training must hold sections such as data, found"):
+        load_weights(tmp_path / "mine")
+
+
 def test_a_folder_tells_what_no_tensor_does(tmp_path):
     build("l_rpcanet", stages=2, channels=16, carry_noise=True).save_pretrained(tmp_path / "mine")
     assert load_weights(tmp_path / "mine").architecture["carry_noise"] is True

@@ -18,6 +18,7 @@ from unfoldkit.rpcanet import (
     read_training,
     save_weights,
 )
+from unfoldkit.rpcanet.inference.preprocessing import prepared_network
 from unfoldkit.tools.benchmarks.plain.networks import plain
 
 
@@ -155,3 +156,21 @@ def test_tensors_of_another_size_are_refused(tmp_path):
 def test_unknown_network_name():
     with pytest.raises(ValueError, match="name must be one of rpcanet, rpcanet"):
         build("unet")
+
+
+@pytest.mark.parametrize(
+    "data", [{"size": 64, "levels": "full"}, {"size": 256, "crop": True, "grey": "pillow"}]
+)
+def test_how_pictures_were_prepared_travels_through_folders(tmp_path, capsys, data):
+    net, training = RPCANet(2, 4, mean=83.5, std=54), {"data": {**data, "mean": 83.5, "std": 54.0}}
+    save_weights(net, tmp_path / "run.safetensors", training)
+    load_weights(tmp_path / "run.safetensors").save_pretrained(tmp_path / "first")
+    RPCANet.from_pretrained(tmp_path / "first").save_pretrained(tmp_path / "second")
+    save_weights(load_weights(tmp_path / "second"), tmp_path / "again.safetensors")
+    (_, expected), *others = (
+        prepared_network(tmp_path / name, "sirst")
+        for name in ("run.safetensors", "first", "second", "again.safetensors")
+    )
+    assert [found for _, found in others] == [expected] * 3
+    assert read_training(tmp_path / "again.safetensors") == training
+    assert "assuming" not in capsys.readouterr().out
