@@ -5,7 +5,6 @@ from typing import Literal
 NetworkName = Literal["rpcanet", "rpcanet++", "lowrank", "drpca_net", "l_rpcanet"]
 ProtocolName = Literal["overlap", "centroid", "vessel", "defect"]
 LossName = Literal["soft_iou", "batch_iou"]
-DecayName = Literal["polynomial", "cosine"]
 MethodName = Literal["pcp", "pssv", "wnnm", "ipi", "pstnn"]
 CompressionName = Literal["separable", "monarch", "dictionary", "low_rank_plus_sparse"]
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from ...datasets.names import DataSetName, Grey
-from ..names import DecayName, LossName, NetworkName, ProtocolName
+from ..names import LossName, NetworkName, ProtocolName
 
 OPEN: Any = None  # for the data set's record to fill in
 Options = TypeVar("Options", "Data", "Recipe")
@@ -43,7 +43,6 @@ class Data:
         held_out: share of the training pictures, drawn by the seed, to validate on instead of validation_split;
             they are not trained on.
         augment: turn and mirror the training pictures at random.
-        vary: change their scale, contrast and brightness at random, too.
         mean: grey level, 0 to 255, that is subtracted.
         std: grey level that is divided by.
         grey: how colour becomes grey, by opencv or pillow.
@@ -66,7 +65,6 @@ class Data:
     crop: bool = OPEN
     held_out: float = 0.0
     augment: bool = OPEN
-    vary: bool = False
     mean: float = OPEN
     std: float = OPEN
     grey: Grey = OPEN
@@ -86,14 +84,10 @@ class Recipe:
 
     Args:
         epochs: passes over the training pictures.
-        learning_rate: Adam's rate at the first step.
-        decay: of the rate over the steps, polynomial as (1 - step/total)^0.9 or cosine as its first half wave.
+        learning_rate: Adam's rate at the first step; it decays as (1 - step/total)^0.9.
         loss: soft_iou, of each picture as published, or batch_iou, over the batch with cross-entropy: it learns
             where most pictures hold no object, too.
         fidelity_weight: weight of the restoration error in the loss.
-        supervision: weight of the objects of all stages but the last in the loss, their mean.
-        average: keep and validate the exponential moving average of the weights over this share of all steps;
-            0 for the weights themselves.
         protocol: evaluation protocol for validation: overlap, centroid, vessel or defect.
         validate_every: epochs between validations.
         look_every: steps between further validations; 0 for none.
@@ -103,11 +97,8 @@ class Recipe:
 
     epochs: int = OPEN
     learning_rate: float = OPEN
-    decay: DecayName = "polynomial"
     loss: LossName = "soft_iou"
     fidelity_weight: float = 0.01
-    supervision: float = 0.0
-    average: float = 0.0
     protocol: ProtocolName = OPEN
     validate_every: int = 1
     look_every: int = OPEN

@@ -125,7 +125,7 @@ class GraphedTask(SegmentationTask):
         if self.steps is None:
             self.steps = GraphedSteps(self._whole_step, optimizer)
         rate = optimizer.param_groups[0]["lr"]
-        losses = self.steps(*self.training_pair(batch)).clone()
+        losses = self.steps(batch.image, batch.mask).clone()
         self.taken.append(
             Taken(self.global_step, self.current_epoch, batch_index, list(batch.name), rate, losses)
         )

@@ -14,7 +14,7 @@ BALANCE = 0.1  # of the two parts of `batch_iou_loss`
 
 
 class DecompositionLoss(NamedTuple):
-    """The total and its parts: total = soft_iou + fidelity_weight * fidelity + what supervision adds; scalars.
+    """The total and its parts: total = soft_iou + fidelity_weight * fidelity; scalars.
 
     soft_iou is the loss of the objects, by whichever name.
     """
@@ -89,16 +89,13 @@ def decomposition_loss(
     mask: Tensor,
     fidelity_weight: float = 0.01,
     kind: LossName = "soft_iou",
-    supervision: float = 0.0,
 ) -> DecompositionLoss:
     """Objects that fit the mask and a restoration that fits the picture.
 
         loss = SoftIoU(sigmoid(O_K), mask) + fidelity_weight * MSE(D_K, D_0)
-               + supervision * mean over k < K of SoftIoU(sigmoid(O_k), mask)
 
     Shapes: image (= D_0) and mask are (batch, 1, height, width).
     kind: "soft_iou" as published, or "batch_iou" (`batch_iou_loss`) where most pictures hold no object.
-    supervision: counts where the decomposition has its stages, and more than one; 0 as published.
 
     Raises ValueError for another kind, and what `soft_iou_loss` raises.
 
@@ -114,11 +111,7 @@ def decomposition_loss(
         raise ValueError(f"kind must be one of {', '.join(LOSSES)}, got {kind!r}")
     objects = LOSSES[kind](decomposition.object, mask)
     fidelity = F.mse_loss(_widened(decomposition.restoration), _widened(image))
-    total = objects + fidelity_weight * fidelity
-    earlier = [LOSSES[kind](stage.object, mask) for stage in decomposition.stages[:-1]]
-    if supervision and earlier:
-        total = total + supervision * torch.stack(earlier).mean()
-    return DecompositionLoss(total, objects, fidelity)
+    return DecompositionLoss(objects + fidelity_weight * fidelity, objects, fidelity)
 
 
 def _summable(logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -25,7 +25,6 @@ from ...datasets.records import record_of
 from ..modules.dcpm import ChannelGate
 from ..networks.unfolding import UnfoldedNetwork
 from ..networks.weights import build, load_weights, name_of, save_weights
-from .averaging import Averaging
 from .configuration import Configuration, Data, Recipe, settled
 from .distributed import over_processes
 from .graphed import PRECISIONS as GRAPHED
@@ -71,8 +70,7 @@ def train(
     keep_memory()
     configuration, out = as_initialised(settled(configuration)), Path(out)
     require_precision(configuration.machine.precision)
-    require_at_least("--recipe.supervision", configuration.recipe.supervision, 0)
-    require_at_least("--machine.checkpoint_every", configuration.machine.checkpoint_every, 1)
+    require_checkpoints(configuration.machine.checkpoint_every)
     last = last_checkpoint(out)
     prepare_folder(configuration, out, last, resume)
     L.seed_everything(configuration.recipe.seed, workers=True, verbose=False)
@@ -90,16 +88,7 @@ def train(
     )
     recipe = configuration.recipe
     kind = GraphedTask if graphed(trainer, configuration.machine.precision) else SegmentationTask
-    task = kind(
-        net,
-        recipe.learning_rate,
-        recipe.fidelity_weight,
-        recipe.protocol,
-        recipe.loss,
-        recipe.supervision,
-        recipe.decay,
-        recipe.seed if configuration.data.vary else None,
-    )
+    task = kind(net, recipe.learning_rate, recipe.fidelity_weight, recipe.protocol, recipe.loss)
     trainer.fit(task, data, ckpt_path=last if last.is_file() else None, weights_only=True)
     net.record = asdict(configuration)
     if trainer.is_global_zero:
@@ -146,9 +135,9 @@ def require_precision(precision: str) -> None:
         raise ValueError(f"--machine.precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
 
 
-def require_at_least(option: str, value: float, least: int) -> None:
-    if not value >= least:
-        raise ValueError(f"{option} must be at least {least}, got {value}")
+def require_checkpoints(every: int) -> None:
+    if every < 1:
+        raise ValueError(f"--machine.checkpoint_every must be at least 1, got {every}")
 
 
 def require_several(configuration: Configuration, net: UnfoldedNetwork) -> None:
@@ -193,7 +182,6 @@ def trainer_of(
             Watch(stored),
             Provenance(stored),
             StopSignals(last),
-            *([Averaging(recipe.average)] if recipe.average else []),
             *([] if machine.compile else [Rehearsal(shapes_of(data), data.read)]),
         ],
         plugins=[Checkpoints()],

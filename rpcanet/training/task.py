@@ -4,18 +4,16 @@ import math
 from typing import Any
 
 import lightning as L
-import numpy as np
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
-from torch.optim.lr_scheduler import CosineAnnealingLR, PolynomialLR
+from torch.optim.lr_scheduler import PolynomialLR
 from torchmetrics import MeanMetric, MetricCollection
 
 from ...datasets.records import padding_of
-from ...datasets.variation import varied
 from ..inference.evaluation import answer
 from ..metrics import protocol
-from ..names import DecayName, LossName
+from ..names import LossName
 from ..networks.unfolding import UnfoldedNetwork
 from .losses import DecompositionLoss, decomposition_loss
 from .selection import MONITOR, SelectionIoU
@@ -29,9 +27,7 @@ class SegmentationTask(L.LightningModule):
     loss = SoftIoU(sigmoid(O_K), mask) + fidelity_weight * MSE(D_K, D_0), minimised by Adam at the rate
     learning_rate * (1 - step / total steps)^0.9.
 
-    loss: names another first part.  supervision: weight of the earlier stages' objects, see `decomposition_loss`.
-    decay: "cosine" has the rate fall as (1 + cos(pi step / total steps)) / 2.
-    varied_by: seed of the changes that `datasets.variation.varied` makes, None for none.
+    loss: names another first part, see `decomposition_loss`.
 
     Logged: train/loss, train/soft_iou, train/fidelity, train/learning_rate; val/loss, val/soft_iou, val/fidelity,
     val/selection (`SelectionIoU`) and, as val/NAME, every scalar of the protocol.
@@ -47,14 +43,10 @@ class SegmentationTask(L.LightningModule):
         fidelity_weight: float = 0.01,
         protocol_name: str = "overlap",
         loss: LossName = "soft_iou",
-        supervision: float = 0.0,
-        decay: DecayName = "polynomial",
-        varied_by: int | None = None,
     ) -> None:
         super().__init__()
         self.net = net
         self.learning_rate, self.fidelity_weight, self.loss = learning_rate, fidelity_weight, loss
-        self.supervision, self.decay, self.varied_by = supervision, decay, varied_by
         self.padding, self.metrics = padding_of(protocol_name), protocol(protocol_name)
         self.selection = SelectionIoU()
         # means over pictures, of which processes may have more or fewer
@@ -63,7 +55,7 @@ class SegmentationTask(L.LightningModule):
         )
 
     def training_step(self, batch: Any, batch_index: int) -> Tensor:
-        loss = self.training_loss(*self.training_pair(batch))
+        loss = self.training_loss(batch.image, batch.mask)
         for name, value in zip(LOSSES, loss, strict=True):
             self.log(f"train/{name}", value.detach(), prog_bar=name == "loss")
         self.log("train/learning_rate", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
@@ -72,18 +64,8 @@ class SegmentationTask(L.LightningModule):
         )
         return loss.total
 
-    def training_pair(self, batch: Any) -> tuple[Tensor, Tensor]:
-        """The pictures and masks of this step, varied where that is asked for, by seed and step alone."""
-        if self.varied_by is None:
-            return batch.image, batch.mask
-        seed = np.random.SeedSequence((self.varied_by, self.global_step)).generate_state(1)[0]
-        return varied(batch.image, batch.mask, torch.Generator().manual_seed(int(seed)))
-
     def training_loss(self, image: Tensor, mask: Tensor) -> DecompositionLoss:
-        decomposition = self.net(image, return_stages=self.supervision > 0)
-        return decomposition_loss(
-            decomposition, image, mask, self.fidelity_weight, self.loss, self.supervision
-        )
+        return decomposition_loss(self.net(image), image, mask, self.fidelity_weight, self.loss)
 
     @staticmethod
     def require_finite(loss: float, step: int, batch: int, epoch: int, names: list[str]) -> None:
@@ -124,9 +106,5 @@ class SegmentationTask(L.LightningModule):
             self.net.parameters(), lr=self.learning_rate, fused=True, capturable=on_gpu
         )
         total = int(self.trainer.estimated_stepping_batches)
-        decay = (
-            CosineAnnealingLR(optimizer, total)
-            if self.decay == "cosine"
-            else PolynomialLR(optimizer, total, power=0.9)
-        )
+        decay = PolynomialLR(optimizer, total, power=0.9)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": decay, "interval": "step"}}

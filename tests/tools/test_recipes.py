@@ -132,6 +132,22 @@ def test_a_recipe_starts_with_and_without_augmentation(folder, name, augment):
         assert all(torch.equal(image, images[0]) for image in images) is not turned
 
 
+def test_held_out_pictures_are_a_share_of_the_training_pictures_and_not_trained_on():
+    configuration = configured("--data.train_count=10", "--data.held_out=0.3")
+    data = open_data(configuration.data, configuration.recipe)
+    train_names, held = ({sample.name for sample in part} for part in (data.train, data.validation))
+    assert (len(train_names), len(held)) == (7, 3)
+    assert not train_names & held
+    assert all(name.startswith("train") for name in held)
+
+
+@pytest.mark.parametrize("share", [0.01, 1.0, -0.5])
+def test_a_share_that_leaves_no_picture_is_refused(share):
+    configuration = configured("--data.train_count=10", f"--data.held_out={share}")
+    with pytest.raises(ValueError, match=r"--data.held_out must leave pictures .* of 10; got"):
+        open_data(configuration.data, configuration.recipe)
+
+
 def test_labels_are_soft_in_training_and_two_level_in_validation(folder):
     root = folder(square(255, 102))
     configuration = configured("--data.name=folder", f"--data.root={root}", "--data.augment=false")
@@ -229,6 +245,11 @@ def test_other_precisions_are_refused_by_their_option(tmp_path):
     with pytest.raises(ValueError, match=r"--machine\.precision must be one of 32-true, .*8-true"):
         train(replace(configuration, machine=machine), tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_checkpoints_every_zero_epochs_are_refused_by_their_option(tmp_path):
+    with pytest.raises(ValueError, match=r"--machine\.checkpoint_every must be at least 1, got 0"):
+        train(configured("--machine.checkpoint_every=0"), tmp_path)
 
 
 def test_a_batch_of_one_is_refused_by_its_option_where_batch_norm_needs_more(tmp_path):

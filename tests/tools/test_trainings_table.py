@@ -18,10 +18,10 @@ def folder(tmp_path):
     (tmp_path / "trainings").mkdir()
     (tmp_path / "published.json").write_text(json.dumps(PUBLISHED))
 
-    def left(name, stages, measured, held_out=0.0, seed=42, augment=True):
+    def left(name, stages, measured, seed=42, augment=True):
         record = {
             "network": {"name": "rpcanet++", "stages": stages},
-            "data": {"name": "drive", "held_out": held_out, "augment": augment},
+            "data": {"name": "drive", "augment": augment},
             "recipe": {"epochs": 400, "seed": seed},
             "looks": {"best": 0.7, "last": 0.69, "mean": 0.685, "looks": 40},
             "seconds": 52,
@@ -49,13 +49,6 @@ def test_runs_stand_beside_what_is_published(folder):
     )
 
 
-def test_our_recipe_counts_its_last_weights_and_stands_in_the_table_alone(folder):
-    found = trainings.tables(folder("own", 3, {"best": 0.72, "last": 0.71}, held_out=0.1))
-    [row] = found[marks_of("trainings")].splitlines()[2:]
-    assert row.startswith("| DRIVE | RPCANet++ S3 | own | 400 | 42 | 69.86 | 72.00 | 71.00 | +1.14 |")
-    assert found[marks_of("published-rows")] == ""
-
-
 def test_a_run_whose_weights_were_not_measured_has_its_looks_alone(folder):
     found = trainings.tables(folder("drive_s3", 3, {}))
     [row] = found[marks_of("trainings")].splitlines()[2:]
@@ -70,3 +63,28 @@ def test_other_seeds_follow_the_first_and_other_recipes_stand_in_the_table_alone
     assert "| published, not augmented | 400 |" in found[marks_of("trainings")]
     line = "- DRIVE: RPCANet++ S3, 69.90 (published 69.86, +0.04; seed 43: 70.50)."
     assert found[marks_of("published-rows")] == line
+
+
+def test_an_ablation_tells_what_each_run_changes_of_the_run_that_they_all_differ_least_from(tmp_path):
+    def left(name, iou, loss="soft_iou", seed=42, crop=False):
+        record = {
+            "network": {"name": "rpcanet++", "stages": 3},
+            "data": {"name": "drive", "augment": True, "crop": crop},
+            "recipe": {"epochs": 100, "loss": loss, "seed": seed},
+            "looks": {},
+            "curve": [0.25, iou],
+            "seconds": 9,
+        }
+        (tmp_path / f"{name}.json").write_text(json.dumps(record))
+        (tmp_path / f"{name}-last.json").write_text(json.dumps({"iou": iou}))
+
+    left("a", 0.6, loss="batch_iou")
+    left("b", 0.5)
+    left("c", 0.45, seed=43)
+    left("d", 0.4, crop=True)
+    assert trainings.ablation(trainings.runs_in(tmp_path)) == [
+        ["DRIVE", "RPCANet++ S3", "100", "nothing else", "50.00", "", "25.0, 50.0", "9"],
+        ["DRIVE", "RPCANet++ S3", "100", "`--data.crop true`", "40.00", "-10.00", "25.0, 40.0", "9"],
+        ["DRIVE", "RPCANet++ S3", "100", "`--recipe.loss batch_iou`", "60.00", "+10.00", "25.0, 60.0", "9"],
+        ["DRIVE", "RPCANet++ S3", "100", "`--recipe.seed 43`", "45.00", "-5.00", "25.0, 45.0", "9"],
+    ]

@@ -154,10 +154,9 @@ def described(result: Result) -> str:
     if not network["training"]:
         return f"{title}, published weights"
     training = network["training"]
-    own = ", own recipe" if training["data"].get("held_out") else ""
     seed = training["recipe"].get("seed", Recipe.seed)
     other = "" if seed == Recipe.seed else f", seed {seed}"
-    return f"{title} and {network['channels']} channels, {training['recipe']['epochs']} epochs{own}{other}"
+    return f"{title} and {network['channels']} channels, {training['recipe']['epochs']} epochs{other}"
 
 
 def command(settings: dict[str, Any], trained_size: int) -> str:

@@ -1,7 +1,7 @@
-"""Training runs beside what the papers state, from tools/results/trainings.
+"""Training runs beside what the papers state, from tools/results/trainings, and those that differ by one option.
 
-Of each run there is NAME.json, its run.json, and what evaluate.py measured of its weights, NAME-best.json and
-NAME-last.json, as far as they were kept and count: of our own recipe the last alone.
+The latter lie in tools/results/ablation. Of each run there is NAME.json, its run.json, and what evaluate.py
+measured of its weights, NAME-best.json and NAME-last.json, as far as they were kept.
 """
 
 from itertools import groupby
@@ -14,6 +14,7 @@ HEADER = [
     *("data set", "network", "recipe", "epochs", "seed", "published", "best", "last", "difference"),
     *("best look", "mean of the last tenth", "looks", "s", "device"),
 ]
+ABLATION = ["data set", "network", "epochs", "the published recipe and", "IoU", "difference", "looks", "s"]
 
 
 class Run(NamedTuple):
@@ -31,31 +32,23 @@ class Run(NamedTuple):
         return f"RPCANet++ S{self.record['network']['stages']}"
 
     @property
-    def own(self) -> bool:
-        return bool(self.record["data"]["held_out"])
-
-    @property
     def recipe(self) -> str:
         """Whose recipe it is, and what of the authors' it leaves out."""
         from unfoldkit.datasets import record_of
 
-        published = record_of(self.data_set).recipe
-        if self.own:
-            return "own"
-        return (
-            "published" if self.record["data"]["augment"] == published.augment else "published, not augmented"
-        )
+        augmented = record_of(self.data_set).recipe.augment == self.record["data"]["augment"]
+        return "published" if augmented else "published, not augmented"
 
     @property
     def result(self) -> dict[str, Any] | None:
-        """The numbers of the best weights by the published rule, of our own recipe of the last, where measured."""
-        return self.measured.get("last" if self.own else "best")
+        """The numbers of the best weights by the published rule, where measured."""
+        return self.measured.get("best")
 
 
 def results(folder: Path) -> list[dict[str, Any]]:
-    """What evaluate.py measured of every run by our own recipe or the authors' whole one."""
+    """What evaluate.py measured of every run by the authors' whole recipe."""
     runs = runs_in(folder / "trainings")
-    return [run.result for run in runs if run.result and run.recipe in ("own", "published")]
+    return [run.result for run in runs if run.result and run.recipe == "published"]
 
 
 def tables(folder: Path) -> dict[Marks, str]:
@@ -64,6 +57,7 @@ def tables(folder: Path) -> dict[Marks, str]:
     return {
         marks_of("trainings"): markdown(HEADER, [row(run, published) for run in runs]),
         marks_of("published-rows"): lines(runs, published),
+        marks_of("ablation"): markdown(ABLATION, ablation(runs_in(folder / "ablation"))),
     }
 
 
@@ -95,6 +89,43 @@ def row(run: Run, published: dict[str, Any]) -> Row:
         str(looks["looks"]),
         str(run.record["seconds"]),
         run.record["device"],
+    ]
+
+
+def ablation(runs: list[Run]) -> list[Row]:
+    """Of runs of one length the one that the others differ least from, then what each changes and earns."""
+    from unfoldkit.datasets import record_of
+
+    def kind(run: Run) -> tuple[str, str, int]:
+        return run.data_set, run.title, run.record["recipe"]["epochs"]
+
+    rows = []
+    for (data_set, title, epochs), group in groupby(sorted(runs, key=kind), key=kind):
+        together = list(group)
+        base = min(together, key=lambda run: sum(len(changes(other, run)) for other in together))
+        for run in sorted(together, key=lambda run: changes(run, base)):
+            iou = run.measured["last"]["iou"]
+            options = " ".join(f"`{option}`" for option in changes(run, base))
+            rows.append(
+                [
+                    *(record_of(data_set).title, title, str(epochs)),
+                    options or "nothing else",
+                    f"{100 * iou:.2f}",
+                    f"{100 * (iou - base.measured['last']['iou']):+.2f}" if options else "",
+                    ", ".join(f"{100 * look:.1f}" for look in run.record["curve"]),
+                    str(run.record["seconds"]),
+                ]
+            )
+    return rows
+
+
+def changes(run: Run, base: Run) -> list[str]:
+    """The options of train.py that `run` sets otherwise than `base`."""
+    return [
+        f"--{section}.{name} {value}".lower()
+        for section in ("network", "data", "recipe")
+        for name, value in run.record[section].items()
+        if value != base.record[section][name]
     ]
 
 
