@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from ...kernels.native import compiler
+from ..estimate import Ended
 from ..problem import Problem
 from .block import solve as block
 from .call import MOST_FACTORS, Call, Doubles, Integers, Pointers
@@ -81,8 +82,9 @@ def solve(state: State, step: Step, stop: Stop, noise_unknown: bool, history: bo
     """
     device = state.y.device
     call, held = _posed(state)
-    sources = [s.double().contiguous() for s in state.sources]
-    iterations, ended = torch.zeros(2, call.problems, dtype=torch.int64, device=device)
+    sources = [_own(s) for s in state.sources]
+    iterations = torch.zeros(call.problems, dtype=torch.int64, device=device)
+    ended = torch.full_like(iterations, Ended.ITERATIONS)
     path = _blank_path(state, stop.max_iterations) if history else None
     call.noise_unknown = noise_unknown
     call.coupled = Integers(*step.coupled)
@@ -134,7 +136,6 @@ def unfold(
 
 def _moments(call: Call, state: State) -> Moments:
     """Those of the posterior under the call's g, by one launch on a GPU; `state` as `_posed` holds it."""
-    call.ratios, call.negligible, call.floor = Doubles(), math.inf, 0.0
     moments = _blank_moments(state)
     block.posterior(call, *moments)
     return moments
@@ -150,7 +151,7 @@ def _posed(state: State) -> tuple[Call, State]:
     """What the loops are told of the problems, and the tensors in double precision that this points to."""
     factors, y = tuple(map(_double, state.factors)), _double(state.y)
     noise = state.noise_variance.double().clone()
-    g = tuple(v.double().clone(memory_format=torch.contiguous_format) for v in state.g)
+    g = tuple(map(_own, state.g))
     call = Call(
         problems=y.shape[0],
         factors=len(factors),
@@ -164,6 +165,11 @@ def _posed(state: State) -> tuple[Call, State]:
         g=_pointers(g),
     )
     return call, State(factors, y, noise, g, state.positions)
+
+
+def _own(g: Tensor) -> Tensor:
+    """A copy to be overwritten."""
+    return g.double().clone(memory_format=torch.contiguous_format)
 
 
 def _double(tensor: Tensor) -> Tensor:
