@@ -12,7 +12,7 @@ from unfoldkit.common.files import write_whole
 from .gpus import watched
 from .ofdm_options import OFDMOptions
 from .options import IRSOptions, Point, SyntheticOptions, decibels, different, varying
-from .processes import executor, prepare
+from .processes import PAINTER, WORKER, executor, painters, prepare
 from .shards import (
     NUMBERS_VERSION,
     OFDM_TRIALS,
@@ -87,7 +87,8 @@ def simulate(
     ('OLS', 20.0, 3, 1.0)
     """
     out, folder = Path(out), Path(out) / "shards"
-    prepare(1 if device == "cuda" else workers, scheduler)
+    if workers != 1 and scheduler is None:
+        prepare(PAINTER if device == "cuda" else WORKER)
     _require_machine(device, workers, scheduler)
     names, snrs_db = different("estimators", estimators.split(",")), decibels(snr)
     _require_estimators(options, names)
@@ -100,17 +101,18 @@ def simulate(
     _require_same_run(out, settings)
     found = kept_scores(folder, shards, settings)
     missing = [shard for shard in shards if shard.name not in found]
-    if missing:
-        with watched() if device == "cuda" else nullcontext() as waiting:
-            found |= _compute(missing, out, settings, workers, scheduler, device)
-        if waiting is not None:
-            print(waiting)
-    _claim(out, settings)
-    from .results import write_curves, write_results
+    with painters(beside=device == "cuda" and workers != 1) as painting:
+        if missing:
+            with watched() if device == "cuda" else nullcontext() as waiting:
+                found |= _compute(missing, out, settings, workers, scheduler, device)
+            if waiting is not None:
+                print(waiting)
+        _claim(out, settings)
+        from .results import write_curves, write_results
 
-    kept = [(shard.estimator, shard.point, found[shard.name]) for shard in shards]
-    table = write_results(out, settings, kept)
-    write_curves(out, table, kept)
+        kept = [(shard.estimator, shard.point, found[shard.name]) for shard in shards]
+        table = write_results(out, settings, kept, painting)
+        write_curves(out, table, kept, painting)
     return table
 
 
@@ -220,9 +222,8 @@ def _compute(
         running = {processes.submit(run_shards, batch, NUMBERS_VERSION): batch for batch in batches(shards)}
         try:
             wait(first)  # which Python would slow
-            from .results import rehearse
+            import torch.utils.tensorboard  # noqa: F401  # for the results, while others compute
 
-            rehearse()  # its figures' library is loaded while others compute
             for future in as_completed(running):
                 found: list[Scores] = future.result()
                 _claim(out, settings)

@@ -175,7 +175,6 @@ def test_threads_share_the_work(draw, on_host, name):
 
 @pytest.mark.parametrize("complex_numbers", [0, 1])
 def test_threads_wait_for_what_others_write(tmp_path, complex_numbers):
-    rows, columns = (4, 3, 7), (6, 5, 4)
     options = [
         "-std=c++17",
         "-g",
