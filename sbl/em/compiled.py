@@ -9,7 +9,6 @@ import ctypes
 import math
 import pathlib
 from collections.abc import Sequence
-from enum import IntEnum
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -20,7 +19,7 @@ from ...kernels.native import compiler
 from ..estimate import Ended
 from ..problem import Problem
 from .block import solve as block
-from .call import MOST_FACTORS, Call, Doubles, Integers, Pointers
+from .call import MOST_FACTORS, Call, Doubles, Integers, Kind, Pointers
 from .run import Moments, Path, Run
 from .state import Pruning, State
 from .units import SMALL
@@ -28,16 +27,6 @@ from .units import SMALL
 SOURCE = pathlib.Path(__file__).with_name("em.c")
 Results = TypeVar("Results")
 LARGEST_ORDER = 512  # of an eigendecomposition, up to which LAPACK's blocking gains nothing
-
-
-class Kind(IntEnum):
-    """The M-steps that `em.c` knows."""
-
-    NESTED_SVD = 0
-    ONE_SWEEP = 1
-    ALTERNATING = 2
-    BOUND = 3
-    ROOT_SVD = 4
 
 
 class Step(NamedTuple):

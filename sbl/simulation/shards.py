@@ -115,15 +115,15 @@ def _run(shard: Shard, snrs_db: Sequence[float]) -> list[Scores]:
 
 
 def warm_up(shards: Sequence[Shard]) -> None:
-    """Draw the first trials while each estimator solves one, all on the current GPU: what they compile is so
-    compiled side by side, and before anything is timed. What fails here fails again in the run."""
+    """Draw the first trials while the estimators solve one each, all on the current GPU: what they load or compile
+    is there before anything is timed. What fails here fails again in the run."""
     import torch
 
     first, gpu = shards[0], torch.cuda.current_device()
     at_once = min(SHARDS_TOGETHER["cuda"], len({shard.point["snr_db"] for shard in shards}))
     trials = _parts(first, at_once)[0]
     ones = {shard.estimator: replace(shard, trials=shard.trials[:1]) for shard in shards}
-    with ThreadPoolExecutor(1 + len(ones), initializer=torch.cuda.set_device, initargs=(gpu,)) as threads:
+    with ThreadPoolExecutor(2, initializer=torch.cuda.set_device, initargs=(gpu,)) as threads:
         threads.submit(_on_current_gpu(first.experiment).drawn, first.seed, trials)
         for one in ones.values():
             threads.submit(_run, one, [one.point["snr_db"]])

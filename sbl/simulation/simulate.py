@@ -9,7 +9,7 @@ from typing import Any
 
 from unfoldkit.common.files import write_whole
 
-from .gpus import watched
+from .gpus import compile_ahead, watched
 from .ofdm_options import OFDMOptions
 from .options import IRSOptions, Point, SyntheticOptions, decibels, different, varying
 from .processes import PAINTER, WORKER, executor, painters, prepare
@@ -87,6 +87,8 @@ def simulate(
     ('OLS', 20.0, 3, 1.0)
     """
     out, folder = Path(out), Path(out) / "shards"
+    if device == "cuda" and not isinstance(options, OFDMOptions):
+        compile_ahead(estimators.split(","), *options.shape())
     if workers != 1 and scheduler is None:
         prepare(PAINTER if device == "cuda" else WORKER)
     _require_machine(device, workers, scheduler)

@@ -2,14 +2,23 @@
 
 # mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
 
+import dataclasses
 import time
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 import torch
 
+from unfoldkit.sbl import IRSOptions, SyntheticOptions
+from unfoldkit.sbl.em.block import solve as block
 from unfoldkit.sbl.simulation import gpus, shards
-from unfoldkit.sbl.simulation.experiments import IRSExperiment
+from unfoldkit.sbl.simulation.experiments import (
+    IRS_ESTIMATORS,
+    SYNTHETIC_ESTIMATORS,
+    IRSExperiment,
+    irs_estimator,
+)
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,39 @@ def test_before_a_run_each_estimator_solves_one_trial_while_the_first_are_drawn(
     points = [(name, {"snr_db": snr}) for snr in (0.0, 100.0) for name in ("SVD", "AM")]
     shards.warm_up([shards.Shard(Counting("cuda"), *point, 0, range(10, 18)) for point in points])
     assert sorted(ASKED, key=len) == [range(10, 11), range(10, 11), range(10, 13)]
+
+
+@pytest.mark.parametrize("published", [False, True])
+@pytest.mark.parametrize("options", [IRSOptions(), SyntheticOptions(rows="4,5", columns="6,6")])
+def test_what_is_compiled_ahead_is_what_the_estimators_launch(monkeypatch, options, published):
+    options = dataclasses.replace(options, as_published=published)
+    names = SYNTHETIC_ESTIMATORS.keys() & IRS_ESTIMATORS.keys()
+    methods = [irs_estimator(name, published) for name in names]
+    factors, complex_numbers, _ = options.shape()
+    launched = {step.kind for method in methods if (step := step_of(method, factors)) is not None}
+    compiled = []
+    monkeypatch.setattr(gpus, "start_gpu", lambda index: "sm_90")
+    monkeypatch.setattr(gpus, "nvrtc", lambda: None)
+    monkeypatch.setattr(gpus, "cubin", lambda *args, **kinds: compiled.append((*args, kinds)))
+    monkeypatch.setattr(gpus.threading, "Thread", AtOnce)
+    gpus.compile_ahead(names, *options.shape())
+    wanted = [("em_solve", step) for step in launched] + [("em_posterior", block.FULL_MOMENT)]
+    expected = [
+        (block.SOURCES[name], "sm_90", block.definitions(factors, complex_numbers, step))
+        for name, step in wanted
+    ]
+    assert sorted(compiled, key=str) == sorted(expected, key=str)
+
+
+def step_of(method, factors):
+    return method.compiled_step(factors) if hasattr(method, "compiled_step") else None
+
+
+class AtOnce:
+    """A thread that is over once it has been started."""
+
+    def __init__(self, target, args=(), daemon=False):
+        self.start = partial(target, *args)
 
 
 def test_what_fits_goes_by_free_memory(monkeypatch):

@@ -6,7 +6,6 @@ compiled, and for what they do not serve, PyTorch gives the same.
 """
 
 import math
-import pathlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -17,16 +16,9 @@ from torch import Tensor
 from ....kernels.gpu import compile
 from ...problem import Problem
 from ..call import MOST_FACTORS, Call
+from .sources import FULL_MOMENT, SOURCES, STAGES, THREADS, definitions
 
-SOURCES = {
-    f"em_{name}": pathlib.Path(__file__).with_name(f"{file}.cu")
-    for name, file in (("solve", "em"), ("posterior", "posterior"), ("unfolded", "unfolded"))
-}
-FULL_MOMENT = 0  # a step whose E-step forms variances
 WARP = 32
-# Threads of a block, and how many blocks share a multiprocessor: a problem goes on in the next as soon as it fits.
-STAGES = ((256, 2), (128, 4), (32, 16))
-THREADS, BLOCKS = STAGES[0]
 RESERVED = 3072  # bytes of shared memory that a block and the system use beside the problem's state
 REAL = 8  # bytes of a real number
 
@@ -138,9 +130,3 @@ def _kernel(
     name: str, device: torch.device, factors: int, complex_numbers: bool, step: int
 ) -> compile.Kernel | None:
     return compile.kernel(SOURCES[name], name, device, **definitions(factors, complex_numbers, step))
-
-
-def definitions(factors: int, complex_numbers: bool, step: int) -> dict[str, str | int]:
-    """Of the preprocessor, for each of SOURCES."""
-    sizes = {"FACTORS": factors, "THREADS": THREADS, "BLOCKS": BLOCKS}
-    return {"STEP": int(step), "COMPLEX": int(complex_numbers), **sizes}
