@@ -28,7 +28,7 @@ def state_size(rows: tuple[int, ...], columns: tuple[int, ...], complex_numbers:
     """Bytes of the state of a problem of these factors, as `lay_out` in kept.cuh lays it out.
 
     >>> state_size((6, 3, 16), (18, 18, 18), True) // 1000
-    109
+    110
     """
     width = 2 if complex_numbers else 1
     order = [min(M, N) for M, N in zip(rows, columns, strict=True)]
