@@ -33,6 +33,8 @@ static pthread_barrier_t barrier;
 #define max(a, b) ((a) > (b) ? (a) : (b))
 using std::isfinite, std::isinf;
 static inline double rsqrt(double x) { return 1 / std::sqrt(x); }
+static inline float rsqrtf(float x) { return 1 / std::sqrt(x); }
+static inline float __fdividef(float x, float y) { return x / y; }
 
 #include EM_CU
 
