@@ -3,6 +3,7 @@
 PyTorch is imported where it is used: what does not need it goes on while another thread imports it.
 """
 
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from ..em.call import Kind
 
 BYTES_AN_UNKNOWN = 160  # of device memory that a problem takes, estimate, scores and what lies between
 SECONDS_A_LOOK = 2e-3
+SECONDS_A_TURN = 5e-4  # of a thread that holds the interpreter while others want it
 # The M-steps of the estimators of the experiments, and in their published form.
 M_STEPS = {
     "SVD": (Kind.ROOT_SVD, Kind.NESTED_SVD),
@@ -52,16 +54,24 @@ def compile_ahead(names: Sequence[str], factors: int, complex_numbers: bool, as_
 
 @contextmanager
 def gpu_threads(workers: int | None) -> Iterator[Executor]:
-    """A thread for each GPU, or `workers` of them in turn."""
+    """A thread for each GPU, or `workers` of them in turn.
+
+    It calls a GPU some hundred times for a batch and wants the interpreter back after each call, for which it would
+    wait 5 ms whenever another thread computes.
+    """
     import torch
 
-    gpus, numbers = torch.cuda.device_count(), count()
+    gpus, numbers, before = torch.cuda.device_count(), count(), sys.getswitchinterval()
 
     def choose() -> None:
         torch.cuda.set_device(next(numbers) % gpus)
 
-    with ThreadPoolExecutor(workers or gpus, initializer=choose) as executor:
-        yield executor
+    sys.setswitchinterval(SECONDS_A_TURN)
+    try:
+        with ThreadPoolExecutor(workers or gpus, initializer=choose) as executor:
+            yield executor
+    finally:
+        sys.setswitchinterval(before)
 
 
 def trials_that_fit(unknowns: int) -> int:
