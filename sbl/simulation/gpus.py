@@ -19,7 +19,7 @@ from ..em.call import Kind
 
 BYTES_AN_UNKNOWN = 160  # of device memory that a problem takes, estimate, scores and what lies between
 SECONDS_A_LOOK = 2e-3
-SECONDS_A_TURN = 5e-4  # of a thread that holds the interpreter while others want it
+SECONDS_A_TURN = 5e-5  # of a thread that holds the interpreter while others want it
 # The M-steps of the estimators of the experiments, and in their published form.
 M_STEPS = {
     "SVD": (Kind.ROOT_SVD, Kind.NESTED_SVD),
