@@ -56,7 +56,7 @@ def compile_ahead(names: Sequence[str], factors: int, complex_numbers: bool, as_
 def gpu_threads(workers: int | None) -> Iterator[Executor]:
     """A thread for each GPU, or `workers` of them in turn.
 
-    It calls a GPU some hundred times for a batch and wants the interpreter back after each call, for which it would
+    It calls a GPU some hundred times for a batch and wants the interpreter back each time, for which it would
     wait 5 ms whenever another thread computes.
     """
     import torch
