@@ -12,7 +12,6 @@ finished run can be given more trials, points or estimators.
 """
 
 from unfoldkit.common.configuration import run_with_options
-from unfoldkit.common.console import keep_imports
 from unfoldkit.sbl.simulation.ofdm_options import OFDMOptions
 from unfoldkit.sbl.simulation.options import IRSOptions, SyntheticOptions
 from unfoldkit.sbl.simulation.simulate import simulate
@@ -21,7 +20,6 @@ EXPERIMENTS = {kind.name: (kind, kind.simulated) for kind in (SyntheticOptions, 
 
 
 def main(arguments: list[str] | None = None) -> None:
-    keep_imports()
     run_with_options("simulate.py", __doc__, simulate, EXPERIMENTS, arguments)
 
 

@@ -1,6 +1,8 @@
 """Monte-Carlo experiments over many trials: shared out among processes, kept as they come, and summed up."""
 
+import gc
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, as_completed, wait
 from contextlib import nullcontext
@@ -91,6 +93,7 @@ def simulate(
         compile_ahead(estimators.split(","), *options.shape())
     if workers != 1 and scheduler is None:
         prepare(PAINTER if device == "cuda" else WORKER)
+    _import_torch()
     _require_machine(device, workers, scheduler)
     names, snrs_db = different("estimators", estimators.split(",")), decibels(snr)
     _require_estimators(options, names)
@@ -151,6 +154,21 @@ def _require_ofdm(options: OFDMOptions, names: Sequence[str]) -> None:
     for name in names:
         require_name(name)
         label(name)  # reads a file of weights
+
+
+def _import_torch() -> None:
+    """Import what everything stands on, which is never garbage.
+
+    To look for garbage among it takes an eighth of PyTorch's import, and most of this process's end.
+    """
+    if "torch" in sys.modules or not gc.isenabled():
+        return
+    gc.disable()
+    try:
+        from . import experiments  # noqa: F401
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 def _require_machine(device: str, workers: int | None, scheduler: str | None) -> None:

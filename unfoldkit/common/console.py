@@ -1,8 +1,6 @@
 """What the command lines share: options, help as written, errors in one line."""
 
 import argparse
-import atexit
-import gc
 import logging
 import re
 import signal
@@ -35,7 +33,6 @@ COMMANDS = {
     "training_curves": "training-curves",
     "compare_backgrounds": "compare-backgrounds",
 }
-COLLECT_EVERY = 100_000  # objects
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 
 
@@ -156,16 +153,6 @@ def keep_memory() -> None:
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(M_MMAP_THRESHOLD, 2**30)
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-
-
-def keep_imports() -> None:
-    """Look for garbage seldom, and not at the end.
-
-    What is imported is never garbage, but is searched again and again while it grows, and once more at the exit:
-    an eighth of the time that PyTorch takes to import, and most of that of the exit.
-    """
-    gc.set_threshold(COLLECT_EVERY)
-    atexit.register(gc.freeze)
 
 
 def require_device(device: str) -> None:
