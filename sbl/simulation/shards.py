@@ -151,9 +151,9 @@ def _parts(shard: Shard, snrs: int) -> list[range]:
     return [shard.trials[start : start + size] for start in range(0, len(shard.trials), size)]
 
 
-def write_shard(folder: Path, shard: Shard, settings: dict[str, Any], scores: Scores) -> None:
+def write_shard(path: Path, settings: dict[str, Any], scores: Scores) -> None:
     """Keep a shard with what its numbers depend on; `settings` hold their version."""
-    write_whole(folder / shard.name, json.dumps({"settings": settings, "scores": scores}))
+    write_whole(path, json.dumps({"settings": settings, "scores": scores}))
 
 
 def read_shard(folder: Path, shard: Shard, settings: dict[str, Any]) -> Scores:

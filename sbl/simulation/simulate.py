@@ -4,7 +4,7 @@ import gc
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, as_completed, wait
+from concurrent.futures import Executor, Future, as_completed, wait
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -109,7 +109,7 @@ def simulate(
     with painters(beside=device == "cuda" and workers != 1) as painting:
         if missing:
             with watched() if device == "cuda" else nullcontext() as waiting:
-                found |= _compute(missing, out, settings, workers, scheduler, device)
+                found |= _compute(missing, out, settings, workers, scheduler, device, painting)
             if waiting is not None:
                 print(waiting)
         _claim(out, settings)
@@ -224,8 +224,9 @@ def _compute(
     workers: int | None,
     scheduler: str | None,
     device: str,
+    painting: Executor,
 ) -> dict[str, Scores]:
-    """Compute shards, keep each, and return their scores by name.
+    """Compute shards, keep each, and return their scores by name; `painting` writes them meanwhile.
 
     `out` is claimed with the first: what is refused before leaves nothing.
     """
@@ -233,6 +234,7 @@ def _compute(
 
     folder = out / "shards"
     computed: dict[str, Scores] = {}
+    writes: list[Future[None]] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress, executor(workers, scheduler, device) as processes:
         task = progress.add_task("shards", total=len(shards))
@@ -248,14 +250,23 @@ def _compute(
                 found: list[Scores] = future.result()
                 _claim(out, settings)
                 folder.mkdir(exist_ok=True)
+                _settle(writes)
                 for shard, scores in zip(running[future], found, strict=True):
-                    write_shard(folder, shard, settings, scores)
+                    writes.append(painting.submit(write_shard, folder / shard.name, settings, scores))
                     computed[shard.name] = scores
                     progress.advance(task)
+            _settle(writes)
         except BaseException:
             processes.shutdown(wait=False, cancel_futures=True)
+            wait(writes)
             raise
     return computed
+
+
+def _settle(writes: list[Future[None]]) -> None:
+    """Wait for what is being written, and raise what that raised."""
+    while writes:
+        writes.pop(0).result()
 
 
 def _claim(out: Path, settings: dict[str, Any]) -> None:
