@@ -173,6 +173,25 @@ def test_threads_share_the_work(draw, on_host, name):
     assert_equal(METHODS[name](factors, y, s2), expected, TOLERANCE[name])
 
 
+@pytest.mark.parametrize("name", ["SVD", "PC0.8"])
+def test_a_problem_that_shrinks_goes_on_in_a_smaller_block(draw, on_host, monkeypatch, name):
+    factors, _, y, s2 = draw(dtype=torch.complex128, rows=(6, 3, 7), columns=(8, 8, 8))
+    on_host(3)
+    monkeypatch.setattr(block, "rooms", lambda device: [2**20, 15000, 6500])
+    launch, left = block._launch, []
+
+    def watched(kernel, device, call, *others):
+        launch(kernel, device, call, *others)
+        if kernel == "em_solve":
+            left.append((ctypes.c_int64 * 2).from_address(call.iterations)[0])
+
+    monkeypatch.setattr(block, "_launch", watched)
+    found = METHODS[name](factors, y, s2)
+    assert 0 < left[0] < left[1] < left[2] == int(found.iterations)
+    monkeypatch.setattr(block, "rooms", lambda device: [2**20] * 3)
+    assert_equal(found, METHODS[name](factors, y, s2), TOLERANCE[name])
+
+
 @pytest.mark.parametrize("complex_numbers", [0, 1])
 def test_threads_wait_for_what_others_write(tmp_path, complex_numbers):
     options = [
