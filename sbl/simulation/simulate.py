@@ -69,7 +69,7 @@ def simulate(
         seed: Every trial is drawn from a generator seeded by this and its number.
         device: cpu, or cuda to solve up to 5000 trials of five points in one batch on a GPU.
         workers: Local processes, by default one a core; 1 stays in this process. On GPUs threads, by default one
-            for each.
+            for each, beside processes that write and draw the results.
         scheduler: Address of a Dask scheduler to run on instead.
 
     Returns:
