@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 
-from unfoldkit.common.nvrtc import CompilationError, cubin, nvrtc, start_gpu
+from unfoldkit.common.nvrtc import architecture, cubin, nvrtc, start_gpu
 
 from ..em.block.sources import FULL_MOMENT, SOURCES, definitions
 from ..em.call import Kind
@@ -38,16 +38,16 @@ def compile_ahead(names: Sequence[str], factors: int, complex_numbers: bool, as_
     steps = {M_STEPS[name][as_published] for name in names if name in M_STEPS}
     kernels = [("em_solve", step) for step in steps] + [("em_posterior", FULL_MOMENT)] * bool(steps)
 
-    def build(architecture: str, name: str, step: int) -> None:
-        with suppress(OSError, CompilationError, RuntimeError):
-            cubin(SOURCES[name], architecture, **definitions(factors, complex_numbers, step))
+    def build(kind: str, name: str, step: int) -> None:
+        with suppress(OSError, RuntimeError):
+            cubin(SOURCES[name], kind, **definitions(factors, complex_numbers, step))
 
     def start() -> None:
         with suppress(OSError, RuntimeError):
-            nvrtc()
-            architecture = start_gpu(0)
+            kind, _ = architecture(0), nvrtc()
             for kernel in kernels:
-                threading.Thread(target=build, args=(architecture, *kernel), daemon=True).start()
+                threading.Thread(target=build, args=(kind, *kernel), daemon=True).start()
+            start_gpu(0)
 
     threading.Thread(target=start, daemon=True).start()
 

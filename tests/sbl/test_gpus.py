@@ -121,7 +121,8 @@ def test_what_is_compiled_ahead_is_what_the_estimators_launch(monkeypatch, optio
     factors, complex_numbers, _ = options.shape()
     launched = {step.kind for method in methods if (step := step_of(method, factors)) is not None}
     compiled = []
-    monkeypatch.setattr(gpus, "start_gpu", lambda index: "sm_90")
+    monkeypatch.setattr(gpus, "architecture", lambda index: "sm_90")
+    monkeypatch.setattr(gpus, "start_gpu", lambda index: None)
     monkeypatch.setattr(gpus, "nvrtc", lambda: None)
     monkeypatch.setattr(gpus, "cubin", lambda *args, **kinds: compiled.append((*args, kinds)))
     monkeypatch.setattr(gpus.threading, "Thread", AtOnce)

@@ -162,17 +162,26 @@ def driver_version() -> int | None:
     return version.value // 1000
 
 
-def start_gpu(index: int) -> str:
-    """Let the driver start a GPU, which takes a while; returns its architecture, such as sm_90.
+def architecture(index: int) -> str:
+    """Of a GPU, such as sm_90. Raises OSError or RuntimeError where there is none."""
+    number, found = ctypes.c_int(), []
+    for attribute in _CAPABILITY:
+        check(driver().cuDeviceGetAttribute(ctypes.byref(number), attribute, _device(index)))
+        found.append(number.value)
+    return "sm_{}{}".format(*found)
 
-    PyTorch works in the same context. Raises OSError or RuntimeError where there is none.
+
+def start_gpu(index: int) -> None:
+    """Let the driver start a GPU, which takes a while; PyTorch works in the same context.
+
+    Raises OSError or RuntimeError where there is none.
     """
-    device, context, number = ctypes.c_int(), ctypes.c_void_p(), ctypes.c_int()
+    context = ctypes.c_void_p()
+    check(driver().cuDevicePrimaryCtxRetain(ctypes.byref(context), _device(index)))
+
+
+def _device(index: int) -> ctypes.c_int:
+    device = ctypes.c_int()
     check(driver().cuInit(0))
     check(driver().cuDeviceGet(ctypes.byref(device), index))
-    capability = []
-    for attribute in _CAPABILITY:
-        check(driver().cuDeviceGetAttribute(ctypes.byref(number), attribute, device))
-        capability.append(number.value)
-    check(driver().cuDevicePrimaryCtxRetain(ctypes.byref(context), device))
-    return "sm_{}{}".format(*capability)
+    return device
