@@ -32,7 +32,7 @@ from ..estimators.omp import OMP
 from ..estimators.pc_krosbl import PCKroSBL
 from ..estimators.pc_sbl import PCSBL
 from ..estimators.svd_krosbl import SVDKroSBL
-from ..systems.irs_mimo import IRSMIMO, Rays, Training
+from ..systems.irs_mimo import IRSMIMO, Rays, Training, array_size
 from ..systems.observation import observe
 from ..systems.synthetic import SyntheticProblem, draw_synthetic
 from ..training.weights import load_estimator
@@ -154,6 +154,11 @@ class SyntheticExperiment:
     def is_drawn(self, seed: int, trials: range) -> bool:
         return all(_draw_synthetic_trials.done(self, seed, piece) for piece in pieces(trials))
 
+    def rehearse(self) -> None:
+        """Compute a score, whose kernels a GPU loads or compiles when they are first asked for."""
+        x = torch.ones(self.columns, dtype=torch.float64, device=self.device)
+        support_recovery_rate(x, x, len(self.columns))
+
     def run(self, estimator: str, snrs_db: Sequence[float], seed: int, trials: range) -> list[Scores]:
         """Scores of each trial at each SNR, solved in one batch, whose seconds are divided evenly."""
         problem = self.drawn(seed, trials)
@@ -209,6 +214,12 @@ class IRSExperiment:
 
     def is_drawn(self, seed: int, trials: range) -> bool:
         return all(_draw_channels.done(self, seed, piece) for piece in pieces(trials))
+
+    def rehearse(self) -> None:
+        """As of `SyntheticExperiment`."""
+        sizes = self.system.patterns, array_size(self.system.bs), array_size(self.system.ms)
+        channel = torch.ones(sizes, dtype=self.system.dtype, device=self.device)
+        symbol_error_rate(channel, channel, 0.0)
 
     def run(self, estimator: str, snrs_db: Sequence[float], seed: int, trials: range) -> list[Scores]:
         """Scores of each trial at each SNR, solved in one batch, whose seconds are divided evenly."""

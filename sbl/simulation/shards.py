@@ -127,9 +127,10 @@ def warm_up(shards: Sequence[Shard]) -> None:
     first, gpu = shards[0], torch.cuda.current_device()
     experiment, drawn = _on_current_gpu(first.experiment), pieces(first.trials)
     ones = {shard.estimator: replace(shard, trials=shard.trials[:1]) for shard in shards}
-    threads = ThreadPoolExecutor(2, initializer=torch.cuda.set_device, initargs=(gpu,))
+    threads = ThreadPoolExecutor(3, initializer=torch.cuda.set_device, initargs=(gpu,))
     threads.submit(lambda: [experiment.drawn(first.seed, piece) for piece in drawn])
-    wait([threads.submit(_run, one, [one.point["snr_db"]]) for one in ones.values()])
+    scored = threads.submit(experiment.rehearse)
+    wait([scored, *(threads.submit(_run, one, [one.point["snr_db"]]) for one in ones.values())])
     experiment.drawn(first.seed, drawn[0])
     threads.shutdown(wait=False)
 
