@@ -18,6 +18,8 @@ from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
+from unfoldkit.common.files import cache_folder
+
 FLAGS = (
     *("-std=gnu11", "-shared", "-fPIC", "-O3", "-march=native", "-fopenmp"),
     *("-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"),
@@ -72,14 +74,6 @@ def _first_error(error: Exception) -> str:
     said = error.stderr if isinstance(error, subprocess.CalledProcessError) else ""
     lines = (said.strip() or str(error)).splitlines()
     return next((line for line in lines if "error" in line.lower()), lines[0]).strip()
-
-
-def cache_folder() -> Path:
-    """Where compiled libraries are kept: UNFOLDKIT_CACHE, else the user's cache folder."""
-    chosen = os.environ.get("UNFOLDKIT_CACHE")
-    if chosen:
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "unfoldkit"
 
 
 def _library(source: Path, command: list[str], name: str) -> ctypes.CDLL:

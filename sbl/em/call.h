@@ -18,7 +18,7 @@ typedef struct {
   const double *y;
   double *noise_variance;
   double *g[MOST_FACTORS];
-  const double *sources[MOST_FACTORS]; /* NULL where nothing lies behind g */
+  double *sources[MOST_FACTORS]; /* NULL where nothing lies behind g */
   double ratios[MOST_FACTORS];
   double negligible, faint, floor, tolerance;
   int64_t max_iterations;

@@ -1,12 +1,23 @@
 """What the EM loops in C and in CUDA C are called with."""
 
 import ctypes
+from enum import IntEnum
 
 MOST_FACTORS = 8
 
 Integers = ctypes.c_int64 * MOST_FACTORS
 Doubles = ctypes.c_double * MOST_FACTORS
 Pointers = ctypes.c_void_p * MOST_FACTORS
+
+
+class Kind(IntEnum):
+    """The M-steps that the loops know."""
+
+    NESTED_SVD = 0
+    ONE_SWEEP = 1
+    ALTERNATING = 2
+    BOUND = 3
+    ROOT_SVD = 4
 
 
 class Call(ctypes.Structure):

@@ -9,7 +9,6 @@ import ctypes
 import math
 import pathlib
 from collections.abc import Sequence
-from enum import IntEnum
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -17,9 +16,10 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from ...kernels.native import compiler
+from ..estimate import Ended
 from ..problem import Problem
 from .block import solve as block
-from .call import MOST_FACTORS, Call, Doubles, Integers, Pointers
+from .call import MOST_FACTORS, Call, Doubles, Integers, Kind, Pointers
 from .run import Moments, Path, Run
 from .state import Pruning, State
 from .units import SMALL
@@ -27,16 +27,6 @@ from .units import SMALL
 SOURCE = pathlib.Path(__file__).with_name("em.c")
 Results = TypeVar("Results")
 LARGEST_ORDER = 512  # of an eigendecomposition, up to which LAPACK's blocking gains nothing
-
-
-class Kind(IntEnum):
-    """The M-steps that `em.c` knows."""
-
-    NESTED_SVD = 0
-    ONE_SWEEP = 1
-    ALTERNATING = 2
-    BOUND = 3
-    ROOT_SVD = 4
 
 
 class Step(NamedTuple):
@@ -81,8 +71,9 @@ def solve(state: State, step: Step, stop: Stop, noise_unknown: bool, history: bo
     """
     device = state.y.device
     call, held = _posed(state)
-    sources = [s.double().contiguous() for s in state.sources]
-    iterations, ended = torch.zeros(2, call.problems, dtype=torch.int64, device=device)
+    sources = [_own(s) for s in state.sources]
+    iterations = torch.zeros(call.problems, dtype=torch.int64, device=device)
+    ended = torch.full_like(iterations, Ended.ITERATIONS)
     path = _blank_path(state, stop.max_iterations) if history else None
     call.noise_unknown = noise_unknown
     call.coupled = Integers(*step.coupled)
@@ -134,7 +125,6 @@ def unfold(
 
 def _moments(call: Call, state: State) -> Moments:
     """Those of the posterior under the call's g, by one launch on a GPU; `state` as `_posed` holds it."""
-    call.ratios, call.negligible, call.floor = Doubles(), math.inf, 0.0
     moments = _blank_moments(state)
     block.posterior(call, *moments)
     return moments
@@ -150,7 +140,7 @@ def _posed(state: State) -> tuple[Call, State]:
     """What the loops are told of the problems, and the tensors in double precision that this points to."""
     factors, y = tuple(map(_double, state.factors)), _double(state.y)
     noise = state.noise_variance.double().clone()
-    g = tuple(v.double().clone(memory_format=torch.contiguous_format) for v in state.g)
+    g = tuple(map(_own, state.g))
     call = Call(
         problems=y.shape[0],
         factors=len(factors),
@@ -164,6 +154,11 @@ def _posed(state: State) -> tuple[Call, State]:
         g=_pointers(g),
     )
     return call, State(factors, y, noise, g, state.positions)
+
+
+def _own(g: Tensor) -> Tensor:
+    """A copy to be overwritten."""
+    return g.double().clone(memory_format=torch.contiguous_format)
 
 
 def _double(tensor: Tensor) -> Tensor:

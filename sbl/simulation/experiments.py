@@ -9,12 +9,13 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from functools import partial
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from ..algebra import squared_modulus
 from ..baselines.em_vamp import EMVAMP
@@ -31,7 +32,7 @@ from ..estimators.omp import OMP
 from ..estimators.pc_krosbl import PCKroSBL
 from ..estimators.pc_sbl import PCSBL
 from ..estimators.svd_krosbl import SVDKroSBL
-from ..systems.irs_mimo import IRSMIMO, Rays, Training
+from ..systems.irs_mimo import IRSMIMO, Rays, Training, array_size
 from ..systems.observation import observe
 from ..systems.synthetic import SyntheticProblem, draw_synthetic
 from ..training.weights import load_estimator
@@ -45,10 +46,11 @@ from .references import (
     synthetic_bound,
     synthetic_reference,
 )
-from .seeds import trial_generator
+from .seeds import drawn_once, pieces, trial_generator
 
 Estimator = Callable[..., Estimate]
 Scores = dict[str, list[float]]
+Parts = TypeVar("Parts")
 
 _BASELINES: dict[str, Estimator] = {"LS": LeastSquares(), "VAMP": EMVAMP(), "LASSO": LASSO()}
 SYNTHETIC_ESTIMATORS: dict[str, Estimator] = {
@@ -90,8 +92,6 @@ _IRS_PUBLISHED: dict[str, ExpectationMaximisation] = {
     "PC0.5": PCKroSBL(0.5, **_PC_PUBLISHED),
 }
 UNFOLDED = "Unfolded:"
-# Blocks of trials that a process keeps, for the next estimator or SNR.
-KEPT_DRAWS = 16
 # From this SNR on, SVD-KroSBL as published prunes in the IRS experiment.
 SVD_PRUNES_FROM_DB = 25.0
 
@@ -147,8 +147,17 @@ class SyntheticExperiment:
         return math.prod(self.columns)
 
     def drawn(self, seed: int, trials: range) -> SyntheticProblem:
-        """The trials' problems; those of the last blocks are kept."""
-        return _draw_synthetic_trials(self, seed, trials)
+        """The trials' problems; those of the last pieces are kept."""
+        parts = [_draw_synthetic_trials(self, seed, piece) for piece in pieces(trials)]
+        return _joined(parts)
+
+    def is_drawn(self, seed: int, trials: range) -> bool:
+        return all(_draw_synthetic_trials.done(self, seed, piece) for piece in pieces(trials))
+
+    def rehearse(self) -> None:
+        """Compute a score, whose kernels a GPU loads or compiles when they are first asked for."""
+        x = torch.ones(self.columns, dtype=torch.float64, device=self.device)
+        support_recovery_rate(x, x, len(self.columns))
 
     def run(self, estimator: str, snrs_db: Sequence[float], seed: int, trials: range) -> list[Scores]:
         """Scores of each trial at each SNR, solved in one batch, whose seconds are divided evenly."""
@@ -198,8 +207,19 @@ class IRSExperiment:
         return math.prod(self.system.unknowns)
 
     def drawn(self, seed: int, trials: range) -> "Drawn":
-        """The trials' channels and noise; those of the last blocks are kept."""
-        return _draw_channels(self, seed, trials)
+        """The trials' channels and noise; those of the last pieces are kept."""
+        parts = [_draw_channels(self, seed, piece) for piece in pieces(trials)]
+        joined = _joined(parts)
+        return joined if self.fresh_training else joined._replace(training=parts[0].training)
+
+    def is_drawn(self, seed: int, trials: range) -> bool:
+        return all(_draw_channels.done(self, seed, piece) for piece in pieces(trials))
+
+    def rehearse(self) -> None:
+        """As of `SyntheticExperiment`."""
+        sizes = self.system.patterns, array_size(self.system.bs), array_size(self.system.ms)
+        channel = torch.ones(sizes, dtype=self.system.dtype, device=self.device)
+        symbol_error_rate(channel, channel, 0.0)
 
     def run(self, estimator: str, snrs_db: Sequence[float], seed: int, trials: range) -> list[Scores]:
         """Scores of each trial at each SNR, solved in one batch, whose seconds are divided evenly."""
@@ -258,7 +278,12 @@ def _scores(**tables: Tensor) -> list[Scores]:
     return [dict(zip(tables, row, strict=True)) for row in rows]
 
 
-@lru_cache(KEPT_DRAWS)
+def _joined(parts: list[Parts]) -> Parts:
+    """Pieces of trials as one."""
+    return parts[0] if len(parts) == 1 else tree_map(lambda *tensors: torch.cat(tensors), *parts)
+
+
+@drawn_once
 def _draw_synthetic_trials(experiment: SyntheticExperiment, seed: int, trials: range) -> SyntheticProblem:
     draws = [
         draw_synthetic(trial_generator(seed, trial), experiment.rows, experiment.columns, experiment.sparsity)
@@ -285,7 +310,7 @@ class Drawn(NamedTuple):
     noise: Tensor  # (trials, M)
 
 
-@lru_cache(KEPT_DRAWS)
+@drawn_once
 def _draw_channels(experiment: IRSExperiment, seed: int, trials: range) -> Drawn:
     system, stack = experiment.system, partial(_stack, experiment.device)
     if experiment.fresh_training:

@@ -78,6 +78,10 @@ class SyntheticOptions:
             found.append(({"first_rows": m, "sparsity": k}, experiment))
         return found
 
+    def shape(self) -> tuple[int, bool, bool]:
+        """How many factors the problems have, of complex numbers or not, and whether for published forms."""
+        return self.rows.count(",") + 1, False, self.as_published
+
     def settings(self) -> dict[str, Any]:
         return {"experiment": self.name} | asdict(self)
 
@@ -148,6 +152,10 @@ class IRSOptions(SystemOptions):
 
         experiment = IRSExperiment(self.system(), self.fresh_training, device, as_published=self.as_published)
         return [({}, experiment)]
+
+    def shape(self) -> tuple[int, bool, bool]:
+        """As of `SyntheticOptions`."""
+        return 3, True, self.as_published
 
     def settings(self) -> dict[str, Any]:
         arrays = {name: str(getattr(self, name)) for name in ARRAYS}

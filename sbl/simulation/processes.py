@@ -1,4 +1,4 @@
-"""Where shards are computed: this process, local processes, or a Dask cluster."""
+"""Where shards are computed: this process, local processes, or a Dask cluster; and where figures are drawn."""
 
 import os
 from collections.abc import Iterator
@@ -8,7 +8,9 @@ from typing import Any
 
 from .gpus import gpu_threads
 
-PRELOADED = ["unfoldkit.sbl.simulation.experiments"]
+WORKER = ["unfoldkit.sbl.simulation.experiments"]  # what the process that workers are forked from imports
+PAINTER = ["unfoldkit.sbl.simulation.figures", "scipy.special"]
+MOST_PAINTERS = 6
 
 
 @contextmanager
@@ -28,15 +30,15 @@ def executor(workers: int | None, scheduler: str | None, device: str = "cpu") ->
         with ThreadPoolExecutor(1) as executor:
             yield executor
     else:
-        with _processes(workers) as executor:
+        with _processes(workers, WORKER) as executor:
             yield executor
 
 
 @contextmanager
-def _processes(workers: int | None) -> Iterator[Executor]:
+def _processes(count: int | None, preloaded: list[str]) -> Iterator[Executor]:
     import multiprocessing
 
-    with ProcessPoolExecutor(workers, _context(), _end_with_parent) as executor:
+    with ProcessPoolExecutor(count, _context(preloaded), _end_with_parent) as executor:
         try:
             yield executor
         except BaseException:
@@ -59,20 +61,32 @@ def _cluster(scheduler: str) -> Iterator[Executor]:
         yield client.get_executor()
 
 
-def _context() -> Any:
-    """Workers that are forked from a process with PyTorch in it, where the system can."""
+@contextmanager
+def painters(beside: bool) -> Iterator[Executor]:
+    """What sums up and draws results: processes `beside` this one, or a thread of it, which get ready at once."""
+    from .results import draw
+
+    count = min(os.cpu_count() or 1, MOST_PAINTERS) if beside else 1
+    with _processes(count, PAINTER) if beside else ThreadPoolExecutor(1) as executor:
+        for _ in range(count):
+            executor.submit(draw, "rehearse")
+        yield executor
+
+
+def _context(preloaded: list[str]) -> Any:
+    """Processes that are forked from one with these modules in it, where the system can."""
     import multiprocessing
 
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
+    context.set_forkserver_preload(preloaded)
     return context
 
 
-def prepare(workers: int | None, scheduler: str | None) -> None:
-    """Let the process that workers are forked from import PyTorch while this one does."""
-    if workers == 1 or scheduler is not None or _context().get_start_method() != "forkserver":
+def prepare(preloaded: list[str]) -> None:
+    """Let the process that others are forked from import these modules while this one imports PyTorch."""
+    if _context(preloaded).get_start_method() != "forkserver":
         return
     from multiprocessing import forkserver
 

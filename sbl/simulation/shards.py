@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -106,27 +106,33 @@ def _run(shard: Shard, snrs_db: Sequence[float]) -> list[Scores]:
     """Scores at each SNR; on a GPU, of as many trials at once as fit into the current one."""
     if shard.experiment.device == "cpu":
         return list(shard.experiment.run(shard.estimator, snrs_db, shard.seed, shard.trials))
-    experiment = _on_current_gpu(shard.experiment)
+    shard = replace(shard, experiment=_on_current_gpu(shard.experiment))
     parts = [
-        experiment.run(shard.estimator, snrs_db, shard.seed, part) for part in _parts(shard, len(snrs_db))
+        shard.experiment.run(shard.estimator, snrs_db, shard.seed, part)
+        for part in _parts(shard, len(snrs_db))
     ]
     together = zip(*parts, strict=True)
     return [{name: [value for part in at for value in part[name]] for name in at[0]} for at in together]
 
 
 def warm_up(shards: Sequence[Shard]) -> None:
-    """Draw the first trials while each estimator solves one, all on the current GPU: what they compile is so
-    compiled side by side, and before anything is timed. What fails here fails again in the run."""
+    """Begin to draw trials, and let each estimator solve one, all on the current GPU, until the run can begin.
+
+    What the estimators load or compile is there before anything is timed. What fails here fails again in the run.
+    """
     import torch
 
+    from .seeds import pieces
+
     first, gpu = shards[0], torch.cuda.current_device()
-    at_once = min(SHARDS_TOGETHER["cuda"], len({shard.point["snr_db"] for shard in shards}))
-    trials = _parts(first, at_once)[0]
+    experiment, drawn = _on_current_gpu(first.experiment), pieces(first.trials)
     ones = {shard.estimator: replace(shard, trials=shard.trials[:1]) for shard in shards}
-    with ThreadPoolExecutor(1 + len(ones), initializer=torch.cuda.set_device, initargs=(gpu,)) as threads:
-        threads.submit(_on_current_gpu(first.experiment).drawn, first.seed, trials)
-        for one in ones.values():
-            threads.submit(_run, one, [one.point["snr_db"]])
+    threads = ThreadPoolExecutor(3, initializer=torch.cuda.set_device, initargs=(gpu,))
+    threads.submit(lambda: [experiment.drawn(first.seed, piece) for piece in drawn])
+    scored = threads.submit(experiment.rehearse)
+    wait([scored, *(threads.submit(_run, one, [one.point["snr_db"]]) for one in ones.values())])
+    experiment.drawn(first.seed, drawn[0])
+    threads.shutdown(wait=False)
 
 
 def _on_current_gpu(experiment: Any) -> Any:
@@ -136,14 +142,19 @@ def _on_current_gpu(experiment: Any) -> Any:
 
 
 def _parts(shard: Shard, snrs: int) -> list[range]:
-    """The trials of a shard, as many together as fit into the current GPU at so many SNRs."""
+    """The trials of a shard, as many together as fit into the current GPU at so many SNRs, or are drawn yet."""
+    from .seeds import PIECE
+
     size = max(1, trials_that_fit(shard.experiment.unknowns) // snrs)
+    if not shard.experiment.is_drawn(shard.seed, shard.trials):
+        size = min(size, PIECE)
+    size = size // PIECE * PIECE or size
     return [shard.trials[start : start + size] for start in range(0, len(shard.trials), size)]
 
 
-def write_shard(folder: Path, shard: Shard, settings: dict[str, Any], scores: Scores) -> None:
+def write_shard(path: Path, settings: dict[str, Any], scores: Scores) -> None:
     """Keep a shard with what its numbers depend on; `settings` hold their version."""
-    write_whole(folder / shard.name, json.dumps({"settings": settings, "scores": scores}))
+    write_whole(path, json.dumps({"settings": settings, "scores": scores}))
 
 
 def read_shard(folder: Path, shard: Shard, settings: dict[str, Any]) -> Scores:

@@ -1,18 +1,20 @@
 """Monte-Carlo experiments over many trials: shared out among processes, kept as they come, and summed up."""
 
+import gc
 import json
+import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, as_completed, wait
+from concurrent.futures import Executor, Future, as_completed, wait
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from unfoldkit.common.files import write_whole
 
-from .gpus import watched
+from .gpus import compile_ahead, watched
 from .ofdm_options import OFDMOptions
 from .options import IRSOptions, Point, SyntheticOptions, decibels, different, varying
-from .processes import executor, prepare
+from .processes import PAINTER, WORKER, executor, painters, prepare
 from .shards import (
     NUMBERS_VERSION,
     OFDM_TRIALS,
@@ -67,7 +69,7 @@ def simulate(
         seed: Every trial is drawn from a generator seeded by this and its number.
         device: cpu, or cuda to solve up to 5000 trials of five points in one batch on a GPU.
         workers: Local processes, by default one a core; 1 stays in this process. On GPUs threads, by default one
-            for each.
+            for each, beside processes that write and draw the results.
         scheduler: Address of a Dask scheduler to run on instead.
 
     Returns:
@@ -87,7 +89,11 @@ def simulate(
     ('OLS', 20.0, 3, 1.0)
     """
     out, folder = Path(out), Path(out) / "shards"
-    prepare(1 if device == "cuda" else workers, scheduler)
+    if device == "cuda" and not isinstance(options, OFDMOptions):
+        compile_ahead(estimators.split(","), *options.shape())
+    if workers != 1 and scheduler is None:
+        prepare(PAINTER if device == "cuda" else WORKER)
+    _import_torch()
     _require_machine(device, workers, scheduler)
     names, snrs_db = different("estimators", estimators.split(",")), decibels(snr)
     _require_estimators(options, names)
@@ -100,17 +106,18 @@ def simulate(
     _require_same_run(out, settings)
     found = kept_scores(folder, shards, settings)
     missing = [shard for shard in shards if shard.name not in found]
-    if missing:
-        with watched() if device == "cuda" else nullcontext() as waiting:
-            found |= _compute(missing, out, settings, workers, scheduler, device)
-        if waiting is not None:
-            print(waiting)
-    _claim(out, settings)
-    from .results import write_curves, write_results
+    with painters(beside=device == "cuda" and workers != 1) as painting:
+        if missing:
+            with watched() if device == "cuda" else nullcontext() as waiting:
+                found |= _compute(missing, out, settings, workers, scheduler, device, painting)
+            if waiting is not None:
+                print(waiting)
+        _claim(out, settings)
+        from .results import write_curves, write_results
 
-    kept = [(shard.estimator, shard.point, found[shard.name]) for shard in shards]
-    table = write_results(out, settings, kept)
-    write_curves(out, table, kept)
+        kept = [(shard.estimator, shard.point, found[shard.name]) for shard in shards]
+        table = write_results(out, settings, kept, painting)
+        write_curves(out, table, kept, painting)
     return table
 
 
@@ -147,6 +154,21 @@ def _require_ofdm(options: OFDMOptions, names: Sequence[str]) -> None:
     for name in names:
         require_name(name)
         label(name)  # reads a file of weights
+
+
+def _import_torch() -> None:
+    """Import what everything stands on, which is never garbage.
+
+    To look for garbage among it takes an eighth of PyTorch's import, and most of this process's end.
+    """
+    if "torch" in sys.modules or not gc.isenabled():
+        return
+    gc.disable()
+    try:
+        from . import experiments  # noqa: F401
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 def _require_machine(device: str, workers: int | None, scheduler: str | None) -> None:
@@ -202,8 +224,9 @@ def _compute(
     workers: int | None,
     scheduler: str | None,
     device: str,
+    painting: Executor,
 ) -> dict[str, Scores]:
-    """Compute shards, keep each, and return their scores by name.
+    """Compute shards, keep each, and return their scores by name; `painting` writes them meanwhile.
 
     `out` is claimed with the first: what is refused before leaves nothing.
     """
@@ -211,6 +234,7 @@ def _compute(
 
     folder = out / "shards"
     computed: dict[str, Scores] = {}
+    writes: list[Future[None]] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress, executor(workers, scheduler, device) as processes:
         task = progress.add_task("shards", total=len(shards))
@@ -220,21 +244,29 @@ def _compute(
         running = {processes.submit(run_shards, batch, NUMBERS_VERSION): batch for batch in batches(shards)}
         try:
             wait(first)  # which Python would slow
-            from .results import rehearse
+            import torch.utils.tensorboard  # noqa: F401  # for the results, while others compute
 
-            rehearse()  # its figures' library is loaded while others compute
             for future in as_completed(running):
                 found: list[Scores] = future.result()
                 _claim(out, settings)
                 folder.mkdir(exist_ok=True)
+                _settle(writes)
                 for shard, scores in zip(running[future], found, strict=True):
-                    write_shard(folder, shard, settings, scores)
+                    writes.append(painting.submit(write_shard, folder / shard.name, settings, scores))
                     computed[shard.name] = scores
                     progress.advance(task)
+            _settle(writes)
         except BaseException:
             processes.shutdown(wait=False, cancel_futures=True)
+            wait(writes)
             raise
     return computed
+
+
+def _settle(writes: list[Future[None]]) -> None:
+    """Wait for what is being written, and raise what that raised."""
+    while writes:
+        writes.pop(0).result()
 
 
 def _claim(out: Path, settings: dict[str, Any]) -> None:

@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy.special import betainc
 
 OUTAGES = (1.0, 0.1)  # NMSEs: worse than answering zero, and of no use
 ENERGIES = ("error_energy", "reference_energy")
@@ -85,6 +84,8 @@ def median(values: Sequence[float]) -> Statistic:
     >>> centre, round(error**2, 6) == round(14 / 27, 6)
     (2.0, True)
     """
+    from scipy.special import betainc
+
     x = np.sort(np.asarray(values, dtype=float))
     half = (len(x) + 1) / 2
     weights = np.diff(betainc(half, half, np.linspace(0, 1, len(x) + 1)))

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from unfoldkit.kernels.gpu import compile, dense
+from unfoldkit.common.nvrtc import cubin
+from unfoldkit.kernels.gpu import dense
 from unfoldkit.sbl.em.block import solve as block
 from unfoldkit.sbl.em.compiled import Kind
 
@@ -40,7 +41,7 @@ def jobs() -> Iterator[Job]:
 
 def build(architecture: str, job: Job) -> None:
     source, definitions = job
-    compile.cubin(source, architecture, **definitions)
+    cubin(source, architecture, **definitions)
 
 
 def build_all(architecture: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from unfoldkit.kernels.gpu import compile
+from unfoldkit.common import nvrtc as compile
 from unfoldkit.sbl.em.block import solve as block
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from unfoldkit.kernels.gpu import compile as cuda
+from unfoldkit.common import nvrtc as cuda
 from unfoldkit.kernels.gpu import dense, leading_triplet
 
 HOST = Path(__file__).with_name("dense_on_host.cpp")

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from unfoldkit.common import nvrtc as compiler
 from unfoldkit.kernels import ContrastWindow, ConvChain, LSTMStep, features
 from unfoldkit.kernels.features import total
-from unfoldkit.kernels.gpu import compile as compiler
 from unfoldkit.kernels.gpu.features import launches
 from unfoldkit.kernels.gpu.features.packing import CHANNELS, TRAINED, at_once
 

@@ -18,7 +18,7 @@ static pthread_barrier_t barrier;
 #ifndef STEP
 #define STEP call.step
 #endif
-#define THREADS 1
+#define THREADS 8
 #define BLOCKS 1
 #define __global__
 #define __shared__
@@ -33,13 +33,17 @@ static pthread_barrier_t barrier;
 #define max(a, b) ((a) > (b) ? (a) : (b))
 using std::isfinite, std::isinf;
 static inline double rsqrt(double x) { return 1 / std::sqrt(x); }
+static inline float rsqrtf(float x) { return 1 / std::sqrt(x); }
+static inline float __fdividef(float x, float y) { return x / y; }
 
 #include EM_CU
 
 real memory[1 << 18];
 
+/* Returns how many numbers they left behind the first `size` bytes of shared memory. */
 template <typename Kernel>
-static void run_blocks(int blocks, int threads, Kernel kernel) {
+static int run_blocks(int blocks, int threads, int size, Kernel kernel) {
+  int behind = 0;
   blockDim.x = threads;
   pthread_barrier_init(&barrier, nullptr, threads);
   for (blockIdx.x = 0; blockIdx.x < blocks; blockIdx.x++) {
@@ -51,22 +55,24 @@ static void run_blocks(int blocks, int threads, Kernel kernel) {
         kernel();
       });
     for (std::thread &thread : team) thread.join();
+    for (real &place : memory) behind += &place - memory >= size / 8 && !std::isnan(place);
   }
   pthread_barrier_destroy(&barrier);
+  return behind;
 }
 
 #if defined(EM_POSTERIOR)
-extern "C" void em_posterior_on_host(const Call *call, const Layout *at, int threads, number *mean, real *variance,
-                                     real *residual) {
-  run_blocks(call->problems, threads, [=] { em_posterior(*call, *at, mean, variance, residual); });
+extern "C" int em_posterior_on_host(const Call *call, int threads, int size, number *mean, real *variance,
+                                    real *residual) {
+  return run_blocks(call->problems, threads, size, [=] { em_posterior(*call, mean, variance, residual); });
 }
 #elif defined(EM_UNFOLDED)
-extern "C" void em_unfolded_on_host(const Call *call, const Layout *at, int threads, const real *noise,
-                                    const real *numbers, int neighbours) {
-  run_blocks(call->problems, threads, [=] { em_unfolded(*call, *at, noise, numbers, neighbours); });
+extern "C" int em_unfolded_on_host(const Call *call, int threads, int size, const real *noise, const real *numbers,
+                                   int neighbours) {
+  return run_blocks(call->problems, threads, size, [=] { em_unfolded(*call, noise, numbers, neighbours); });
 }
 #else
-extern "C" void em_solve_on_host(const Call *call, const Layout *at, int threads) {
-  run_blocks(call->problems, threads, [=] { em_solve(*call, *at); });
+extern "C" int em_solve_on_host(const Call *call, int threads, int size, double *costs, int room) {
+  return run_blocks(call->problems, threads, size, [=] { em_solve(*call, costs, room); });
 }
 #endif

@@ -24,8 +24,8 @@ from unfoldkit.sbl import (
 from unfoldkit.sbl.baselines.lmmse import covariance_root, sample_root
 from unfoldkit.sbl.estimate import Ended
 from unfoldkit.sbl.simulation.experiments import IRSExperiment, SyntheticExperiment
+from unfoldkit.sbl.simulation.figures import _curves_figure
 from unfoldkit.sbl.simulation.references import irs_bound
-from unfoldkit.sbl.simulation.results import _curves_figure
 from unfoldkit.sbl.simulation.statistics import pooled
 from unfoldkit.sbl.systems import IRSMIMO
 from unfoldkit.sbl.systems.irs_coefficients import (

@@ -4,7 +4,6 @@
 
 import ctypes
 import dataclasses
-import math
 import shutil
 import subprocess
 from functools import lru_cache
@@ -18,7 +17,6 @@ from unfoldkit.kernels.native import compiler
 from unfoldkit.sbl import SVDKroSBL, UnfoldedKroSBL
 from unfoldkit.sbl.em import compiled
 from unfoldkit.sbl.em.block import solve as block
-from unfoldkit.sbl.em.call import Doubles
 from unfoldkit.sbl.em.kronecker_posterior import kronecker_posterior
 from unfoldkit.sbl.em.state import initial_state
 from unfoldkit.sbl.problem import pose
@@ -27,6 +25,7 @@ from .test_compiled import METHODS, SETTINGS, SIZES, TOLERANCE, assert_equal, ea
 
 HOST, RACES = (Path(__file__).with_name(name) for name in ("em_on_host.cpp", "em_races.cpp"))
 GPU = "cuda"
+ROOMS = [2**20, 6000, 2500]  # bytes for a problem in the stages on the host
 IRS = {"rows": (6, 3, 16), "columns": (18, 18, 18)}
 on_a_gpu = (
     pytest.mark.gpu,
@@ -74,23 +73,21 @@ def on_host(library, monkeypatch):
     """A function that lets kernels for a GPU run on the CPU, by so many threads."""
 
     def patch(threads):
-        def launch(name, device, call, step, *others):
-            sizes = tuple(call.rows[: call.factors]), tuple(call.columns[: call.factors])
-            places, _ = block.layout(*sizes, bool(call.complex_numbers))
-            values = [ctypes.c_void_p(x.data_ptr()) if isinstance(x, torch.Tensor) else x for x in others]
+        def launch(name, device, call, step, threads_of_a_gpu, size, *others):
+            others = [ctypes.c_void_p(x.data_ptr()) if isinstance(x, torch.Tensor) else x for x in others]
             run = library(name, call.factors, call.complex_numbers)
-            run(ctypes.byref(call), ctypes.byref(places), threads, *values)
+            assert run(ctypes.byref(call), threads, size, *others) == 0
 
         class Library:
             def em_solve(self, reference, *moments):
-                launch("em_solve", None, reference._obj, None)
-                reference._obj.ratios = Doubles()
-                reference._obj.negligible, reference._obj.floor = math.inf, 0.0
-                launch("em_posterior", None, reference._obj, None, *moments)
+                block.run(reference._obj, torch.device("cpu"))
+                call = reference._obj
+                launch("em_posterior", None, call, None, 0, block._size(call), *moments)
                 return 0
 
         monkeypatch.setattr(compiled.compiler, "load", lambda source: Library())
         monkeypatch.setattr(block, "_launch", launch)
+        monkeypatch.setattr(block, "rooms", lambda device: ROOMS)
 
     return patch
 
@@ -176,11 +173,27 @@ def test_threads_share_the_work(draw, on_host, name):
     assert_equal(METHODS[name](factors, y, s2), expected, TOLERANCE[name])
 
 
+@pytest.mark.parametrize("name", ["SVD", "PC0.8"])
+def test_a_problem_that_shrinks_goes_on_in_a_smaller_block(draw, on_host, monkeypatch, name):
+    factors, _, y, s2 = draw(dtype=torch.complex128, rows=(6, 3, 7), columns=(8, 8, 8))
+    on_host(3)
+    monkeypatch.setattr(block, "rooms", lambda device: [2**20, 15000, 6500])
+    launch, left = block._launch, []
+
+    def watched(kernel, device, call, *others):
+        launch(kernel, device, call, *others)
+        if kernel == "em_solve":
+            left.append((ctypes.c_int64 * 2).from_address(call.iterations)[0])
+
+    monkeypatch.setattr(block, "_launch", watched)
+    found = METHODS[name](factors, y, s2)
+    assert 0 < left[0] < left[1] < left[2] == int(found.iterations)
+    monkeypatch.setattr(block, "rooms", lambda device: [2**20] * 3)
+    assert_equal(found, METHODS[name](factors, y, s2), TOLERANCE[name])
+
+
 @pytest.mark.parametrize("complex_numbers", [0, 1])
 def test_threads_wait_for_what_others_write(tmp_path, complex_numbers):
-    rows, columns = (4, 3, 7), (6, 5, 4)
-    places = bytes(block.layout(rows, columns, bool(complex_numbers))[0])
-    layout = map(str, (ctypes.c_int32 * (len(places) // 4)).from_buffer_copy(places))
     options = [
         "-std=c++17",
         "-g",
@@ -195,7 +208,7 @@ def test_threads_wait_for_what_others_write(tmp_path, complex_numbers):
     if "tsan" in built.stderr:
         pytest.skip("needs ThreadSanitizer")
     built.check_returncode()
-    command = [*(["setarch", "-R"] if shutil.which("setarch") else []), tmp_path / "races", *layout]
+    command = [*(["setarch", "-R"] if shutil.which("setarch") else []), tmp_path / "races"]
     run = subprocess.run(command, capture_output=True, text=True)
     assert "data race" not in run.stderr, run.stderr[:4000]
     run.check_returncode()

@@ -10,8 +10,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from unfoldkit.sbl import IRSOptions, SyntheticOptions, SystemOptions, simulate
 from unfoldkit.sbl.simulation import shards
 from unfoldkit.sbl.simulation.experiments import IRSExperiment, SyntheticExperiment
+from unfoldkit.sbl.simulation.figures import distribution_figure
 from unfoldkit.sbl.simulation.options import decibels
-from unfoldkit.sbl.simulation.results import distribution_figure
 from unfoldkit.sbl.simulation.simulate import _shards
 
 SMALL = SyntheticOptions(rows="4,5", columns="6,6", sparsity="2")

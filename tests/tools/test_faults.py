@@ -46,7 +46,7 @@ PRELOADED = (
     "unfoldkit.tools.train",
     "unfoldkit.common.runs",
     "unfoldkit.sbl.simulation.simulate",
-    "unfoldkit.sbl.simulation.results",
+    "unfoldkit.sbl.simulation.figures",
     "unfoldkit.rpcanet.training.task",
     "unfoldkit.datasets.datamodule",
     "unfoldkit.sbl.simulation.experiments",

@@ -45,6 +45,14 @@ def write_whole(path: str | Path, content: str | bytes) -> None:
         draft.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+def cache_folder() -> Path:
+    """Where compiled code is kept: UNFOLDKIT_CACHE, else the user's cache folder."""
+    chosen = os.environ.get("UNFOLDKIT_CACHE")
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "unfoldkit"
+
+
 def _flush(path: Path) -> None:
     """To the disk, what has been written of a file or a folder."""
     handle = os.open(path, os.O_RDONLY)

@@ -27,7 +27,7 @@ typedef double real;
   _Pragma("unroll 1") for (int i = threadIdx.x % WARP; i < (count); i += WARP)
 
 /* FACTORS is known when this is compiled, so that loops over factors are unrolled. */
-enum { I = FACTORS, MOST_WARPS = 32, MOST_SUMS = 9 };
+enum { I = FACTORS, MOST_SUMS = 9 };
 
 #if COMPLEX
 struct __align__(16) number {
@@ -53,7 +53,7 @@ static inline real power(real a) { return a * a; }
 static inline void add(real &sum, real a) { sum += a; }
 static inline void add_product(real &sum, real a, real b) { sum += a * b; }
 
-/* Where everything lies in shared memory, in real numbers from its begin; the fields are those of solve.Layout. */
+/* Where everything lies in shared memory, in real numbers from its begin. */
 struct Layout {
   int L, one, two, P, D; /* second moment or |mean|^2; two spaces to work in; prod p_i, then P D; 1 / (s2 + P) */
   int g[MOST_FACTORS], fresh[MOST_FACTORS], best[MOST_FACTORS];
@@ -70,8 +70,10 @@ struct Factor {
 };
 
 extern __shared__ real memory[];
+static __shared__ Layout layout;
+static __shared__ real energy; /* ||y||^2 */
 static __shared__ Factor factor[MOST_FACTORS];
-static __shared__ real partial[MOST_WARPS * MOST_SUMS];
+static __shared__ real partial[THREADS / WARP * MOST_SUMS];
 
 static inline real &real_at(int place) { return memory[place]; }
 static inline number &number_at(int place, int index) { return ((number *)(memory + place))[index]; }
@@ -153,8 +155,8 @@ struct Add {
 /* Along one axis, TILE entries a thread. */
 template <int TILE, typename T, typename Write>
 static __noinline__ void product_along(int before, int inner, int after, int outer, int matrix, int step_out, int step_in,
-                                       int x, Write write) {
-  const T *const a = (const T *)(memory + matrix), *const from = (const T *)(memory + x);
+                                       const T *from, Write write) {
+  const T *const a = (const T *)(memory + matrix);
   const int columns = before * after, groups = (outer + TILE - 1) / TILE;
   EACH(item, columns * groups) {
     const int group = item / columns, column = item - group * columns, b = column / after, c = column - b * after;
@@ -177,16 +179,17 @@ static __noinline__ void product_along(int before, int inner, int after, int out
 
 template <typename T, typename Write>
 static __noinline__ void product_of(int before, int inner, int after, int outer, int matrix, int step_out, int step_in,
-                                    int x, Write write) {
+                                    const T *from, Write write) {
   if (before * after * outer >= 6 * (int)blockDim.x)
-    product_along<6, T>(before, inner, after, outer, matrix, step_out, step_in, x, write);
+    product_along<6, T>(before, inner, after, outer, matrix, step_out, step_in, from, write);
   else
-    product_along<2, T>(before, inner, after, outer, matrix, step_out, step_in, x, write);
+    product_along<2, T>(before, inner, after, outer, matrix, step_out, step_in, from, write);
 }
 
-/* (matrix_1 kron ... kron matrix_I) of the tensor at x, the axes that grow least first; the last product is `write`'s. */
+/* (matrix_1 kron ... kron matrix_I) of a tensor, the axes that grow least first, by way of `first` and `second`; the last
+   product is `write`'s. */
 template <int KIND, typename T, typename Write>
-static void apply(const Layout &at, int x, int spare, Write write) {
+static void apply(const Layout &at, const T *from, int first, int second, Write write) {
   unsigned done = 0;
 #pragma unroll 1
   for (int step = 0; step < I; step++) {
@@ -204,19 +207,25 @@ static void apply(const Layout &at, int x, int spare, Write write) {
     const int inner = size_in<KIND>(axis), outer = size_out<KIND>(axis), matrix = matrix_of<KIND>(at, axis);
     const int step_out = KIND == PROJECT ? inner : 1, step_in = KIND == PROJECT ? 1 : outer;
     if (step < I - 1)
-      product_of<T>(before, inner, after, outer, matrix, step_out, step_in, x, Put<T>{spare});
+      product_of<T>(before, inner, after, outer, matrix, step_out, step_in, from, Put<T>{first});
     else
-      product_of<T>(before, inner, after, outer, matrix, step_out, step_in, x, write);
-    const int swap = x;
-    x = spare, spare = swap;
+      product_of<T>(before, inner, after, outer, matrix, step_out, step_in, from, write);
+    const int swap = first;
+    from = (const T *)(memory + first), first = second, second = swap;
     done |= 1u << axis;
   }
 }
 
-/* The same into x or spare; returns which. */
+/* The same into first or second; returns which. */
 template <int KIND, typename T>
-static int apply(const Layout &at, int x, int spare) {
-  const int out = I % 2 ? spare : x;
-  apply<KIND, T>(at, x, spare, Put<T>{out});
+static int apply(const Layout &at, const T *from, int first, int second) {
+  const int out = I % 2 ? first : second;
+  apply<KIND, T>(at, from, first, second, Put<T>{out});
   return out;
+}
+
+/* The same of the tensor at `from`, which is lost. */
+template <int KIND, typename T, typename Write>
+static void apply(const Layout &at, int from, int spare, Write write) {
+  apply<KIND, T>(at, (const T *)(memory + from), spare, from, write);
 }

@@ -143,12 +143,8 @@ static int project(const Call &call, const Layout &at, int64_t b, real noise, Fi
   if (!decompose(call, at, b)) return 0;
   int M = 1, size = 1;
   EVERY_FACTOR(i) M *= factor[i].M, size *= factor[i].k;
-  const number *const y = (const number *)call.y + b * M;
-  real total[1] = {0};
-  EACH(m, M) number_at(at.one, m) = y[m], total[0] += power(y[m]);
-  block_sums(total);
-  const int z = apply<PROJECT, number>(at, at.one, at.two);
-  *fit = fit_of(call, at, z, M, size, total[0], noise);
+  const int z = apply<PROJECT, number>(at, (const number *)call.y + b * M, at.one, at.two);
+  *fit = fit_of(call, at, z, M, size, energy, noise);
   return z;
 }
 

@@ -20,6 +20,9 @@ struct Place {
   int i, pair, other, first; /* first: the number of the factor's first pair */
 };
 
+/* Of a factor, in which all its rows meet. */
+static inline int rounds_of(Place place) { return (factor[place.i].k + 1) / 2 * 2 - 1; }
+
 /* Piece `item` of `width` pieces a pair, factor after factor. */
 template <int WIDTH>
 static inline Place place_of(int item) {
@@ -35,12 +38,11 @@ static inline Place place_of(int item) {
   }
 }
 
-/* The rotation of a pair in a round that makes its entry of the Hermitian H zero; returns whether its rows are still
-   apart. The angle need not be accurate, the rotation must be unitary. */
-static inline int find_turn(const Layout &at, Place place, int round) {
-  const int k = factor[place.i].k, H = at.W[place.i], circle = (k + 1) / 2 * 2 - 1, t = place.pair;
+/* The rotation of a pair in round r of its factor that makes its entry of the Hermitian H zero; returns whether its
+   rows are still apart. The angle need not be accurate, the rotation must be unitary. */
+static inline int find_turn(const Layout &at, Place place, int r) {
+  const int k = factor[place.i].k, H = at.W[place.i], circle = rounds_of(place), t = place.pair;
   const real scale = factor[place.i].scale;
-  const int r = round < circle ? round : round % circle;
   const int one = t == 0 ? circle : r + t < circle ? r + t : r + t - circle;
   const int two = t == 0 ? r : r < t ? r - t + circle : r - t;
   Turn &turn = turn_at(at, place.first + t);
@@ -51,10 +53,10 @@ static inline int find_turn(const Layout &at, Place place, int round) {
   const number mixed = times(scale, number_at(H, p * k + q));
   const real square = power(mixed);
   if (!(square > ROTATED)) return 0;
-  const real over = rsqrt(square), apart = 0.5 * (vv - uu) * over;
-  const float far = fabsf((float)apart);
-  const real tangent = copysignf(far > 1e6f ? 0.5f / far : 1 / (far + sqrtf(1 + far * far)), (float)apart);
-  const real cosine = rsqrt(1 + tangent * tangent);
+  const float apart = vv - uu, twice = 4 * (float)square, across = twice * rsqrtf(twice);
+  const float far = apart * apart + twice;
+  const real tangent = copysignf(__fdividef(across, fabsf(apart) + far * rsqrtf(far)), apart);
+  const real over = rsqrt(square), cosine = rsqrt(1 + tangent * tangent);
   turn.tangent = tangent, turn.cosine = cosine;
   turn.phase = times(over, mixed), turn.sine = times(cosine * tangent, turn.phase);
   return square > SETTLES * uu * vv;
@@ -105,12 +107,18 @@ static int diagonalise(const Layout &at) {
   const Place pair = begin < pairs ? place_of<1>(begin) : Place{};
   const Place crossing = begin < crossings ? place_of<2>(begin) : Place{};
   const Place column = over >= 0 && over < columns ? place_of<3>(over) : Place{};
+  const int circle = rounds_of(pair);
 #pragma unroll 1
   for (int sweep = 0; sweep < SWEEPS; sweep++) {
     real moving = 0;
+    int own = 0; /* round % circle */
 #pragma unroll 1
     for (int round = 0; round < most - 1; round++) {
-      EACH(item, pairs) moving += find_turn(at, item == begin ? pair : place_of<1>(item), round);
+      EACH(item, pairs) {
+        const Place place = item == begin ? pair : place_of<1>(item);
+        moving += find_turn(at, place, item == begin ? own : round % rounds_of(place));
+      }
+      own = own + 1 < circle ? own + 1 : 0;
       __syncthreads();
       EACH(item, crossings + columns) {
         if (item < crossings) turn_crossing(at, item == begin ? crossing : place_of<2>(item));

@@ -26,12 +26,11 @@ struct PutInWhole {
 /* mean, variance: (problems, N_1 ... N_I), zero where g is; residual: ||y - A mean||^2, not a number where an
    eigendecomposition is not finite. */
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
-em_posterior(const __grid_constant__ Call call, const __grid_constant__ Layout at, number *mean, real *variance,
-             real *residual) {
+em_posterior(const __grid_constant__ Call call, number *mean, real *variance, real *residual) {
   const int64_t b = blockIdx.x;
   const real noise = call.noise_variance[b];
-  begin(call, at, b);
-  prune(call, at, noise);
+  begin(call, b, 0);
+  const Layout &at = layout;
   int64_t N = 1;
   EVERY_FACTOR(i) N *= factor[i].N;
   Fit fit;

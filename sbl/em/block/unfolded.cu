@@ -115,11 +115,11 @@ static void renew(const Layout &at, const real *numbers, int width, real scale) 
 /* noise: (problems, iterations), the levels of the E-steps. numbers: (iterations, OF_ITERATION + FACTORS (OF_FACTOR +
    neighbours)). call.g becomes the last iteration's. */
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
-em_unfolded(const __grid_constant__ Call call, const __grid_constant__ Layout at, const real *noise, const real *numbers,
-            int neighbours) {
+em_unfolded(const __grid_constant__ Call call, const real *noise, const real *numbers, int neighbours) {
   const int64_t b = blockIdx.x;
   const int width = OF_FACTOR + neighbours;
-  begin(call, at, b);
+  begin(call, b, 1);
+  const Layout &at = layout;
   int size = 1;
   EVERY_FACTOR(i) size *= factor[i].n;
 #pragma unroll 1
@@ -138,5 +138,5 @@ em_unfolded(const __grid_constant__ Call call, const __grid_constant__ Layout at
     m_step(call, at);
     renew(at, numbers, width, largest * exp(numbers[SCALE_GAIN]));
   }
-  EVERY_FACTOR(i) spread(at, i, call.g[i] + b * factor[i].N);
+  EVERY_FACTOR(i) spread(at, i, at.g[i], call.g[i] + b * factor[i].N);
 }
