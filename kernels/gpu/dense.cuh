@@ -82,6 +82,11 @@ __device__ inline real warp_max(real x) {
   return x;
 }
 
+__device__ inline real from_lane(real x, int which) { return __shfl_sync(lanes(), x, which, LANES); }
+#if COMPLEX
+__device__ inline number from_lane(number x, int which) { return of(from_lane(x.re, which), from_lane(x.im, which)); }
+#endif
+
 __device__ inline number warp_sum_of(number x) { return of(warp_sum(re(x)), COMPLEX ? warp_sum(im(x)) : 0); }
 
 /* Over the block, the same bits in every thread. `scratch`: 2 WARPS numbers. */
@@ -227,22 +232,15 @@ inline float root(float x) { return sqrt(x); }
 inline float quotient(float x, float y) { return x / y; }
 #endif
 
-/* c f + s g = r, c g - s f = 0. Quarter turns are exact: of a matrix of few nonzeros they follow one another, and
-   what each loses would add up. */
+/* c f + s g = r, which is returned, and c g - s f = 0, with c >= 0. Quarter turns are exact: of a matrix of few nonzeros
+   they follow one another, and what each loses would add up. Without a branch, which a chain would wait for. */
 __device__ inline real rotate(real f, real g, rotation *turn) {
-  const real length = f * f + g * g;
-  if (f * g != 0 && length >= limits::vanishing) { /* as good as always: few instructions, which a chain waits for */
-    const real inverse = inverse_root(length);
-    *turn = {f * inverse, g * inverse};
-    return length * inverse;
-  }
-  if (length < limits::vanishing) {
-    *turn = {1, 0};
-    return f;
-  }
-  const real inverse = inverse_root(length);
-  *turn = {g == 0 ? copysign((real)1, f) : f * inverse, f == 0 ? copysign((real)1, g) : g * inverse};
-  return g == 0 ? fabs(f) : f == 0 ? fabs(g) : length * inverse;
+  const real length = f * f + g * g, inverse = inverse_root(length);
+  const bool none = g == 0 || length < limits::vanishing, quarter = f == 0;
+  const real c = fabs(f) * inverse, s = (f < 0 ? -g : g) * inverse, r = copysign(length, f) * inverse;
+  turn->c = none ? 1 : c;
+  turn->s = none ? 0 : quarter ? copysign((real)1, g) : s;
+  return none ? f : quarter ? fabs(g) : r;
 }
 
 /* Multiply by 2^exponent; in two steps, either of which may be a number where their product is not. */

@@ -72,6 +72,15 @@ static T __shfl_xor_sync(unsigned mask, T x, int across) {
   __syncwarp(mask);
   return found;
 }
+/* From a lane of this thread's `width`, which is LANES. */
+template <typename T>
+static T __shfl_sync(unsigned mask, T x, int from, int) {
+  slots[current] = x;
+  __syncwarp(mask);
+  const T found = slots[current / LANES * LANES + from];
+  __syncwarp(mask);
+  return found;
+}
 static unsigned __ballot_sync(unsigned mask, bool here) {
   const int first = current / LANES * LANES;
   slots[current] = here;
