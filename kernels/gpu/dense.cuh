@@ -37,6 +37,7 @@ __device__ inline number times(real a, number x) { return a * x; }
 __device__ inline number plus_times(number sum, number a, number x) { return sum + a * x; }
 #endif
 
+__device__ inline number plus(number x, number y) { return of(re(x) + re(y), im(x) + im(y)); }
 __device__ inline number minus(number x) { return of(-re(x), -im(x)); }
 __device__ inline real square(number x) { return re(x) * re(x) + im(x) * im(x); }
 __device__ inline real larger_part(number x) { return fmax(fabs(re(x)), fabs(im(x))); }

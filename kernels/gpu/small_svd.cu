@@ -10,11 +10,16 @@
 
 #include "bidiagonal.cuh"
 
-enum { N = LANES, CHAINS = 32 };
+/* Of a matrix whose rows and columns number N at most a lane has ROWS of either: row `lane`, and LANES further on. What
+   lanes read of one another then serves ROWS times, and that is what bounds the kernels. */
+enum { ROWS = sizeof(number) == 4 ? 2 : 1, N = ROWS * LANES, CHAINS = 32 };
+#define FOR_ROWS(r) _Pragma("unroll") for (int r = 0; r < ROWS; r++)
 
-struct alignas(4 * sizeof(real)) pair {
-  rotation right, left;
+/* Rotations by the tangents of half their angles. */
+struct alignas(2 * sizeof(real)) halves {
+  real right, left;
 };
+__device__ inline real half_tangent(rotation by) { return quotient(by.s, 1 + by.c); }
 
 /* H = 1 + conj(factor) v v^H, where v is x but for its first number, `head`; H^H x = beta e_0. */
 struct reflection {
@@ -36,44 +41,71 @@ struct alignas(16) board {
   number column[N], along_column[N], row[N], along_row[N];
 };
 
-/* One reflection from either side, of the block from entry (k, k) on; k is less than N - COUNT + 8. a, b: the column
-   and the row of this lane from k on, which become those from k + 1 on. */
+/* Of the numbers of all rows the one of row k. */
+__device__ inline number of_row(const number (&x)[ROWS], int k) {
+  number mine = x[0];
+  FOR_ROWS(r) if (k / LANES == r) mine = x[r];
+  return from_lane(mine, k % LANES);
+}
+
+__device__ inline real squares(const number (&x)[ROWS]) {
+  real sum = 0;
+  FOR_ROWS(r) sum += square(x[r]);
+  return warp_sum(sum);
+}
+
+/* One reflection from either side, of the block from entry (k, k) on; k is less than N - COUNT + 8. a, b: the columns
+   and the rows of this lane from k on, which become those from k + 1 on. below, beside: what the reflections are of, but
+   for the first number of `below`. */
 template <int COUNT>
-__device__ inline void reflect_both(int k, number (&a)[N], number (&b)[N], board *shown, reflection *left,
-                                    reflection *right, number *mine, number *edge) {
-  const int to = (lane() - k - 1) & (N - 1);
-  const bool inside = lane() > k;
-  const number own = b[0], head = from_lane(own, k);
-  shown->column[to] = *mine = inside ? own : of(0, 0);
-  *left = reflect(head, square(head) + warp_sum(square(*mine)));
-  sync_lanes();
-  number inner[2] = {times(conj(head), a[0]), of(0, 0)};
-#pragma unroll
-  for (int i = 0; i < COUNT - 1; i++) inner[i % 2] = plus_times(inner[i % 2], conj(shown->column[i]), a[i + 1]);
-  number sum = of(re(inner[0]) + re(inner[1]), im(inner[0]) + im(inner[1]));
-  const number down = inside ? times(left->factor, plus_times(sum, of(-left->beta, 0), a[0])) : of(0, 0);
-  *edge = inside ? conj(plus_times(a[0], down, left->head)) : of(0, 0);
-  shown->along_column[to] = down, shown->row[to] = *edge;
-  *right = reflect(from_lane(*edge, (k + 1) & (N - 1)), warp_sum(square(*edge)));
-  sync_lanes();
-  inner[0] = inner[1] = of(0, 0);
-#pragma unroll
-  for (int j = 0; j < COUNT - 1; j++) {
-    b[j] = plus_times(b[j + 1], own, shown->along_column[j]);
-    inner[j % 2] = plus_times(inner[j % 2], b[j], shown->row[j]);
+__device__ inline void reflect_both(int k, number (&a)[ROWS][N], number (&b)[ROWS][N], board *shown, reflection *left,
+                                    reflection *right, number (&below)[ROWS], number (&beside)[ROWS]) {
+  int to[ROWS];
+  number own[ROWS], down[ROWS], inner[ROWS][2];
+  FOR_ROWS(r) {
+    const int row = lane() + r * LANES;
+    to[r] = (row - k - 1) & (N - 1), own[r] = b[r][0];
+    shown->column[to[r]] = below[r] = row > k ? own[r] : of(0, 0);
   }
-  sum = of(re(inner[0]) + re(inner[1]), im(inner[0]) + im(inner[1]));
-  const number across = times(conj(right->factor), plus_times(sum, of(-right->beta, 0), b[0]));
-  shown->along_row[to] = inside ? across : of(0, 0);
-  b[0] = plus_times(b[0], across, conj(right->head));
-#pragma unroll
-  for (int j = 1; j < COUNT - 1; j++) b[j] = plus_times(b[j], across, conj(shown->row[j]));
+  const number head = of_row(own, k);
+  *left = reflect(head, square(head) + squares(below));
   sync_lanes();
-  const number back = conj(lane() == k + 1 ? right->head : *edge);
+  FOR_ROWS(r) inner[r][0] = times(conj(head), a[r][0]), inner[r][1] = of(0, 0);
 #pragma unroll
   for (int i = 0; i < COUNT - 1; i++)
-    a[i] = plus_times(plus_times(a[i + 1], down, shown->column[i]), back, shown->along_row[i]);
-  a[COUNT - 1] = b[COUNT - 1] = of(0, 0);
+    FOR_ROWS(r) inner[r][i % 2] = plus_times(inner[r][i % 2], conj(shown->column[i]), a[r][i + 1]);
+  FOR_ROWS(r) {
+    const bool inside = lane() + r * LANES > k;
+    const number sum = plus(inner[r][0], inner[r][1]);
+    down[r] = inside ? times(left->factor, plus_times(sum, of(-left->beta, 0), a[r][0])) : of(0, 0);
+    beside[r] = inside ? conj(plus_times(a[r][0], down[r], left->head)) : of(0, 0);
+    shown->along_column[to[r]] = down[r], shown->row[to[r]] = beside[r];
+  }
+  *right = reflect(of_row(beside, (k + 1) & (N - 1)), squares(beside));
+  sync_lanes();
+  FOR_ROWS(r) inner[r][0] = inner[r][1] = of(0, 0);
+#pragma unroll
+  for (int j = 0; j < COUNT - 1; j++) FOR_ROWS(r) {
+      b[r][j] = plus_times(b[r][j + 1], own[r], shown->along_column[j]);
+      inner[r][j % 2] = plus_times(inner[r][j % 2], b[r][j], shown->row[j]);
+    }
+  number across[ROWS];
+  FOR_ROWS(r) {
+    const number sum = plus(inner[r][0], inner[r][1]);
+    across[r] = times(conj(right->factor), plus_times(sum, of(-right->beta, 0), b[r][0]));
+    shown->along_row[to[r]] = lane() + r * LANES > k ? across[r] : of(0, 0);
+    b[r][0] = plus_times(b[r][0], across[r], conj(right->head));
+    if (lane() + r * LANES == k + 1) beside[r] = right->head;
+  }
+#pragma unroll
+  for (int j = 1; j < COUNT - 1; j++) FOR_ROWS(r) b[r][j] = plus_times(b[r][j], across[r], conj(shown->row[j]));
+  sync_lanes();
+#pragma unroll
+  for (int i = 0; i < COUNT - 1; i++) FOR_ROWS(r) {
+      const number half = plus_times(a[r][i + 1], down[r], shown->column[i]);
+      a[r][i] = plus_times(half, conj(beside[r]), shown->along_row[i]);
+    }
+  FOR_ROWS(r) a[r][COUNT - 1] = b[r][COUNT - 1] = of(0, 0);
   sync_lanes();
 }
 
@@ -84,51 +116,56 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS)
     bidiagonalise(const number *matrices, number *Q, number *taus, real *form, int *failed, int batch, int m, int n,
                   int wide) {
   extern __shared__ __align__(16) char shared[];
-  const int place = blockIdx.x * MATRICES + threadIdx.x / LANES, me = lane();
+  const int place = blockIdx.x * MATRICES + threadIdx.x / LANES;
   if (place >= batch) return;
   number *tile = (number *)shared + threadIdx.x / LANES * (N * (N + 1));
   const int rows = wide ? n : m, columns = wide ? m : n;
   const number *matrix = matrices + (size_t)place * m * n;
   real largest = 0;
 #pragma unroll
-  for (int i = 0; i < N; i++) {
-    const number x = i < rows && me < columns ? matrix[i * columns + me] : of(0, 0);
-    largest = fmax(largest, size_of(x, true));
-    tile[wide ? me * (N + 1) + i : i * (N + 1) + me] = wide ? conj(x) : x;
-  }
+  for (int i = 0; i < N; i++) FOR_ROWS(r) {
+      const int j = lane() + r * LANES;
+      const number x = i < rows && j < columns ? matrix[i * columns + j] : of(0, 0);
+      largest = fmax(largest, size_of(x, true));
+      tile[wide ? j * (N + 1) + i : i * (N + 1) + j] = wide ? conj(x) : x;
+    }
   largest = warp_max(largest);
   const bool finite = largest <= limits::largest;
-  if (!finite && me == 0) *failed = NOT_FINITE;
+  if (!finite && lane() == 0) *failed = NOT_FINITE;
   const int exponent = finite && largest > 0 ? ilogb(largest) + 1 : 0;
   const power down(-exponent);
   sync_lanes();
-  number a[N], b[N];
+  number a[ROWS][N], b[ROWS][N];
 #pragma unroll
-  for (int i = 0; i < N; i++) {
-    a[i] = finite ? down.of_number(tile[i * (N + 1) + me]) : of(0, 0);
-    b[i] = finite ? down.of_number(tile[me * (N + 1) + i]) : of(0, 0);
-  }
+  for (int i = 0; i < N; i++) FOR_ROWS(r) {
+      const int j = lane() + r * LANES;
+      a[r][i] = finite ? down.of_number(tile[i * (N + 1) + j]) : of(0, 0);
+      b[r][i] = finite ? down.of_number(tile[j * (N + 1) + i]) : of(0, 0);
+    }
   sync_lanes();
   board *shown = (board *)tile;
-  number *left_out = Q + (size_t)place * 2 * N * N + me, *right_out = left_out + N * N, *tau = taus + (size_t)place * 2 * N;
+  if (Q) Q += (size_t)place * 2 * N * N + lane(), taus += (size_t)place * 2 * N;
+  form += place;
   for (int k = 0; k < n; k++) {
     reflection left, right;
-    number mine, edge;
+    number below[ROWS], beside[ROWS];
     if (N > 24 && k < N - 24)
-      reflect_both<32 <= N ? 32 : N>(k, a, b, shown, &left, &right, &mine, &edge);
+      reflect_both<N < 32 ? N : 32>(k, a, b, shown, &left, &right, below, beside);
     else if (N > 16 && k < N - 16)
-      reflect_both<24 <= N ? 24 : N>(k, a, b, shown, &left, &right, &mine, &edge);
+      reflect_both<N < 24 ? N : 24>(k, a, b, shown, &left, &right, below, beside);
     else if (N > 8 && k < N - 8)
-      reflect_both<16 <= N ? 16 : N>(k, a, b, shown, &left, &right, &mine, &edge);
+      reflect_both<N < 16 ? N : 16>(k, a, b, shown, &left, &right, below, beside);
     else
-      reflect_both<8>(k, a, b, shown, &left, &right, &mine, &edge);
-    if (me == 0) form[(size_t)k * batch + place] = left.beta, form[(size_t)(N + k) * batch + place] = right.beta;
+      reflect_both<8>(k, a, b, shown, &left, &right, below, beside);
+    if (lane() == 0) form[(size_t)k * batch] = left.beta, form[(size_t)(N + k) * batch] = right.beta;
     if (!Q) continue;
-    left_out[k * N] = me == k ? left.head : mine;
-    right_out[k * N] = me == k + 1 ? right.head : edge;
-    if (me == 0) tau[k] = conj(left.factor), tau[N + k] = conj(right.factor);
+    FOR_ROWS(r) {
+      Q[k * N + r * LANES] = lane() + r * LANES == k ? left.head : below[r];
+      Q[(N + k) * N + r * LANES] = beside[r];
+    }
+    if (lane() == 0) taus[k] = conj(left.factor), taus[N + k] = conj(right.factor);
   }
-  if (me == 0) form[(size_t)2 * N * batch + place] = exponent;
+  if (lane() == 0) form[(size_t)2 * N * batch] = exponent;
 }
 
 /* Columns that the rotations of a step turn, from first up to last; none, behind the last step. */
@@ -141,7 +178,7 @@ struct turned {
    yet, 1 in this round, 2 before. S (batch, n), descending; order (batch, n): where a column goes, or ~ that where it
    changes its sign. */
 extern "C" __global__ void __launch_bounds__(CHAINS)
-    diagonalise(real *form, pair *turns, turned *steps, int *settled, real *S, int *order, int *failed, int batch, int n,
+    diagonalise(real *form, halves *turns, turned *steps, int *settled, real *S, int *order, int *failed, int batch, int n,
                 int most, int round) {
   __shared__ real diagonals[N * CHAINS], edges[(N + 1) * CHAINS];
   const int place = blockIdx.x * CHAINS + threadIdx.x;
@@ -164,9 +201,9 @@ extern "C" __global__ void __launch_bounds__(CHAINS)
     const int length = rows.high - rows.low;
     if (turns ? used + length > most : count == 60 * n) break;
     if (turns) steps[count] = {(unsigned char)rows.low, (unsigned char)rows.high};
-    pair *now = turns + used - rows.low;
+    halves *now = turns + used - rows.low;
     step<CHAINS>(d, e, negligible, &rows, [&](int i, rotation right, rotation left) {
-      if (turns) now[i] = {right, left};
+      if (turns) now[i] = {half_tangent(right), half_tangent(left)};
     });
     used += length, count++;
   }
@@ -199,80 +236,95 @@ __device__ inline void turn_by(rotation by, number *x, number *y) {
   *x = first;
 }
 
-/* This lane's rotation of the step that turns `rows`, or none. */
-__device__ inline rotation rotation_of(const pair *turns, turned rows, int side) {
-  if (lane() < rows.first || lane() >= rows.last) return {1, 0};
-  const pair *mine = turns + lane() - rows.first;
-  return side ? mine->right : mine->left;
+/* Of the rotations of a step, which turn these columns, those that this lane takes along; none of other columns. */
+__device__ inline void load(const halves *turns, turned columns, int side, real (&tangents)[ROWS]) {
+  FOR_ROWS(r) {
+    const int i = lane() + r * LANES;
+    tangents[r] = 0;
+    if (i >= columns.first && i < columns.last)
+      tangents[r] = side ? turns[i - columns.first].right : turns[i - columns.first].left;
+  }
 }
+
+/* A turn by three shears: x += tangent y, y -= s x, x += tangent y, with the tangent of half the angle. */
+struct alignas(2 * sizeof(real)) shears {
+  real tangent, s;
+};
+__device__ inline number plus_real(number x, real a, number y) { return of(re(x) + a * re(y), im(x) + a * im(y)); }
 
 /* Q, taus as of bidiagonalise; after the first round Q holds the rows of U and V that have not settled. */
 extern "C" __global__ void __launch_bounds__(MOST_THREADS)
-    turn(number *Q, const number *taus, const pair *turns, const turned *steps, const int *settled, const int *order,
+    turn(number *Q, const number *taus, const halves *turns, const turned *steps, const int *settled, const int *order,
          number *U, number *Vh, int batch, int m, int n, int wide, int most, int round) {
   extern __shared__ __align__(16) char shared[];
-  const int unit = blockIdx.x * MATRICES + threadIdx.x / LANES, place = unit / 2, side = unit % 2, me = lane();
+  const int unit = blockIdx.x * MATRICES + threadIdx.x / LANES, place = unit / 2, side = unit % 2;
   if (place >= batch || settled[place] == 2) return;
-  number *tile = (number *)shared + threadIdx.x / LANES * (N * (N + 1));
-  number *mine = Q + (size_t)unit * N * N + me, row[N];
-  if (round > 0) {
+  number *tile = (number *)shared + threadIdx.x / LANES * (N * (N + 1)), row[ROWS][N];
+  Q += (size_t)unit * N * N + lane(), taus += (size_t)unit * N;
 #pragma unroll
-    for (int j = 0; j < N; j++) row[j] = mine[j * N];
-  } else {
-#pragma unroll
-    for (int k = 0; k < N; k++) {
-      if (k < n) tile[k * N + me] = mine[k * N];
-      row[k] = of(k == me, 0);
+  for (int k = 0; k < N; k++) FOR_ROWS(r) {
+      const number kept = round > 0 || k < n ? Q[k * N + r * LANES] : of(0, 0);
+      row[r][k] = round > 0 ? kept : of(k == lane() + r * LANES, 0);
+      tile[k * N + lane() + r * LANES] = kept;
     }
-    sync_lanes();
+  sync_lanes();
 #pragma unroll
-    for (int block = 0; block < N; block += 8)
-      for (int k = block; k < block + 8 && k < n; k++) {
-        const number *v = tile + k * N;
-        number inner[2] = {of(0, 0), of(0, 0)};
+  for (int block = 0; block < N; block += 8)
+    for (int k = block; round == 0 && k < block + 8 && k < n; k++) {
+      const number *v = tile + k * N;
+      number inner[ROWS][2];
+      FOR_ROWS(r) inner[r][0] = inner[r][1] = of(0, 0);
 #pragma unroll
-        for (int j = block; j < N; j++) inner[j % 2] = plus_times(inner[j % 2], row[j], v[j]);
-        const number sum = of(re(inner[0]) + re(inner[1]), im(inner[0]) + im(inner[1]));
-        const number along = times(taus[(size_t)unit * N + k], sum);
+      for (int j = block; j < N; j++) FOR_ROWS(r) inner[r][j % 2] = plus_times(inner[r][j % 2], row[r][j], v[j]);
+      FOR_ROWS(r) inner[r][0] = times(taus[k], plus(inner[r][0], inner[r][1]));
 #pragma unroll
-        for (int j = block; j < N; j++) row[j] = plus_times(row[j], along, conj(v[j]));
-      }
-    sync_lanes();
-  }
-  rotation *now = (rotation *)tile;
+      for (int j = block; j < N; j++) FOR_ROWS(r) row[r][j] = plus_times(row[r][j], inner[r][0], conj(v[j]));
+    }
+  sync_lanes();
+  shears *now = (shears *)tile;
   turns += (size_t)place * most, steps += (size_t)place * (most + 2);
-  turned rows = *steps, next = *++steps;
-  for (rotation ahead = rotation_of(turns, rows, side); rows.last > 0;) {
+  turned here = *steps, next = *++steps;
+  real tangents[ROWS];
+  load(turns, here, side, tangents);
+  while (here.last > 0) {
     const turned after = *++steps;
-    now[me] = ahead;
-    turns += rows.last - rows.first;
+    FOR_ROWS(r) now[lane() + r * LANES] = {tangents[r], 2 * tangents[r] / (1 + tangents[r] * tangents[r])};
+    turns += here.last - here.first;
     sync_lanes();
-    ahead = rotation_of(turns, next, side);
+    load(turns, next, side, tangents);
 #pragma unroll
     for (int block = 0; block < N; block += 8)
-      if (rows.first < block + 8 && block < rows.last) {
+      if (here.first < block + 8 && block < here.last) {
 #pragma unroll
-        for (int i = block; i < block + 8 && i < N - 1; i++) turn_by(now[i], &row[i], &row[i + 1]);
+        for (int i = block; i < block + 8 && i < N - 1; i++) FOR_ROWS(r) {
+            number &x = row[r][i], &y = row[r][i + 1];
+            x = plus_real(x, now[i].tangent, y);
+            y = plus_real(y, -now[i].s, x);
+            x = plus_real(x, now[i].tangent, y);
+          }
       }
     sync_lanes();
-    rows = next, next = after;
+    here = next, next = after;
   }
   if (!settled[place]) {
 #pragma unroll
-    for (int j = 0; j < N; j++) mine[j * N] = row[j];
+    for (int j = 0; j < N; j++) FOR_ROWS(r) Q[j * N + r * LANES] = row[r][j];
     return;
   }
-  const int where = me < n ? order[(size_t)place * n + me] : me, count = side ? n : m;
-  const bool by_rows = side == wide;
-  number *out = by_rows ? U + (size_t)place * n * (wide ? n : m) : Vh + (size_t)place * n * (wide ? m : n);
+  int where[ROWS];
+  FOR_ROWS(r) where[r] = lane() + r * LANES < n ? order[(size_t)place * n + lane() + r * LANES] : N - 1;
 #pragma unroll
   for (int j = 0; j < N; j++) {
-    const int to = __shfl_sync(lanes(), where, j, LANES);
-    tile[me * (N + 1) + (to < 0 ? ~to : to)] = side && to < 0 ? minus(row[j]) : row[j];
+    const int to = __shfl_sync(lanes(), where[j / LANES], j % LANES, LANES);
+    if (j < n) FOR_ROWS(r) tile[(lane() + r * LANES) * (N + 1) + (to < 0 ? ~to : to)] = side && to < 0 ? minus(row[r][j]) : row[r][j];
   }
   sync_lanes();
-  for (int i = 0; i < (by_rows ? count : n); i++) {
-    if (by_rows && me < n) out[i * n + me] = tile[i * (N + 1) + me];
-    if (!by_rows && me < count) out[i * count + me] = conj(tile[me * (N + 1) + i]);
-  }
+  const int count = side ? n : m;
+  const bool by_rows = side == wide;
+  number *out = by_rows ? U + (size_t)place * n * (wide ? n : m) : Vh + (size_t)place * n * (wide ? m : n);
+  for (int i = 0; i < (by_rows ? count : n); i++) FOR_ROWS(r) {
+      const int j = lane() + r * LANES;
+      if (by_rows && j < n) out[i * n + j] = tile[i * (N + 1) + j];
+      if (!by_rows && j < count) out[i * count + j] = conj(tile[j * (N + 1) + i]);
+    }
 }

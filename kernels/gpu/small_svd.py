@@ -44,9 +44,14 @@ class Workspace(NamedTuple):
     form: Tensor
 
 
-def lanes(rows: int) -> int:
-    """That work on a matrix: 8, 16 or 32."""
+def padded(rows: int) -> int:
+    """Rows that matrices of so many take in registers: 8, 16 or 32."""
     return max(8, 1 << (rows - 1).bit_length())
+
+
+def lanes(dtype: torch.dtype, rows: int) -> int:
+    """That work on a matrix: each has two of its rows in single precision, one of others."""
+    return padded(rows) // (2 if dtype == torch.float32 else 1)
 
 
 def rotations(n: int) -> int:
@@ -60,7 +65,7 @@ def definitions(dtype: torch.dtype, rows: int) -> dict[str, str | int]:
         "REAL": "double" if dtype.to_real() == torch.float64 else "float",
         "COMPLEX": int(dtype.is_complex),
         "GROUP": WARPS,
-        "LANES": lanes(rows),
+        "LANES": lanes(dtype, rows),
     }
 
 
@@ -75,12 +80,12 @@ def compiled(dtype: torch.dtype, device: torch.device, rows: int) -> Kernels | N
 def workspace(matrices: Tensor, vectors: bool) -> Workspace:
     """For matrices (batch, rows, columns)."""
     batch, rows, columns = matrices.shape
-    n, N, real = min(rows, columns), lanes(max(rows, columns)), matrices.dtype.to_real()
+    n, N, real = min(rows, columns), padded(max(rows, columns)), matrices.dtype.to_real()
     kept = batch if vectors else 0
     return Workspace(
         Q=matrices.new_empty(kept, 2, N, N),
         taus=matrices.new_empty(kept, 2, N),
-        turns=matrices.new_empty(kept, rotations(n), 4, dtype=real),
+        turns=matrices.new_empty(kept, rotations(n), 2, dtype=real),
         steps=matrices.new_empty(kept, rotations(n) + 2, 2, dtype=torch.uint8),
         settled=matrices.new_empty(kept, dtype=torch.int32),
         order=matrices.new_empty(kept, n, dtype=torch.int32),
@@ -116,9 +121,9 @@ def _decompose(
 ) -> None:
     batch, rows, columns = matrices.shape
     m, n, wide = max(rows, columns), min(rows, columns), int(rows < columns)
-    space, most, N = workspace(matrices, vectors), rotations(n), lanes(m)
+    space, most, N = workspace(matrices, vectors), rotations(n), padded(m)
     Q, taus, turns, steps, settled, order = space[:-1] if vectors else [NOTHING] * 6
-    together = WARPS * WARP // N
+    together = WARPS * WARP // lanes(matrices.dtype, m)
     shape = WARPS * WARP, together * N * (N + 1) * matrices.itemsize
     run.bidiagonalise(-(-batch // together), *shape, matrices, Q, taus, space.form, status, batch, m, n, wide)
     for round in range(ROUNDS):
