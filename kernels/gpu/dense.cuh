@@ -56,9 +56,14 @@ __device__ inline int thread() { return ONE_WARP ? threadIdx.x % LANES : threadI
 __device__ inline int lane() { return threadIdx.x % LANES; }
 __device__ inline int warp() { return thread() / LANES; }
 
-/* The lanes of a warp that work on this matrix. */
+/* The lanes of a warp that work on this matrix; all, which takes fewer instructions, where they stay CONVERGED. */
+#ifndef CONVERGED
+#define CONVERGED 0
+#endif
 __device__ inline int first_lane() { return threadIdx.x % 32 / LANES * LANES; }
-__device__ inline unsigned lanes() { return 0xffffffffu >> (32 - LANES) << first_lane(); }
+__device__ inline unsigned lanes() {
+  return CONVERGED ? 0xffffffffu : 0xffffffffu >> (32 - LANES) << first_lane();
+}
 __device__ inline void sync_lanes() { __syncwarp(lanes()); }
 
 __device__ inline void sync() {

@@ -81,21 +81,20 @@ def svd(matrix: Tensor, vectors: bool = True) -> tuple[Tensor, Tensor, Tensor]:
     batch, (rows, columns) = matrix.shape[:-2], matrix.shape[-2:]
     m, n = max(rows, columns), min(rows, columns)
     flat, count = _flat(matrix), batch.numel()
+    plan = _planned("svd", flat, m, n, vectors) if m > WARP else None
+    if plan and m > 2 * n and not plan.on_chip:
+        return _svd_of_long(flat, vectors)
     U, Vh = flat.new_empty(*batch, rows, n), flat.new_empty(*batch, n, columns)
     S = flat.new_empty(*batch, n, dtype=matrix.dtype.to_real())
-    if m <= WARP:
+    if plan:
+        workspace = flat if plan.on_chip else flat.new_empty(count * n * (_leading(m) + _leading(n)))
+        sizes = m, n, _leading(m), _leading(n), int(rows < columns), int(vectors)
+        _launch(plan, count, flat, U, S, Vh, workspace, *sizes)
+    else:
         status = _status(threading.get_ident())
-        small_svd.decompose(
-            *(x.view(count, *x.shape[len(batch) :]) for x in (flat, U, S, Vh)), vectors, status
-        )
+        flat_batch = (x.view(count, *x.shape[len(batch) :]) for x in (flat, U, S, Vh))
+        small_svd.decompose(*flat_batch, vectors, status)
         _require_settled(status)
-        return U, S, Vh
-    plan = _planned("svd", flat, m, n, vectors)
-    if m > 2 * n and not plan.on_chip:
-        return _svd_of_long(flat, vectors)
-    workspace = flat if plan.on_chip else flat.new_empty(count * n * (_leading(m) + _leading(n)))
-    sizes = m, n, _leading(m), _leading(n), int(rows < columns), int(vectors)
-    _launch(plan, count, flat, U, S, Vh, workspace, *sizes)
     return U, S, Vh
 
 

@@ -8,6 +8,7 @@
    Source: Golub and Van Loan, Matrix Computations, sections 5.4.8 and 8.6.3; Demmel and Kahan, "Accurate singular
    values of bidiagonal matrices", 1990 (the step without shift, which a vanishing diagonal entry wants). */
 
+#define CONVERGED 1
 #include "bidiagonal.cuh"
 
 /* Of a matrix whose rows and columns number N at most a lane has ROWS of either: row `lane`, and LANES further on. What
@@ -30,9 +31,9 @@ struct reflection {
 /* Of an x with this first number and this squared length. */
 __device__ inline reflection reflect(number head, real length) {
   if (length < limits::vanishing) return {0, of(0, 0), of(0, 0)};
-  const real beta = re(head) > 0 ? -sqrt(length) : sqrt(length);
+  const real beta = re(head) > 0 ? -root(length) : root(length);
   const number first = of(re(head) - beta, im(head));
-  const real inverse = 1 / (beta * square(first));
+  const real inverse = quotient(1, beta * square(first));
   return {beta, first, times(inverse, conj(first))};
 }
 
@@ -55,8 +56,8 @@ __device__ inline real squares(const number (&x)[ROWS]) {
 }
 
 /* One reflection from either side, of the block from entry (k, k) on; k is less than N - COUNT + 8. a, b: the columns
-   and the rows of this lane from k on, which become those from k + 1 on. below, beside: what the reflections are of, but
-   for the first number of `below`. */
+   and the rows of this lane from k on, which become those from k + 1 on. below, beside: what the reflections are of; of
+   `beside` with the new head. */
 template <int COUNT>
 __device__ inline void reflect_both(int k, number (&a)[ROWS][N], number (&b)[ROWS][N], board *shown, reflection *left,
                                     reflection *right, number (&below)[ROWS], number (&beside)[ROWS]) {
@@ -116,31 +117,35 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS)
     bidiagonalise(const number *matrices, number *Q, number *taus, real *form, int *failed, int batch, int m, int n,
                   int wide) {
   extern __shared__ __align__(16) char shared[];
-  const int place = blockIdx.x * MATRICES + threadIdx.x / LANES;
-  if (place >= batch) return;
+  const int place = min(blockIdx.x * MATRICES + threadIdx.x / LANES, batch - 1); /* the last ones do the same */
   number *tile = (number *)shared + threadIdx.x / LANES * (N * (N + 1));
   const int rows = wide ? n : m, columns = wide ? m : n;
   const number *matrix = matrices + (size_t)place * m * n;
+  number a[ROWS][N], b[ROWS][N];
+#pragma unroll
+  for (int i = 0; i < N; i++)
+    FOR_ROWS(r) a[r][i] = matrix[min(i, rows - 1) * columns + min(lane() + r * LANES, columns - 1)];
   real largest = 0;
 #pragma unroll
   for (int i = 0; i < N; i++) FOR_ROWS(r) {
       const int j = lane() + r * LANES;
-      const number x = i < rows && j < columns ? matrix[i * columns + j] : of(0, 0);
-      largest = fmax(largest, size_of(x, true));
-      tile[wide ? j * (N + 1) + i : i * (N + 1) + j] = wide ? conj(x) : x;
+      if (i >= rows || j >= columns) a[r][i] = of(0, 0);
+      largest = fmax(largest, size_of(a[r][i], true));
+      tile[i * (N + 1) + j] = a[r][i];
     }
   largest = warp_max(largest);
   const bool finite = largest <= limits::largest;
   if (!finite && lane() == 0) *failed = NOT_FINITE;
   const int exponent = finite && largest > 0 ? ilogb(largest) + 1 : 0;
+  const int next_row = wide ? 1 : N + 1, next_column = wide ? N + 1 : 1;
   const power down(-exponent);
   sync_lanes();
-  number a[ROWS][N], b[ROWS][N];
 #pragma unroll
   for (int i = 0; i < N; i++) FOR_ROWS(r) {
       const int j = lane() + r * LANES;
-      a[r][i] = finite ? down.of_number(tile[i * (N + 1) + j]) : of(0, 0);
-      b[r][i] = finite ? down.of_number(tile[j * (N + 1) + i]) : of(0, 0);
+      a[r][i] = finite ? down.of_number(tile[i * next_row + j * next_column]) : of(0, 0);
+      b[r][i] = finite ? down.of_number(tile[j * next_row + i * next_column]) : of(0, 0);
+      if (wide) a[r][i] = conj(a[r][i]), b[r][i] = conj(b[r][i]);
     }
   sync_lanes();
   board *shown = (board *)tile;
@@ -169,53 +174,57 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS)
 }
 
 /* Columns that the rotations of a step turn, from first up to last; none, behind the last step. */
-struct turned {
+struct alignas(2) turned {
   unsigned char first, last;
 };
 
-/* form as bidiagonalise left it, and as the rounds before did. turns (batch, most), steps (batch, most + 2): the rotations
-   of this round, one step after the other, and what each step turned. settled (batch): 0 not
-   yet, 1 in this round, 2 before. S (batch, n), descending; order (batch, n): where a column goes, or ~ that where it
-   changes its sign. */
+/* form as bidiagonalise left it, and as the rounds before did. turns (batch, most), steps (batch, most + 1): the
+   rotations of this round, one step after the other, and what each step turned; null for values alone. settled (batch):
+   0 not yet, 1 in this round, 2 before. S (batch, n), descending; order (batch, n): where a column goes, or ~ that
+   where it changes its sign. The threads write their rotations down together, so that those of a matrix lie together. */
 extern "C" __global__ void __launch_bounds__(CHAINS)
     diagonalise(real *form, halves *turns, turned *steps, int *settled, real *S, int *order, int *failed, int batch, int n,
                 int most, int round) {
-  __shared__ real diagonals[N * CHAINS], edges[(N + 1) * CHAINS];
-  const int place = blockIdx.x * CHAINS + threadIdx.x;
-  if (place >= batch) return;
-  if (round > 0 && settled[place]) {
-    settled[place] = 2;
-    return;
-  }
-  real *d = diagonals + threadIdx.x, *e = edges + CHAINS + threadIdx.x, norm = 0;
-  for (int i = 0; i < n; i++) {
+  extern __shared__ __align__(16) char shared[];
+  room chip = {shared};
+  const int me = threadIdx.x, place = blockIdx.x * CHAINS + me;
+  halves *kept = chip.take<halves>(N * (CHAINS + 1));
+  int2 *runs = chip.take<int2>(CHAINS); /* of each thread, where its rotations go, and how many */
+  real *d = chip.take<real>(N * CHAINS) + me, *e = chip.take<real>((N + 1) * CHAINS) + CHAINS + me, norm = 0;
+  const bool meant = place < batch && !(round > 0 && settled[place]);
+  for (int i = 0; meant && i < n; i++) {
     d[i * CHAINS] = form[(size_t)i * batch + place];
     e[i * CHAINS] = i < n - 1 ? form[(size_t)(N + i) * batch + place] : 0;
     norm = fmax(norm, fabs(d[i * CHAINS]) + fabs(e[i * CHAINS]));
   }
   const real negligible = limits::eps * norm;
-  if (turns) turns += (size_t)place * most, steps += (size_t)place * (most + 2);
-  part rows = {n - 1, n - 1, 0};
-  int used = 0, count = 0;
-  while (find_part<CHAINS>(d, e, negligible, &rows)) {
-    const int length = rows.high - rows.low;
-    if (turns ? used + length > most : count == 60 * n) break;
-    if (turns) steps[count] = {(unsigned char)rows.low, (unsigned char)rows.high};
-    halves *now = turns + used - rows.low;
-    step<CHAINS>(d, e, negligible, &rows, [&](int i, rotation right, rotation left) {
-      if (turns) now[i] = {half_tangent(right), half_tangent(left)};
-    });
-    used += length, count++;
+  part rows = {meant ? n - 1 : 0, meant ? n - 1 : 0, 0};
+  for (int used = 0, count = 0;; count++) {
+    const bool more = meant && find_part<CHAINS>(d, e, negligible, &rows);
+    const int low = rows.low, length = more ? rows.high - low : 0;
+    const bool turning = more && (turns ? used + length <= most : count < 60 * n);
+    if (turns && meant)
+      steps[(size_t)place * (most + 1) + count] = {(unsigned char)low, (unsigned char)(turning ? rows.high : 0)};
+    if (!__syncthreads_or(turning)) break;
+    if (turning)
+      step<CHAINS>(d, e, negligible, &rows, [&](int i, rotation right, rotation left) {
+        if (turns) kept[(i - low) * (CHAINS + 1) + me] = {half_tangent(right), half_tangent(left)};
+      });
+    if (!turns) continue;
+    runs[me] = make_int2(place * most + used, turning ? length : 0);
+    used += runs[me].y;
+    __syncthreads();
+    for (int j = 0; j < CHAINS; j++)
+      if (me < runs[j].y) turns[runs[j].x + me] = kept[me * (CHAINS + 1) + j];
+    __syncthreads();
   }
-  if (turns) steps[count] = {0, 0}, settled[place] = rows.high == 0;
-  if (rows.high > 0) {
-    if (*failed != NOT_FINITE) *failed = NOT_SETTLED;
-    for (int i = 0; i < n; i++) {
-      form[(size_t)i * batch + place] = d[i * CHAINS];
-      form[(size_t)(N + i) * batch + place] = e[i * CHAINS];
-    }
-    return;
+  if (turns && place < batch) settled[place] = meant ? rows.high == 0 : 2;
+  if (rows.high > 0 && *failed != NOT_FINITE) *failed = NOT_SETTLED;
+  for (int i = 0; rows.high > 0 && i < n; i++) {
+    form[(size_t)i * batch + place] = d[i * CHAINS];
+    form[(size_t)(N + i) * batch + place] = e[i * CHAINS];
   }
+  if (!meant || rows.high > 0) return;
   const power up((int)form[(size_t)2 * N * batch + place]);
   for (int i = 0; i < n; i++) {
     const real key = fabs(d[i * CHAINS]);
@@ -227,13 +236,6 @@ extern "C" __global__ void __launch_bounds__(CHAINS)
     S[(size_t)place * n + rank] = up.of_real(key);
     if (order) order[(size_t)place * n + i] = d[i * CHAINS] < 0 ? ~rank : rank;
   }
-}
-
-/* (x, y) to (c x + s y, c y - s x). */
-__device__ inline void turn_by(rotation by, number *x, number *y) {
-  const number first = of(by.c * re(*x) + by.s * re(*y), by.c * im(*x) + by.s * im(*y));
-  *y = of(by.c * re(*y) - by.s * re(*x), by.c * im(*y) - by.s * im(*x));
-  *x = first;
 }
 
 /* Of the rotations of a step, which turn these columns, those that this lane takes along; none of other columns. */
@@ -257,13 +259,13 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS)
     turn(number *Q, const number *taus, const halves *turns, const turned *steps, const int *settled, const int *order,
          number *U, number *Vh, int batch, int m, int n, int wide, int most, int round) {
   extern __shared__ __align__(16) char shared[];
-  const int unit = blockIdx.x * MATRICES + threadIdx.x / LANES, place = unit / 2, side = unit % 2;
-  if (place >= batch || settled[place] == 2) return;
+  const int unit = min(blockIdx.x * MATRICES + threadIdx.x / LANES, 2 * batch), place = min(unit / 2, batch - 1);
+  const int side = unit % 2, state = unit < 2 * batch ? settled[place] : 2;
   number *tile = (number *)shared + threadIdx.x / LANES * (N * (N + 1)), row[ROWS][N];
-  Q += (size_t)unit * N * N + lane(), taus += (size_t)unit * N;
+  Q += (size_t)(2 * place + side) * N * N + lane(), taus += (size_t)(2 * place + side) * N;
 #pragma unroll
   for (int k = 0; k < N; k++) FOR_ROWS(r) {
-      const number kept = round > 0 || k < n ? Q[k * N + r * LANES] : of(0, 0);
+      const number kept = Q[k * N + r * LANES];
       row[r][k] = round > 0 ? kept : of(k == lane() + r * LANES, 0);
       tile[k * N + lane() + r * LANES] = kept;
     }
@@ -282,12 +284,12 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS)
     }
   sync_lanes();
   shears *now = (shears *)tile;
-  turns += (size_t)place * most, steps += (size_t)place * (most + 2);
-  turned here = *steps, next = *++steps;
+  turns += (size_t)place * most, steps += (size_t)place * (most + 1);
+  turned here = state == 2 ? turned{0, 0} : *steps, next = here.last > 0 ? *++steps : here;
   real tangents[ROWS];
   load(turns, here, side, tangents);
-  while (here.last > 0) {
-    const turned after = *++steps;
+  while (__any_sync(lanes(), here.last > 0)) {
+    const turned after = next.last > 0 ? *++steps : next;
     FOR_ROWS(r) now[lane() + r * LANES] = {tangents[r], 2 * tangents[r] / (1 + tangents[r] * tangents[r])};
     turns += here.last - here.first;
     sync_lanes();
@@ -306,19 +308,20 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS)
     sync_lanes();
     here = next, next = after;
   }
-  if (!settled[place]) {
 #pragma unroll
-    for (int j = 0; j < N; j++) FOR_ROWS(r) Q[j * N + r * LANES] = row[r][j];
-    return;
-  }
+  for (int j = 0; state == 0 && j < N; j++) FOR_ROWS(r) Q[j * N + r * LANES] = row[r][j];
   int where[ROWS];
-  FOR_ROWS(r) where[r] = lane() + r * LANES < n ? order[(size_t)place * n + lane() + r * LANES] : N - 1;
+  FOR_ROWS(r) {
+    const int j = lane() + r * LANES;
+    where[r] = state == 1 && j < n ? order[(size_t)place * n + j] : 0;
+  }
 #pragma unroll
   for (int j = 0; j < N; j++) {
     const int to = __shfl_sync(lanes(), where[j / LANES], j % LANES, LANES);
     if (j < n) FOR_ROWS(r) tile[(lane() + r * LANES) * (N + 1) + (to < 0 ? ~to : to)] = side && to < 0 ? minus(row[r][j]) : row[r][j];
   }
   sync_lanes();
+  if (state != 1) return;
   const int count = side ? n : m;
   const bool by_rows = side == wide;
   number *out = by_rows ? U + (size_t)place * n * (wide ? n : m) : Vh + (size_t)place * n * (wide ? m : n);

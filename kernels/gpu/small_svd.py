@@ -18,6 +18,7 @@ from .compile import Kernel, kernel
 SOURCE = Path(__file__).with_name("small_svd.cu")
 WARP = 32
 WARPS = 4  # of a block
+CHAINS = 32  # that a block of `diagonalise` follows
 NOT_SETTLED = 2
 ROUNDS = 60
 WORKSPACE = 512 * 2**20  # bytes at most: larger batches go in parts
@@ -69,6 +70,11 @@ def definitions(dtype: torch.dtype, rows: int) -> dict[str, str | int]:
     }
 
 
+def chain_room(dtype: torch.dtype, N: int) -> int:
+    """Bytes on chip of a block of `diagonalise`: forms, a step's rotations, and where they go."""
+    return ((2 * N + 1) * CHAINS + N * (CHAINS + 1) * 2) * dtype.itemsize + 8 * CHAINS
+
+
 @lru_cache(None)
 def compiled(dtype: torch.dtype, device: torch.device, rows: int) -> Kernels | None:
     """For matrices of so many rows, or columns where they are more; None where there is no compiler."""
@@ -86,7 +92,7 @@ def workspace(matrices: Tensor, vectors: bool) -> Workspace:
         Q=matrices.new_empty(kept, 2, N, N),
         taus=matrices.new_empty(kept, 2, N),
         turns=matrices.new_empty(kept, rotations(n), 2, dtype=real),
-        steps=matrices.new_empty(kept, rotations(n) + 2, 2, dtype=torch.uint8),
+        steps=matrices.new_empty(kept, rotations(n) + 1, 2, dtype=torch.uint8),
         settled=matrices.new_empty(kept, dtype=torch.int32),
         order=matrices.new_empty(kept, n, dtype=torch.int32),
         form=matrices.new_empty(2 * N + 1, batch, dtype=real),
@@ -128,7 +134,7 @@ def _decompose(
     run.bidiagonalise(-(-batch // together), *shape, matrices, Q, taus, space.form, status, batch, m, n, wide)
     for round in range(ROUNDS):
         chain = space.form, turns, steps, settled, S, order, status, batch, n, most, round
-        run.diagonalise(-(-batch // WARP), WARP, 0, *chain)
+        run.diagonalise(-(-batch // CHAINS), CHAINS, chain_room(S.dtype, N), *chain)
         if vectors:
             rest = Q, taus, turns, steps, settled, order, U, Vh, batch, m, n, wide, most, round
             run.turn(-(-2 * batch // together), *shape, *rest)

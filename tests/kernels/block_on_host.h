@@ -90,9 +90,11 @@ static unsigned __ballot_sync(unsigned mask, bool here) {
   __syncwarp(mask);
   return all;
 }
+/* Matrices of a warp go each its way. */
+static bool __any_sync(unsigned, bool here) { return here; }
 static inline int __ffs(unsigned x) { return __builtin_ffs(x); }
 static inline double rsqrt(double x) { return 1 / std::sqrt(x); }
-using std::copysign, std::fabs, std::fmax, std::fmin, std::sqrt, std::ilogb, std::scalbn;
+using std::copysign, std::min, std::fabs, std::fmax, std::fmin, std::sqrt, std::ilogb, std::scalbn;
 
 static void (*thread_function)();
 static void run_fiber() {
