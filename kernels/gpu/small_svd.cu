@@ -238,13 +238,11 @@ extern "C" __global__ void __launch_bounds__(CHAINS)
   }
 }
 
-/* Of the rotations of a step, which turn these columns, those that this lane takes along; none of other columns. */
-__device__ inline void load(const halves *turns, turned columns, int side, real (&tangents)[ROWS]) {
+/* Of a step's tangents for one side, which turn these columns, those that this lane takes along; 0 of other columns. */
+__device__ inline void load(const real *step, turned columns, real (&tangents)[ROWS]) {
   FOR_ROWS(r) {
-    const int i = lane() + r * LANES;
-    tangents[r] = 0;
-    if (i >= columns.first && i < columns.last)
-      tangents[r] = side ? turns[i - columns.first].right : turns[i - columns.first].left;
+    const unsigned i = lane() + r * LANES - columns.first;
+    tangents[r] = i < columns.last - columns.first ? step[2 * i] : 0;
   }
 }
 
@@ -252,6 +250,10 @@ __device__ inline void load(const halves *turns, turned columns, int side, real 
 struct alignas(2 * sizeof(real)) shears {
   real tangent, s;
 };
+__device__ inline shears shears_of(real tangent) {
+  const real length = 1 + tangent * tangent, inverse = quotient(1, length), s = 2 * tangent * inverse;
+  return {tangent, s + inverse * (2 * tangent - s * length)};
+}
 __device__ inline number plus_real(number x, real a, number y) { return of(re(x) + a * re(y), im(x) + a * im(y)); }
 
 /* Q, taus as of bidiagonalise; after the first round Q holds the rows of U and V that have not settled. */
@@ -284,16 +286,17 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS)
     }
   sync_lanes();
   shears *now = (shears *)tile;
-  turns += (size_t)place * most, steps += (size_t)place * (most + 1);
+  steps += (size_t)place * (most + 1);
   turned here = state == 2 ? turned{0, 0} : *steps, next = here.last > 0 ? *++steps : here;
+  const real *step = side ? &turns[(size_t)place * most].right : &turns[(size_t)place * most].left;
   real tangents[ROWS];
-  load(turns, here, side, tangents);
+  load(step, here, tangents);
   while (__any_sync(lanes(), here.last > 0)) {
     const turned after = next.last > 0 ? *++steps : next;
-    FOR_ROWS(r) now[lane() + r * LANES] = {tangents[r], 2 * tangents[r] / (1 + tangents[r] * tangents[r])};
-    turns += here.last - here.first;
+    FOR_ROWS(r) now[lane() + r * LANES] = shears_of(tangents[r]);
+    step += 2 * (here.last - here.first);
     sync_lanes();
-    load(turns, next, side, tangents);
+    load(step, next, tangents);
 #pragma unroll
     for (int block = 0; block < N; block += 8)
       if (here.first < block + 8 && block < here.last) {
@@ -313,12 +316,13 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS)
   int where[ROWS];
   FOR_ROWS(r) {
     const int j = lane() + r * LANES;
-    where[r] = state == 1 && j < n ? order[(size_t)place * n + j] : 0;
+    where[r] = state == 1 && j < n ? order[(size_t)place * n + j] : N;
   }
 #pragma unroll
   for (int j = 0; j < N; j++) {
     const int to = __shfl_sync(lanes(), where[j / LANES], j % LANES, LANES);
-    if (j < n) FOR_ROWS(r) tile[(lane() + r * LANES) * (N + 1) + (to < 0 ? ~to : to)] = side && to < 0 ? minus(row[r][j]) : row[r][j];
+    number *column = tile + (to < 0 ? ~to : to);
+    FOR_ROWS(r) column[(lane() + r * LANES) * (N + 1)] = side && to < 0 ? minus(row[r][j]) : row[r][j];
   }
   sync_lanes();
   if (state != 1) return;
