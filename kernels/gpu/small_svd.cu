@@ -1,8 +1,10 @@
-/* The singular value decomposition of matrices (m, n), LANES >= m >= n, in three kernels whose work has three shapes.
+/* The singular value decomposition of matrices (m, n), m >= n, that registers hold, in three kernels whose work has
+   three shapes.
 
-   bidiagonalise: LANES lanes a matrix, each with a row and a column of it in registers.
-   diagonalise: a thread a matrix, which follows the chain of rotations of implicit QR steps and writes them down.
-   turn: a row of U or of V a lane, in registers, from the reflections of the first and the rotations of the second.
+   bidiagonalise: the lanes of a matrix have both its rows and its columns, and reflect either from both sides.
+   diagonalise: a thread a matrix follows the chain of rotations of implicit QR steps and writes them down.
+   turn: the lanes of U, and those of V, have its rows, which the reflections of the first and the rotations of the
+   second make; both stand in device memory.
    The last two come again where a matrix has not settled in the room for rotations. Singular values are accurate to
    rounding relative to the largest.
    Source: Golub and Van Loan, Matrix Computations, sections 5.4.8 and 8.6.3; Demmel and Kahan, "Accurate singular
@@ -11,8 +13,8 @@
 #define CONVERGED 1
 #include "bidiagonal.cuh"
 
-/* Of a matrix whose rows and columns number N at most a lane has ROWS of either: row `lane`, and LANES further on. What
-   lanes read of one another then serves ROWS times, and that is what bounds the kernels. */
+/* A matrix counts as (N, N), and a lane has ROWS of its rows, LANES apart: what lanes read of one another, which bounds
+   the kernels, then serves ROWS times. */
 enum { ROWS = sizeof(number) == 4 ? 2 : 1, N = ROWS * LANES, CHAINS = 32 };
 #define FOR_ROWS(r) _Pragma("unroll") for (int r = 0; r < ROWS; r++)
 
@@ -55,8 +57,8 @@ __device__ inline real squares(const number (&x)[ROWS]) {
   return warp_sum(sum);
 }
 
-/* One reflection from either side, of the block from entry (k, k) on; k is less than N - COUNT + 8. a, b: the columns
-   and the rows of this lane from k on, which become those from k + 1 on. below, beside: what the reflections are of; of
+/* One reflection from either side, of the block from entry (k, k) on, of at most COUNT rows. a, b: the columns and the
+   rows of this lane from k on, which become those from k + 1 on. below, beside: what the reflections are of; of
    `beside` with the new head. */
 template <int COUNT>
 __device__ inline void reflect_both(int k, number (&a)[ROWS][N], number (&b)[ROWS][N], board *shown, reflection *left,
@@ -154,11 +156,11 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS)
   for (int k = 0; k < n; k++) {
     reflection left, right;
     number below[ROWS], beside[ROWS];
-    if (N > 24 && k < N - 24)
+    if (N > 24 && m - k > 24)
       reflect_both<N < 32 ? N : 32>(k, a, b, shown, &left, &right, below, beside);
-    else if (N > 16 && k < N - 16)
+    else if (N > 16 && m - k > 16)
       reflect_both<N < 24 ? N : 24>(k, a, b, shown, &left, &right, below, beside);
-    else if (N > 8 && k < N - 8)
+    else if (N > 8 && m - k > 8)
       reflect_both<N < 16 ? N : 16>(k, a, b, shown, &left, &right, below, beside);
     else
       reflect_both<8>(k, a, b, shown, &left, &right, below, beside);
