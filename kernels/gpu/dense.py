@@ -92,8 +92,7 @@ def svd(matrix: Tensor, vectors: bool = True) -> tuple[Tensor, Tensor, Tensor]:
         _launch(plan, count, flat, U, S, Vh, workspace, *sizes)
     else:
         status = _status(threading.get_ident())
-        flat_batch = (x.view(count, *x.shape[len(batch) :]) for x in (flat, U, S, Vh))
-        small_svd.decompose(*flat_batch, vectors, status)
+        small_svd.decompose(flat, U, S, Vh, vectors, status)
         _require_settled(status)
     return U, S, Vh
 

@@ -13,16 +13,46 @@
 #define CONVERGED 1
 #include "bidiagonal.cuh"
 
-/* A matrix counts as (N, N), and a lane has ROWS of its rows, LANES apart: what lanes read of one another, which bounds
-   the kernels, then serves ROWS times. */
-enum { ROWS = sizeof(number) == 4 ? 2 : 1, N = ROWS * LANES, CHAINS = 32 };
+/* A matrix counts as (N, N). Of U or V a lane turns ROWS rows, TURNERS apart, by each rotation that it reads. */
+enum { N = LANES, ROWS = sizeof(number) == 4 ? 2 : 1, TURNERS = N / ROWS, CHAINS = 32 };
 #define FOR_ROWS(r) _Pragma("unroll") for (int r = 0; r < ROWS; r++)
 
 /* Rotations by the tangents of half their angles. */
 struct alignas(2 * sizeof(real)) halves {
   real right, left;
 };
+struct alignas(4 * sizeof(real)) two_halves {
+  halves first, second;
+};
 __device__ inline real half_tangent(rotation by) { return quotient(by.s, 1 + by.c); }
+
+/* Columns that the rotations of a step turn, from first up to last; none, behind the last step. */
+struct alignas(2) turned {
+  unsigned char first, last;
+};
+
+/* matrices (batch, m, n), or (batch, n, m) whose adjoints are meant where `wide`, to U, S, descending, and Vh, thin.
+   form (2 N + 1, batch): the diagonal and the edge of the bidiagonal form, and the exponent of a power of two that it is
+   to be multiplied with.
+   Q (batch, 2, N, N), taus (batch, 2, N): the reflections of both sides, a row each; after the first round Q holds the
+   rows of U and V that have not settled. Null for values alone, as all that follow.
+   turns (batch, most), steps (batch, most + 1): the rotations of a round, one step after the other, of an even number of
+   places each, and what each step turned.
+   settled (batch): 0 not yet, 1 in this round, 2 before. order (batch, n): where a column goes, or ~ that where it
+   changes its sign. failed: 1 NaN or infinity, 2 not settled. */
+struct problem {
+  const number *matrices;
+  number *U;
+  real *S;
+  number *Vh;
+  int *failed;
+  number *Q, *taus;
+  halves *turns;
+  real *form;
+  int *order, *settled;
+  turned *steps;
+  int batch, m, n, wide, most, round;
+};
 
 /* H = 1 + conj(factor) v v^H, where v is x but for its first number, `head`; H^H x = beta e_0. */
 struct reflection {
@@ -44,206 +74,162 @@ struct alignas(16) board {
   number column[N], along_column[N], row[N], along_row[N];
 };
 
-/* Of the numbers of all rows the one of row k. */
-__device__ inline number of_row(const number (&x)[ROWS], int k) {
-  number mine = x[0];
-  FOR_ROWS(r) if (k / LANES == r) mine = x[r];
-  return from_lane(mine, k % LANES);
-}
-
-__device__ inline real squares(const number (&x)[ROWS]) {
-  real sum = 0;
-  FOR_ROWS(r) sum += square(x[r]);
-  return warp_sum(sum);
-}
-
-/* One reflection from either side, of the block from entry (k, k) on, of at most COUNT rows. a, b: the columns and the
-   rows of this lane from k on, which become those from k + 1 on. below, beside: what the reflections are of; of
-   `beside` with the new head. */
+/* One reflection from either side, of the block from entry (k, k) on, of at most COUNT rows. a, b: the column and the
+   row of this lane from k on, which become those from k + 1 on. below, beside: this lane's numbers of what the
+   reflections are of, with the new heads. */
 template <int COUNT>
-__device__ inline void reflect_both(int k, number (&a)[ROWS][N], number (&b)[ROWS][N], board *shown, reflection *left,
-                                    reflection *right, number (&below)[ROWS], number (&beside)[ROWS]) {
-  int to[ROWS];
-  number own[ROWS], down[ROWS], inner[ROWS][2];
-  FOR_ROWS(r) {
-    const int row = lane() + r * LANES;
-    to[r] = (row - k - 1) & (N - 1), own[r] = b[r][0];
-    shown->column[to[r]] = below[r] = row > k ? own[r] : of(0, 0);
-  }
-  const number head = of_row(own, k);
-  *left = reflect(head, square(head) + squares(below));
+__device__ inline void reflect_both(int k, number (&a)[N], number (&b)[N], board *shown, reflection *left,
+                                    reflection *right, number *below, number *beside) {
+  const int to = (lane() - k - 1) & (N - 1);
+  const bool inside = lane() > k;
+  const number own = b[0], head = from_lane(own, k), tail = inside ? own : of(0, 0);
+  shown->column[to] = tail;
+  *left = reflect(head, square(head) + warp_sum(square(tail)));
+  *below = lane() == k ? left->head : tail;
   sync_lanes();
-  FOR_ROWS(r) inner[r][0] = times(conj(head), a[r][0]), inner[r][1] = of(0, 0);
+  number inner[2] = {times(conj(head), a[0]), of(0, 0)};
+#pragma unroll
+  for (int i = 0; i < COUNT - 1; i++) inner[i % 2] = plus_times(inner[i % 2], conj(shown->column[i]), a[i + 1]);
+  number sum = plus_times(plus(inner[0], inner[1]), of(-left->beta, 0), a[0]);
+  const number down = inside ? times(left->factor, sum) : of(0, 0);
+  const number edge = inside ? conj(plus_times(a[0], down, left->head)) : of(0, 0);
+  shown->along_column[to] = down, shown->row[to] = edge;
+  *right = reflect(from_lane(edge, (k + 1) & (N - 1)), warp_sum(square(edge)));
+  *beside = lane() == k + 1 ? right->head : edge;
+  sync_lanes();
+  inner[0] = inner[1] = of(0, 0);
+#pragma unroll
+  for (int j = 0; j < COUNT - 1; j++) {
+    b[j] = plus_times(b[j + 1], own, shown->along_column[j]);
+    inner[j % 2] = plus_times(inner[j % 2], b[j], shown->row[j]);
+  }
+  sum = plus_times(plus(inner[0], inner[1]), of(-right->beta, 0), b[0]);
+  const number across = inside ? times(conj(right->factor), sum) : of(0, 0);
+  shown->along_row[to] = across;
+  b[0] = plus_times(b[0], across, conj(right->head));
+#pragma unroll
+  for (int j = 1; j < COUNT - 1; j++) b[j] = plus_times(b[j], across, conj(shown->row[j]));
+  sync_lanes();
 #pragma unroll
   for (int i = 0; i < COUNT - 1; i++)
-    FOR_ROWS(r) inner[r][i % 2] = plus_times(inner[r][i % 2], conj(shown->column[i]), a[r][i + 1]);
-  FOR_ROWS(r) {
-    const bool inside = lane() + r * LANES > k;
-    const number sum = plus(inner[r][0], inner[r][1]);
-    down[r] = inside ? times(left->factor, plus_times(sum, of(-left->beta, 0), a[r][0])) : of(0, 0);
-    beside[r] = inside ? conj(plus_times(a[r][0], down[r], left->head)) : of(0, 0);
-    shown->along_column[to[r]] = down[r], shown->row[to[r]] = beside[r];
-  }
-  *right = reflect(of_row(beside, (k + 1) & (N - 1)), squares(beside));
-  sync_lanes();
-  FOR_ROWS(r) inner[r][0] = inner[r][1] = of(0, 0);
-#pragma unroll
-  for (int j = 0; j < COUNT - 1; j++) FOR_ROWS(r) {
-      b[r][j] = plus_times(b[r][j + 1], own[r], shown->along_column[j]);
-      inner[r][j % 2] = plus_times(inner[r][j % 2], b[r][j], shown->row[j]);
-    }
-  number across[ROWS];
-  FOR_ROWS(r) {
-    const number sum = plus(inner[r][0], inner[r][1]);
-    across[r] = times(conj(right->factor), plus_times(sum, of(-right->beta, 0), b[r][0]));
-    shown->along_row[to[r]] = lane() + r * LANES > k ? across[r] : of(0, 0);
-    b[r][0] = plus_times(b[r][0], across[r], conj(right->head));
-    if (lane() + r * LANES == k + 1) beside[r] = right->head;
-  }
-#pragma unroll
-  for (int j = 1; j < COUNT - 1; j++) FOR_ROWS(r) b[r][j] = plus_times(b[r][j], across[r], conj(shown->row[j]));
-  sync_lanes();
-#pragma unroll
-  for (int i = 0; i < COUNT - 1; i++) FOR_ROWS(r) {
-      const number half = plus_times(a[r][i + 1], down[r], shown->column[i]);
-      a[r][i] = plus_times(half, conj(beside[r]), shown->along_row[i]);
-    }
-  FOR_ROWS(r) a[r][COUNT - 1] = b[r][COUNT - 1] = of(0, 0);
+    a[i] = plus_times(plus_times(a[i + 1], down, shown->column[i]), conj(*beside), shown->along_row[i]);
+  a[COUNT - 1] = b[COUNT - 1] = of(0, 0);
   sync_lanes();
 }
 
-/* matrices (batch, m, n), or (batch, n, m) whose adjoints are meant where `wide`. form (2 N + 1, batch): the diagonal
-   and the edge of the bidiagonal form, and the exponent of a power of two that it is to be multiplied with.
-   Q (batch, 2, N, N), taus (batch, 2, N): the reflections of both sides, a row each. */
-extern "C" __global__ void __launch_bounds__(MOST_THREADS)
-    bidiagonalise(const number *matrices, number *Q, number *taus, real *form, int *failed, int batch, int m, int n,
-                  int wide) {
+extern "C" __global__ void __launch_bounds__(MOST_THREADS) bidiagonalise(problem p) {
   extern __shared__ __align__(16) char shared[];
-  const int place = min(blockIdx.x * MATRICES + threadIdx.x / LANES, batch - 1); /* the last ones do the same */
+  const int place = min(blockIdx.x * MATRICES + threadIdx.x / LANES, p.batch - 1); /* the last ones do the same */
   number *tile = (number *)shared + threadIdx.x / LANES * (N * (N + 1));
-  const int rows = wide ? n : m, columns = wide ? m : n;
-  const number *matrix = matrices + (size_t)place * m * n;
-  number a[ROWS][N], b[ROWS][N];
+  const int rows = p.wide ? p.n : p.m, columns = p.wide ? p.m : p.n;
+  const number *matrix = p.matrices + (size_t)place * p.m * p.n;
+  number a[N], b[N];
 #pragma unroll
-  for (int i = 0; i < N; i++)
-    FOR_ROWS(r) a[r][i] = matrix[min(i, rows - 1) * columns + min(lane() + r * LANES, columns - 1)];
+  for (int i = 0; i < N; i++) a[i] = matrix[min(i, rows - 1) * columns + min(lane(), columns - 1)];
   real largest = 0;
 #pragma unroll
-  for (int i = 0; i < N; i++) FOR_ROWS(r) {
-      const int j = lane() + r * LANES;
-      if (i >= rows || j >= columns) a[r][i] = of(0, 0);
-      largest = fmax(largest, size_of(a[r][i], true));
-      tile[i * (N + 1) + j] = a[r][i];
-    }
+  for (int i = 0; i < N; i++) {
+    if (i >= rows || lane() >= columns) a[i] = of(0, 0);
+    largest = fmax(largest, size_of(a[i], true));
+    tile[i * (N + 1) + lane()] = a[i];
+  }
   largest = warp_max(largest);
   const bool finite = largest <= limits::largest;
-  if (!finite && lane() == 0) *failed = NOT_FINITE;
+  if (!finite && lane() == 0) *p.failed = NOT_FINITE;
   const int exponent = finite && largest > 0 ? ilogb(largest) + 1 : 0;
-  const int next_row = wide ? 1 : N + 1, next_column = wide ? N + 1 : 1;
+  const int next_row = p.wide ? 1 : N + 1, next_column = p.wide ? N + 1 : 1;
   const power down(-exponent);
   sync_lanes();
 #pragma unroll
-  for (int i = 0; i < N; i++) FOR_ROWS(r) {
-      const int j = lane() + r * LANES;
-      a[r][i] = finite ? down.of_number(tile[i * next_row + j * next_column]) : of(0, 0);
-      b[r][i] = finite ? down.of_number(tile[j * next_row + i * next_column]) : of(0, 0);
-      if (wide) a[r][i] = conj(a[r][i]), b[r][i] = conj(b[r][i]);
-    }
+  for (int i = 0; i < N; i++) {
+    a[i] = finite ? down.of_number(tile[i * next_row + lane() * next_column]) : of(0, 0);
+    b[i] = finite ? down.of_number(tile[lane() * next_row + i * next_column]) : of(0, 0);
+    if (p.wide) a[i] = conj(a[i]), b[i] = conj(b[i]);
+  }
   sync_lanes();
   board *shown = (board *)tile;
-  if (Q) Q += (size_t)place * 2 * N * N + lane(), taus += (size_t)place * 2 * N;
-  form += place;
-  for (int k = 0; k < n; k++) {
+  number *Q = p.Q + (size_t)place * 2 * N * N + lane(), *taus = p.taus + (size_t)place * 2 * N;
+  real *form = p.form + place;
+  for (int k = 0; k < p.n; k++) {
     reflection left, right;
-    number below[ROWS], beside[ROWS];
-    if (N > 24 && m - k > 24)
-      reflect_both<N < 32 ? N : 32>(k, a, b, shown, &left, &right, below, beside);
-    else if (N > 16 && m - k > 16)
-      reflect_both<N < 24 ? N : 24>(k, a, b, shown, &left, &right, below, beside);
-    else if (N > 8 && m - k > 8)
-      reflect_both<N < 16 ? N : 16>(k, a, b, shown, &left, &right, below, beside);
+    number below, beside;
+    if (N > 24 && p.m - k > 24)
+      reflect_both<N < 32 ? N : 32>(k, a, b, shown, &left, &right, &below, &beside);
+    else if (N > 16 && p.m - k > 16)
+      reflect_both<N < 24 ? N : 24>(k, a, b, shown, &left, &right, &below, &beside);
+    else if (N > 8 && p.m - k > 8)
+      reflect_both<N < 16 ? N : 16>(k, a, b, shown, &left, &right, &below, &beside);
     else
-      reflect_both<8>(k, a, b, shown, &left, &right, below, beside);
-    if (lane() == 0) form[(size_t)k * batch] = left.beta, form[(size_t)(N + k) * batch] = right.beta;
-    if (!Q) continue;
-    FOR_ROWS(r) {
-      Q[k * N + r * LANES] = lane() + r * LANES == k ? left.head : below[r];
-      Q[(N + k) * N + r * LANES] = beside[r];
-    }
+      reflect_both<8>(k, a, b, shown, &left, &right, &below, &beside);
+    if (lane() == 0) form[(size_t)k * p.batch] = left.beta, form[(size_t)(N + k) * p.batch] = right.beta;
+    if (!p.Q) continue;
+    Q[k * N] = below, Q[(N + k) * N] = beside;
     if (lane() == 0) taus[k] = conj(left.factor), taus[N + k] = conj(right.factor);
   }
-  if (lane() == 0) form[(size_t)2 * N * batch] = exponent;
+  if (lane() == 0) form[(size_t)2 * N * p.batch] = exponent;
 }
 
-/* Columns that the rotations of a step turn, from first up to last; none, behind the last step. */
-struct alignas(2) turned {
-  unsigned char first, last;
-};
-
-/* form as bidiagonalise left it, and as the rounds before did. turns (batch, most), steps (batch, most + 1): the
-   rotations of this round, one step after the other, and what each step turned; null for values alone. settled (batch):
-   0 not yet, 1 in this round, 2 before. S (batch, n), descending; order (batch, n): where a column goes, or ~ that
-   where it changes its sign. The threads write their rotations down together, so that those of a matrix lie together. */
-extern "C" __global__ void __launch_bounds__(CHAINS)
-    diagonalise(real *form, halves *turns, turned *steps, int *settled, real *S, int *order, int *failed, int batch, int n,
-                int most, int round) {
-  extern __shared__ __align__(16) char shared[];
-  room chip = {shared};
-  const int me = threadIdx.x, place = blockIdx.x * CHAINS + me;
-  halves *kept = chip.take<halves>(N * (CHAINS + 1));
-  int2 *runs = chip.take<int2>(CHAINS); /* of each thread, where its rotations go, and how many */
-  real *d = chip.take<real>(N * CHAINS) + me, *e = chip.take<real>((N + 1) * CHAINS) + CHAINS + me, norm = 0;
-  const bool meant = place < batch && !(round > 0 && settled[place]);
-  for (int i = 0; meant && i < n; i++) {
-    d[i * CHAINS] = form[(size_t)i * batch + place];
-    e[i * CHAINS] = i < n - 1 ? form[(size_t)(N + i) * batch + place] : 0;
+extern "C" __global__ void __launch_bounds__(CHAINS) diagonalise(problem p) {
+  __shared__ real diagonals[N * CHAINS], edges[(N + 1) * CHAINS];
+  const int place = blockIdx.x * CHAINS + threadIdx.x, n = p.n;
+  if (place >= p.batch) return;
+  if (p.round > 0 && p.settled[place]) {
+    p.settled[place] = 2;
+    return;
+  }
+  real *d = diagonals + threadIdx.x, *e = edges + CHAINS + threadIdx.x, *form = p.form + place, norm = 0;
+  for (int i = 0; i < n; i++) {
+    d[i * CHAINS] = form[(size_t)i * p.batch];
+    e[i * CHAINS] = i < n - 1 ? form[(size_t)(N + i) * p.batch] : 0;
     norm = fmax(norm, fabs(d[i * CHAINS]) + fabs(e[i * CHAINS]));
   }
   const real negligible = limits::eps * norm;
-  part rows = {meant ? n - 1 : 0, meant ? n - 1 : 0, 0};
-  for (int used = 0, count = 0;; count++) {
-    const bool more = meant && find_part<CHAINS>(d, e, negligible, &rows);
-    const int low = rows.low, length = more ? rows.high - low : 0;
-    const bool turning = more && (turns ? used + length <= most : count < 60 * n);
-    if (turns && meant)
-      steps[(size_t)place * (most + 1) + count] = {(unsigned char)low, (unsigned char)(turning ? rows.high : 0)};
-    if (!__syncthreads_or(turning)) break;
-    if (turning)
-      step<CHAINS>(d, e, negligible, &rows, [&](int i, rotation right, rotation left) {
-        if (turns) kept[(i - low) * (CHAINS + 1) + me] = {half_tangent(right), half_tangent(left)};
-      });
-    if (!turns) continue;
-    runs[me] = make_int2(place * most + used, turning ? length : 0);
-    used += runs[me].y;
-    __syncthreads();
-    for (int j = 0; j < CHAINS; j++)
-      if (me < runs[j].y) turns[runs[j].x + me] = kept[me * (CHAINS + 1) + j];
-    __syncthreads();
+  const bool vectors = p.turns;
+  halves *turns = p.turns + (size_t)place * p.most;
+  turned *steps = p.steps + (size_t)place * (p.most + 1);
+  part rows = {n - 1, n - 1, 0};
+  int used = 0, count = 0;
+  for (; find_part<CHAINS>(d, e, negligible, &rows); count++) {
+    const int low = rows.low, high = rows.high, length = high - low;
+    if (vectors ? used + length > p.most : count == 60 * n) break;
+    halves last;
+    step<CHAINS>(d, e, negligible, &rows, [&](int i, rotation right, rotation left) {
+      const halves now = {half_tangent(right), half_tangent(left)};
+      if (vectors && (i - low) % 2) *(two_halves *)(turns + used + i - low - 1) = {last, now};
+      last = now;
+    });
+    if (!vectors) continue;
+    if (length % 2) turns[used + length - 1] = last;
+    steps[count] = {(unsigned char)low, (unsigned char)high};
+    used += length + length % 2;
   }
-  if (turns && place < batch) settled[place] = meant ? rows.high == 0 : 2;
-  if (rows.high > 0 && *failed != NOT_FINITE) *failed = NOT_SETTLED;
-  for (int i = 0; rows.high > 0 && i < n; i++) {
-    form[(size_t)i * batch + place] = d[i * CHAINS];
-    form[(size_t)(N + i) * batch + place] = e[i * CHAINS];
+  if (vectors) steps[count] = {0, 0}, p.settled[place] = rows.high == 0;
+  if (rows.high > 0) {
+    if (*p.failed != NOT_FINITE) *p.failed = NOT_SETTLED;
+    for (int i = 0; i < n; i++) {
+      form[(size_t)i * p.batch] = d[i * CHAINS];
+      form[(size_t)(N + i) * p.batch] = e[i * CHAINS];
+    }
+    return;
   }
-  if (!meant || rows.high > 0) return;
-  const power up((int)form[(size_t)2 * N * batch + place]);
+  const power up((int)form[(size_t)2 * N * p.batch]);
   for (int i = 0; i < n; i++) {
     const real key = fabs(d[i * CHAINS]);
     int rank = 0;
-    for (int j = 0; j < n; j++) {
-      const real other = fabs(d[j * CHAINS]);
-      rank += other > key || (other == key && j < i);
-    }
-    S[(size_t)place * n + rank] = up.of_real(key);
-    if (order) order[(size_t)place * n + i] = d[i * CHAINS] < 0 ? ~rank : rank;
+    for (int j = 0; j < i; j++) rank += fabs(d[j * CHAINS]) >= key;
+    for (int j = i + 1; j < n; j++) rank += fabs(d[j * CHAINS]) > key;
+    p.S[(size_t)place * n + rank] = up.of_real(key);
+    if (vectors) p.order[(size_t)place * n + i] = d[i * CHAINS] < 0 ? ~rank : rank;
   }
 }
+
+/* This lane, and its rows, among the TURNERS of U or V. */
+__device__ inline int turner() { return threadIdx.x % TURNERS; }
 
 /* Of a step's tangents for one side, which turn these columns, those that this lane takes along; 0 of other columns. */
 __device__ inline void load(const real *step, turned columns, real (&tangents)[ROWS]) {
   FOR_ROWS(r) {
-    const unsigned i = lane() + r * LANES - columns.first;
+    const unsigned i = turner() + r * TURNERS - columns.first;
     tangents[r] = i < columns.last - columns.first ? step[2 * i] : 0;
   }
 }
@@ -258,25 +244,23 @@ __device__ inline shears shears_of(real tangent) {
 }
 __device__ inline number plus_real(number x, real a, number y) { return of(re(x) + a * re(y), im(x) + a * im(y)); }
 
-/* Q, taus as of bidiagonalise; after the first round Q holds the rows of U and V that have not settled. */
-extern "C" __global__ void __launch_bounds__(MOST_THREADS)
-    turn(number *Q, const number *taus, const halves *turns, const turned *steps, const int *settled, const int *order,
-         number *U, number *Vh, int batch, int m, int n, int wide, int most, int round) {
+extern "C" __global__ void __launch_bounds__(MOST_THREADS) turn(problem p) {
   extern __shared__ __align__(16) char shared[];
-  const int unit = min(blockIdx.x * MATRICES + threadIdx.x / LANES, 2 * batch), place = min(unit / 2, batch - 1);
-  const int side = unit % 2, state = unit < 2 * batch ? settled[place] : 2;
-  number *tile = (number *)shared + threadIdx.x / LANES * (N * (N + 1)), row[ROWS][N];
-  Q += (size_t)(2 * place + side) * N * N + lane(), taus += (size_t)(2 * place + side) * N;
+  const int unit = blockIdx.x * (MOST_THREADS / TURNERS) + threadIdx.x / TURNERS, side = unit % 2, n = p.n;
+  const int place = min(unit / 2, p.batch - 1), state = unit < 2 * p.batch ? p.settled[place] : 2;
+  number *tile = (number *)shared + threadIdx.x / TURNERS * (N * (N + 1)), row[ROWS][N];
+  number *Q = p.Q + (size_t)(2 * place + side) * N * N + turner();
+  const number *taus = p.taus + (size_t)(2 * place + side) * N;
 #pragma unroll
   for (int k = 0; k < N; k++) FOR_ROWS(r) {
-      const number kept = Q[k * N + r * LANES];
-      row[r][k] = round > 0 ? kept : of(k == lane() + r * LANES, 0);
-      tile[k * N + lane() + r * LANES] = kept;
+      const number kept = Q[k * N + r * TURNERS];
+      row[r][k] = p.round > 0 ? kept : of(k == turner() + r * TURNERS, 0);
+      tile[k * N + turner() + r * TURNERS] = kept;
     }
   sync_lanes();
 #pragma unroll
   for (int block = 0; block < N; block += 8)
-    for (int k = block; round == 0 && k < block + 8 && k < n; k++) {
+    for (int k = block; p.round == 0 && k < block + 8 && k < n; k++) {
       const number *v = tile + k * N;
       number inner[ROWS][2];
       FOR_ROWS(r) inner[r][0] = inner[r][1] = of(0, 0);
@@ -288,15 +272,16 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS)
     }
   sync_lanes();
   shears *now = (shears *)tile;
-  steps += (size_t)place * (most + 1);
+  const turned *steps = p.steps + (size_t)place * (p.most + 1);
   turned here = state == 2 ? turned{0, 0} : *steps, next = here.last > 0 ? *++steps : here;
-  const real *step = side ? &turns[(size_t)place * most].right : &turns[(size_t)place * most].left;
+  const halves *turns = p.turns + (size_t)place * p.most;
+  const real *step = side ? &turns->right : &turns->left;
   real tangents[ROWS];
   load(step, here, tangents);
   while (__any_sync(lanes(), here.last > 0)) {
     const turned after = next.last > 0 ? *++steps : next;
-    FOR_ROWS(r) now[lane() + r * LANES] = shears_of(tangents[r]);
-    step += 2 * (here.last - here.first);
+    FOR_ROWS(r) now[turner() + r * TURNERS] = shears_of(tangents[r]);
+    step += (here.last - here.first + 1) / 2 * 4;
     sync_lanes();
     load(step, next, tangents);
 #pragma unroll
@@ -314,25 +299,25 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS)
     here = next, next = after;
   }
 #pragma unroll
-  for (int j = 0; state == 0 && j < N; j++) FOR_ROWS(r) Q[j * N + r * LANES] = row[r][j];
+  for (int j = 0; state == 0 && j < N; j++) FOR_ROWS(r) Q[j * N + r * TURNERS] = row[r][j];
   int where[ROWS];
   FOR_ROWS(r) {
-    const int j = lane() + r * LANES;
-    where[r] = state == 1 && j < n ? order[(size_t)place * n + j] : N;
+    const int j = turner() + r * TURNERS;
+    where[r] = state == 1 && j < n ? p.order[(size_t)place * n + j] : N;
   }
 #pragma unroll
   for (int j = 0; j < N; j++) {
-    const int to = __shfl_sync(lanes(), where[j / LANES], j % LANES, LANES);
+    const int to = __shfl_sync(lanes(), where[j / TURNERS], j % TURNERS, TURNERS);
     number *column = tile + (to < 0 ? ~to : to);
-    FOR_ROWS(r) column[(lane() + r * LANES) * (N + 1)] = side && to < 0 ? minus(row[r][j]) : row[r][j];
+    FOR_ROWS(r) column[(turner() + r * TURNERS) * (N + 1)] = side && to < 0 ? minus(row[r][j]) : row[r][j];
   }
   sync_lanes();
   if (state != 1) return;
-  const int count = side ? n : m;
-  const bool by_rows = side == wide;
-  number *out = by_rows ? U + (size_t)place * n * (wide ? n : m) : Vh + (size_t)place * n * (wide ? m : n);
+  const int count = side ? n : p.m;
+  const bool by_rows = side == p.wide;
+  number *out = by_rows ? p.U + (size_t)place * n * (p.wide ? n : p.m) : p.Vh + (size_t)place * n * (p.wide ? p.m : n);
   for (int i = 0; i < (by_rows ? count : n); i++) FOR_ROWS(r) {
-      const int j = lane() + r * LANES;
+      const int j = turner() + r * TURNERS;
       if (by_rows && j < n) out[i * n + j] = tile[i * (N + 1) + j];
       if (!by_rows && j < count) out[i * count + j] = conj(tile[j * (N + 1) + i]);
     }

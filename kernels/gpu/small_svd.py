@@ -1,12 +1,14 @@
 """The SVD of batches of matrices with sides of at most 32, whose rows and columns lanes hold in registers.
 
 Three kernels, whose work has three shapes: lanes that share a matrix, a thread that follows the chain of rotations
-of one, and a lane for each row of U and V. The chain, which lanes cannot share, is so followed for thousands of
-matrices at once; its rotations go through device memory. See small_svd.cu.
+of one, and lanes that share U or V. The chain, which lanes cannot share, is so followed for thousands of matrices at
+once; its rotations go through device memory. See small_svd.cu.
 """
 
-from ctypes import c_void_p
+import ctypes
+import math
 from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,13 +18,12 @@ from torch import Tensor
 from .compile import Kernel, kernel
 
 SOURCE = Path(__file__).with_name("small_svd.cu")
-WARP = 32
 WARPS = 4  # of a block
-CHAINS = 32  # that a block of `diagonalise` follows
+CHAINS = 32  # that a block follows
 NOT_SETTLED = 2
 ROUNDS = 60
-WORKSPACE = 512 * 2**20  # bytes at most: larger batches go in parts
-NOTHING = c_void_p(0)
+WORKSPACE = ("Q", "taus", "turns", "form", "order", "settled", "steps")
+MOST_BYTES = 512 * 2**20  # of a workspace; larger batches go in parts
 
 
 class Kernels(NamedTuple):
@@ -33,31 +34,23 @@ class Kernels(NamedTuple):
     turn: Kernel
 
 
-class Workspace(NamedTuple):
-    """What they hand on, a row for each matrix, but for `form`; see small_svd.cu."""
+class Problem(ctypes.Structure):
+    """What they are told; see small_svd.cu."""
 
-    Q: Tensor
-    taus: Tensor
-    turns: Tensor
-    steps: Tensor
-    settled: Tensor
-    order: Tensor
-    form: Tensor
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("matrices", "U", "S", "Vh", "failed", *WORKSPACE)),
+        *((name, ctypes.c_int) for name in ("batch", "m", "n", "wide", "most", "round")),
+    )
 
 
 def padded(rows: int) -> int:
-    """Rows that matrices of so many take in registers: 8, 16 or 32."""
+    """Rows that matrices of so many take in registers, 8, 16 or 32, which is how many lanes a matrix has."""
     return max(8, 1 << (rows - 1).bit_length())
 
 
-def lanes(dtype: torch.dtype, rows: int) -> int:
-    """That work on a matrix: each has two of its rows in single precision, one of others."""
-    return padded(rows) // (2 if dtype == torch.float32 else 1)
-
-
 def rotations(n: int) -> int:
-    """That a round has room for: random matrices need 0.8 n^2 in single precision and n^2 in double, few more."""
-    return n * (n + 12)
+    """That a round has room for, an even number: random matrices take 0.8 n^2, in double precision n^2, few more."""
+    return n * (n + 13)
 
 
 def definitions(dtype: torch.dtype, rows: int) -> dict[str, str | int]:
@@ -66,13 +59,8 @@ def definitions(dtype: torch.dtype, rows: int) -> dict[str, str | int]:
         "REAL": "double" if dtype.to_real() == torch.float64 else "float",
         "COMPLEX": int(dtype.is_complex),
         "GROUP": WARPS,
-        "LANES": lanes(dtype, rows),
+        "LANES": padded(rows),
     }
-
-
-def chain_room(dtype: torch.dtype, N: int) -> int:
-    """Bytes on chip of a block of `diagonalise`: forms, a step's rotations, and where they go."""
-    return ((2 * N + 1) * CHAINS + N * (CHAINS + 1) * 2) * dtype.itemsize + 8 * CHAINS
 
 
 @lru_cache(None)
@@ -83,62 +71,49 @@ def compiled(dtype: torch.dtype, device: torch.device, rows: int) -> Kernels | N
     return None if None in found else Kernels(*found)  # type: ignore[arg-type]
 
 
-def workspace(matrices: Tensor, vectors: bool) -> Workspace:
-    """For matrices (batch, rows, columns)."""
-    batch, rows, columns = matrices.shape
-    n, N, real = min(rows, columns), padded(max(rows, columns)), matrices.dtype.to_real()
-    kept = batch if vectors else 0
-    return Workspace(
-        Q=matrices.new_empty(kept, 2, N, N),
-        taus=matrices.new_empty(kept, 2, N),
-        turns=matrices.new_empty(kept, rotations(n), 2, dtype=real),
-        steps=matrices.new_empty(kept, rotations(n) + 1, 2, dtype=torch.uint8),
-        settled=matrices.new_empty(kept, dtype=torch.int32),
-        order=matrices.new_empty(kept, n, dtype=torch.int32),
-        form=matrices.new_empty(2 * N + 1, batch, dtype=real),
-    )
-
-
-@lru_cache(None)
-def together(dtype: torch.dtype, rows: int, columns: int) -> int:
-    """Matrices whose workspace is within its bound."""
-    one = workspace(torch.empty(1, rows, columns, dtype=dtype, device="meta"), True)
-    return WORKSPACE // sum(x.nbytes for x in one)
+def sizes(dtype: torch.dtype, m: int, n: int, vectors: bool) -> tuple[int, ...]:
+    """Bytes that a matrix takes of each part of the workspace, which stand by falling alignment."""
+    N, most, number, real = padded(m), rotations(n), dtype.itemsize, dtype.to_real().itemsize
+    form = (2 * N + 1) * real
+    kept = (2 * N * N * number, 2 * N * number, 2 * most * real, form, 4 * n, 4, 2 * (most + 1))
+    return kept if vectors else (0, 0, 0, form, 0, 0, 0)
 
 
 def decompose(matrices: Tensor, U: Tensor, S: Tensor, Vh: Tensor, vectors: bool, status: Tensor) -> None:
-    """Fill U (batch, rows, n), S (batch, n) and Vh (batch, n, columns) for matrices (batch, rows, columns).
+    """Fill U (..., rows, n), S (..., n) and Vh (..., n, columns) for matrices (..., rows, columns), all contiguous.
 
     Returns when it is done, or at the first fault, which `status`, in page-locked memory, then holds.
     """
-    run = compiled(matrices.dtype, matrices.device, max(matrices.shape[1:]))
+    rows, columns = matrices.shape[-2:]
+    m, n, batch = max(rows, columns), min(rows, columns), S.numel() // S.shape[-1]
+    run = compiled(matrices.dtype, matrices.device, m)
     if run is None:
         raise RuntimeError(f"{SOURCE.name} cannot be compiled for {matrices.device}")
-    count = together(matrices.dtype, *matrices.shape[1:])
-    for first in range(0, len(matrices), count):
-        some = slice(first, first + count)
-        _decompose(run, matrices[some], U[some], S[some], Vh[some], vectors, status)
+    each = sizes(matrices.dtype, m, n, vectors)
+    count = min(batch, MOST_BYTES // sum(each))
+    space = matrices.new_empty(count * sum(each), dtype=torch.uint8)
+    starts = [space.data_ptr() + count * before for before in accumulate(each, initial=0)]
+    parts = [start if size else None for start, size in zip(starts, each, strict=False)]
+    for first in range(0, batch, count):
+        given = [x.data_ptr() + x.nbytes // batch * first for x in (matrices, U, S, Vh)]
+        some = min(count, batch - first)
+        problem = Problem(*given, status.data_ptr(), *parts, some, m, n, rows < columns, rotations(n), 0)
+        _decompose(run, problem, padded(m), matrices, status)
         if int(status):
             return
 
 
-def _decompose(
-    run: Kernels, matrices: Tensor, U: Tensor, S: Tensor, Vh: Tensor, vectors: bool, status: Tensor
-) -> None:
-    batch, rows, columns = matrices.shape
-    m, n, wide = max(rows, columns), min(rows, columns), int(rows < columns)
-    space, most, N = workspace(matrices, vectors), rotations(n), padded(m)
-    Q, taus, turns, steps, settled, order = space[:-1] if vectors else [NOTHING] * 6
-    together = WARPS * WARP // lanes(matrices.dtype, m)
-    shape = WARPS * WARP, together * N * (N + 1) * matrices.itemsize
-    run.bidiagonalise(-(-batch // together), *shape, matrices, Q, taus, space.form, status, batch, m, n, wide)
-    for round in range(ROUNDS):
-        chain = space.form, turns, steps, settled, S, order, status, batch, n, most, round
-        run.diagonalise(-(-batch // CHAINS), CHAINS, chain_room(S.dtype, N), *chain)
-        if vectors:
-            rest = Q, taus, turns, steps, settled, order, U, Vh, batch, m, n, wide, most, round
-            run.turn(-(-2 * batch // together), *shape, *rest)
+def _decompose(run: Kernels, problem: Problem, N: int, matrices: Tensor, status: Tensor) -> None:
+    block, number = 32 * WARPS, matrices.itemsize
+    side = 2 if matrices.dtype == torch.float32 else 1  # rows of U or V that a lane turns
+    tiles, turned = block // N, block * side // N
+    room = N * (N + 1) * number
+    run.bidiagonalise(-(-problem.batch // tiles), block, tiles * room, problem)
+    for problem.round in range(ROUNDS):
+        run.diagonalise(-(-problem.batch // CHAINS), CHAINS, 0, problem)
+        if problem.turns:
+            run.turn(-(-2 * problem.batch // turned), block, turned * room, problem)
         torch.cuda.current_stream(matrices.device).synchronize()
-        if int(status) != NOT_SETTLED or round == ROUNDS - 1:
+        if int(status) != NOT_SETTLED or problem.round == ROUNDS - 1:
             return
         status.zero_()

@@ -72,12 +72,11 @@ static T __shfl_xor_sync(unsigned mask, T x, int across) {
   __syncwarp(mask);
   return found;
 }
-/* From a lane of this thread's `width`, which is LANES. */
 template <typename T>
-static T __shfl_sync(unsigned mask, T x, int from, int) {
+static T __shfl_sync(unsigned mask, T x, int from, int width) {
   slots[current] = x;
   __syncwarp(mask);
-  const T found = slots[current / LANES * LANES + from];
+  const T found = slots[current / width * width + from];
   __syncwarp(mask);
   return found;
 }
@@ -90,7 +89,7 @@ static unsigned __ballot_sync(unsigned mask, bool here) {
   __syncwarp(mask);
   return all;
 }
-/* Matrices of a warp go each its way. */
+/* Each LANES go their own way. */
 static bool __any_sync(unsigned, bool here) { return here; }
 static inline int __ffs(unsigned x) { return __builtin_ffs(x); }
 static inline double rsqrt(double x) { return 1 / std::sqrt(x); }
