@@ -1,12 +1,11 @@
 """The SVD of batches of matrices with sides of at most 32, whose rows and columns lanes hold in registers.
 
 Three kernels, whose work has three shapes: lanes that share a matrix, a thread that follows the chain of rotations
-of one, and lanes that share U or V. The chain, which lanes cannot share, is so followed for thousands of matrices at
-once; its rotations go through device memory. See small_svd.cu.
+of one, and lanes that share U or V. The chain, which lanes cannot share, is so followed for thousands of matrices
+at once; its rotations go through device memory. See small_svd.cu.
 """
 
 import ctypes
-import math
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
@@ -49,7 +48,7 @@ def padded(rows: int) -> int:
 
 
 def rotations(n: int) -> int:
-    """That a round has room for, an even number: random matrices take 0.8 n^2, in double precision n^2, few more."""
+    """That a round has room for, an even number: random matrices take 0.8 n^2, in double precision n^2."""
     return n * (n + 13)
 
 
@@ -80,7 +79,7 @@ def sizes(dtype: torch.dtype, m: int, n: int, vectors: bool) -> tuple[int, ...]:
 
 
 def decompose(matrices: Tensor, U: Tensor, S: Tensor, Vh: Tensor, vectors: bool, status: Tensor) -> None:
-    """Fill U (..., rows, n), S (..., n) and Vh (..., n, columns) for matrices (..., rows, columns), all contiguous.
+    """Fill U (..., rows, n), S (..., n), Vh (..., n, columns) for matrices (..., rows, columns), all contiguous.
 
     Returns when it is done, or at the first fault, which `status`, in page-locked memory, then holds.
     """
