@@ -2,7 +2,8 @@
 
 Three kernels, whose work has three shapes: lanes that share a matrix, a thread that follows the chain of rotations
 of one, and lanes that share U or V. The chain, which lanes cannot share, is so followed for thousands of matrices
-at once; its rotations go through device memory. See small_svd.cu.
+at once; its rotations go through device memory. On an H100 10,000 matrices (32, 32) in float32 take less than half
+the time of a warp that follows each from beginning to end, chain and all. See small_svd.cu.
 """
 
 import ctypes

@@ -182,7 +182,15 @@ def test_svd_of_hard_matrices_that_share_a_warp(run, hard, size, dtype):
 
 
 @on_host
-@pytest.mark.parametrize(("size", "dtype"), [((32, 20), torch.complex64), ((12, 34), torch.float64)])
+@pytest.mark.parametrize(
+    ("size", "dtype"),
+    [
+        ((32, 20), torch.complex64),
+        ((32, 32), torch.float32),
+        ((9, 21), torch.float64),
+        ((12, 34), torch.float64),
+    ],
+)
 def test_svd_of_larger_ones(run, hard, size, dtype):
     matrix = torch.stack([hard(kind, *size, dtype) for kind in FEW])
     *factors, failed = run("svd", matrix)
