@@ -14,6 +14,7 @@ import torch
 
 from unfoldkit.kernels.gpu import compile as cuda
 from unfoldkit.kernels.gpu import dense, leading_triplet, small_svd
+from unfoldkit.kernels.gpu.compile import _argument
 
 HOST = Path(__file__).with_name("dense_on_host.cpp")
 DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
@@ -51,7 +52,7 @@ def launcher(library, name):
     """A kernel as `cuda.Kernel` launches it."""
 
     def launch(grid, block, shared, *arguments):
-        values = [cuda._argument(x) for x in arguments]
+        values = [_argument(x) for x in arguments]
         addresses = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, values))
         library[f"launch_{name}"](grid, block, addresses)
 
