@@ -28,8 +28,9 @@ def svd(matrix: Tensor) -> SVD:
         U (..., m, k) and Vh (..., k, n) with orthonormal columns and rows, S (..., k) real, descending.
         On every path |U S Vh - A|, |U^H U - I| and |S - S_exact| / S_1 are within some hundred units in the
         last place. On a CPU this is LAPACK's divide and conquer with the batch split over threads; on a
-        GPU, implicit QR after Householder's reflections, a block a matrix (after QR where its long side does not
-        fit on chip), and the library for k > 512 and few matrices of k > 64 (`gpu.dense.LIBRARY`).
+        GPU, implicit QR after Householder's reflections, in registers up to m, n = 32, else by a block a matrix
+        (after QR where its long side does not fit on chip), and the library for k > 512 and few matrices of
+        k > 64 (`gpu.dense.LIBRARY`).
 
     Gradient (Townsend, "Differentiating the singular value decomposition", 2016): singular vectors are
     defined up to a phase (a loss must not depend on it), and up to rotation where singular values coincide.

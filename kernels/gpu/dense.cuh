@@ -37,6 +37,7 @@ __device__ inline number times(real a, number x) { return a * x; }
 __device__ inline number plus_times(number sum, number a, number x) { return sum + a * x; }
 #endif
 
+__device__ inline number plus(number x, number y) { return of(re(x) + re(y), im(x) + im(y)); }
 __device__ inline number minus(number x) { return of(-re(x), -im(x)); }
 __device__ inline real square(number x) { return re(x) * re(x) + im(x) * im(x); }
 __device__ inline real larger_part(number x) { return fmax(fabs(re(x)), fabs(im(x))); }
@@ -55,9 +56,14 @@ __device__ inline int thread() { return ONE_WARP ? threadIdx.x % LANES : threadI
 __device__ inline int lane() { return threadIdx.x % LANES; }
 __device__ inline int warp() { return thread() / LANES; }
 
-/* The lanes of a warp that work on this matrix. */
+/* The lanes of a warp that work on this matrix; all, which takes fewer instructions, where they stay CONVERGED. */
+#ifndef CONVERGED
+#define CONVERGED 0
+#endif
 __device__ inline int first_lane() { return threadIdx.x % 32 / LANES * LANES; }
-__device__ inline unsigned lanes() { return 0xffffffffu >> (32 - LANES) << first_lane(); }
+__device__ inline unsigned lanes() {
+  return CONVERGED ? 0xffffffffu : 0xffffffffu >> (32 - LANES) << first_lane();
+}
 __device__ inline void sync_lanes() { __syncwarp(lanes()); }
 
 __device__ inline void sync() {
@@ -81,6 +87,11 @@ __device__ inline real warp_max(real x) {
   for (int across = LANES / 2; across > 0; across /= 2) x = fmax(x, __shfl_xor_sync(lanes(), x, across));
   return x;
 }
+
+__device__ inline real from_lane(real x, int which) { return __shfl_sync(lanes(), x, which, LANES); }
+#if COMPLEX
+__device__ inline number from_lane(number x, int which) { return of(from_lane(x.re, which), from_lane(x.im, which)); }
+#endif
 
 __device__ inline number warp_sum_of(number x) { return of(warp_sum(re(x)), COMPLEX ? warp_sum(im(x)) : 0); }
 
@@ -227,22 +238,15 @@ inline float root(float x) { return sqrt(x); }
 inline float quotient(float x, float y) { return x / y; }
 #endif
 
-/* c f + s g = r, c g - s f = 0. Quarter turns are exact: of a matrix of few nonzeros they follow one another, and
-   what each loses would add up. */
+/* c f + s g = r, which is returned, and c g - s f = 0, with c >= 0. Quarter turns are exact: of a matrix of few nonzeros
+   they follow one another, and what each loses would add up. Without a branch, which a chain would wait for. */
 __device__ inline real rotate(real f, real g, rotation *turn) {
-  const real length = f * f + g * g;
-  if (f * g != 0 && length >= limits::vanishing) { /* as good as always: few instructions, which a chain waits for */
-    const real inverse = inverse_root(length);
-    *turn = {f * inverse, g * inverse};
-    return length * inverse;
-  }
-  if (length < limits::vanishing) {
-    *turn = {1, 0};
-    return f;
-  }
-  const real inverse = inverse_root(length);
-  *turn = {g == 0 ? copysign((real)1, f) : f * inverse, f == 0 ? copysign((real)1, g) : g * inverse};
-  return g == 0 ? fabs(f) : f == 0 ? fabs(g) : length * inverse;
+  const real length = f * f + g * g, inverse = inverse_root(length);
+  const bool none = g == 0 || length < limits::vanishing, quarter = f == 0;
+  const real c = fabs(f) * inverse, s = (f < 0 ? -g : g) * inverse, r = copysign(length, f) * inverse;
+  turn->c = none ? 1 : c;
+  turn->s = none ? 0 : quarter ? copysign((real)1, g) : s;
+  return none ? f : quarter ? fabs(g) : r;
 }
 
 /* Multiply by 2^exponent; in two steps, either of which may be a number where their product is not. */

@@ -3,7 +3,7 @@
 Householder reflections to a bidiagonal or tridiagonal form, and implicit QR or QL on that: a fifth to a tenth of
 the operations of Jacobi's method, at the cost of a chain of rotations that one matrix cannot spread over threads.
 With a warp (n <= 32, or part of one) or a few a matrix, thousands of chains run side by side. See eigh.cu and
-svd.cu.
+svd.cu, and `small_svd` for the SVD of what a warp holds.
 """
 
 import threading
@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from . import small_svd
 from .compile import Kernel, kernel
 
 FOLDER = Path(__file__).parent
@@ -46,12 +47,16 @@ class Plan(NamedTuple):
 
 def serves(name: str, matrix: Tensor) -> bool:
     """Whether the matrices are many and small enough for `eigh` or `svd`, and can be compiled for."""
-    order, count = min(matrix.shape[-2:]), matrix.shape[:-2].numel()
+    order, rows, count = min(matrix.shape[-2:]), max(matrix.shape[-2:]), matrix.shape[:-2].numel()
     if count == 0 or order == 0:
         return False
     table = LIBRARY[name, matrix.dtype.to_real()]
     few = next((few for largest, few in table if order <= largest), count)
-    return count > few and _plan(name, matrix.dtype, matrix.device, order, order, True) is not None
+    if count <= few:
+        return False
+    if name == "svd" and rows <= WARP:
+        return small_svd.compiled(matrix.dtype, matrix.device, rows) is not None
+    return _plan(name, matrix.dtype, matrix.device, rows, order, True) is not None
 
 
 def eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,14 +81,19 @@ def svd(matrix: Tensor, vectors: bool = True) -> tuple[Tensor, Tensor, Tensor]:
     batch, (rows, columns) = matrix.shape[:-2], matrix.shape[-2:]
     m, n = max(rows, columns), min(rows, columns)
     flat, count = _flat(matrix), batch.numel()
-    plan = _planned("svd", flat, m, n, vectors)
-    if m > 2 * n and not plan.on_chip:
+    plan = _planned("svd", flat, m, n, vectors) if m > WARP else None
+    if plan and m > 2 * n and not plan.on_chip:
         return _svd_of_long(flat, vectors)
     U, Vh = flat.new_empty(*batch, rows, n), flat.new_empty(*batch, n, columns)
     S = flat.new_empty(*batch, n, dtype=matrix.dtype.to_real())
-    workspace = flat if plan.on_chip else flat.new_empty(count * n * (_leading(m) + _leading(n)))
-    sizes = m, n, _leading(m), _leading(n), int(rows < columns), int(vectors)
-    _launch(plan, count, flat, U, S, Vh, workspace, *sizes)
+    if plan:
+        workspace = flat if plan.on_chip else flat.new_empty(count * n * (_leading(m) + _leading(n)))
+        sizes = m, n, _leading(m), _leading(n), int(rows < columns), int(vectors)
+        _launch(plan, count, flat, U, S, Vh, workspace, *sizes)
+    else:
+        status = _status(threading.get_ident())
+        small_svd.decompose(flat, U, S, Vh, vectors, status)
+        _require_settled(status)
     return U, S, Vh
 
 
@@ -116,7 +126,7 @@ def _planned(name: str, flat: Tensor, m: int, n: int, vectors: bool = True) -> P
 @lru_cache(None)
 def _plan(name: str, dtype: torch.dtype, device: torch.device, m: int, n: int, vectors: bool) -> Plan | None:
     """For matrices (m, n), m >= n, on chip where they fit; None where there is no compiler."""
-    warps, lanes = layout(m if name == "eigh" or m <= WARP else m + n)
+    warps, lanes = layout(m if name == "eigh" else m + n)
     held, scratch = memory(name, dtype, m, n, warps, vectors)
     on_chip = held + scratch <= torch.cuda.get_device_properties(device).shared_memory_per_block_optin  # type: ignore[attr-defined]
     run = kernel(
@@ -127,7 +137,7 @@ def _plan(name: str, dtype: torch.dtype, device: torch.device, m: int, n: int, v
     )
     if run is None:
         return None
-    sharing = group(name, dtype, warps, lanes)
+    sharing = group(dtype, warps, lanes)
     room = scratch + (held if on_chip else 0)
     return Plan(run, max(1, sharing * WARP // lanes), max(warps, sharing), room, on_chip)
 
@@ -142,36 +152,27 @@ def layout(rows: int) -> tuple[int, int]:
     return min(MOST_WARPS, 1 + (1 << ((rows - 1) // WARP).bit_length())), WARP
 
 
-def group(name: str, dtype: torch.dtype, warps: int, lanes: int) -> int:
+def group(dtype: torch.dtype, warps: int, lanes: int) -> int:
     """Warps of a block whose chains of rotations one warp follows; 0 where all warps work on one matrix.
 
-    H100, ms for 1, 2, 4 and 8 of them, n = 32: eigh of 4,096 float32 0.68, 0.59, 0.53, 0.39, complex128 1.38,
-    1.63, 1.59, 1.62; svd of 10,000 float32 1.67, 1.68, 1.54, 1.81. Of smaller matrices several share a warp.
+    H100, ms for 1, 2, 4 and 8 of them: eigh of 4,096 of n = 32 float32 0.68, 0.59, 0.53, 0.39, complex128 1.38,
+    1.63, 1.59, 1.62. Of smaller matrices several share a warp.
     """
     if warps > 1:
         return 0
-    together = {"eigh": 8, "svd": 4}[name]
-    return together if lanes == WARP and dtype.to_real() == torch.float32 else 1
+    return 8 if lanes == WARP and dtype.to_real() == torch.float32 else 1
 
 
 def memory(name: str, dtype: torch.dtype, m: int, n: int, warps: int, vectors: bool) -> tuple[int, int]:
     """Bytes of the matrices, and of what else a block keeps on chip; see eigh.cu and svd.cu."""
     number, real = dtype.itemsize, dtype.to_real().itemsize
-    ahead = 1 if warps == 1 else 2  # rotations of as many steps
     if name == "eigh":
+        ahead = 1 if warps == 1 else 2  # rotations of as many steps
         parts = [n * number] * 3 + [2 * ahead * n * real, n * real, n * real, 2 * warps * real, 4 * n, 16]
         return _rounded(n * _leading(n) * number), sum(map(_rounded, parts))
     held = _rounded(n * _leading(m) * number) + (_rounded(n * _leading(n) * number) if vectors else 0)
-    parts = [
-        m * number,
-        n * number,
-        n * number,
-        4 * ahead * n * real,
-        n * real,
-        (n + 1) * real,
-        2 * warps * real,
-    ]
-    return held, sum(map(_rounded, [*parts, 4 * n, 24]))
+    parts = [m * number, n * number, n * number, 8 * n * real, n * real, (n + 1) * real, 2 * warps * real]
+    return held, sum(map(_rounded, [*parts, 4 * n, 16]))
 
 
 def _rounded(size: int) -> int:
@@ -183,7 +184,7 @@ def definitions(name: str, dtype: torch.dtype, warps: int, lanes: int, on_chip: 
     return {
         "REAL": "double" if dtype.to_real() == torch.float64 else "float",
         "COMPLEX": int(dtype.is_complex),
-        "GROUP": group(name, dtype, warps, lanes),
+        "GROUP": group(dtype, warps, lanes),
         "LANES": lanes,
         "ON_CHIP": int(on_chip),
     }
@@ -198,6 +199,10 @@ def _launch(plan: Plan, count: int, *arguments: Tensor | int) -> None:
     blocks = -(-count // plan.together)
     plan.run(blocks, WARP * plan.warps, plan.together * plan.room, *arrays, status, count, plan.room, *sizes)
     torch.cuda.current_stream(device).synchronize()
+    _require_settled(status)
+
+
+def _require_settled(status: Tensor) -> None:
     found = int(status)
     if found:
         status.zero_()

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from unfoldkit.common.nvrtc import cubin
-from unfoldkit.kernels.gpu import dense
+from unfoldkit.kernels.gpu import dense, small_svd
 from unfoldkit.sbl.em.block import solve as block
 from unfoldkit.sbl.em.compiled import Kind
 
@@ -28,15 +28,13 @@ def jobs() -> Iterator[Job]:
             for name, steps in STEPS.items():
                 for step in steps:
                     yield block.SOURCES[name], block.definitions(factors, complex_numbers, step)
-    for name in ("svd", "eigh"):
-        for dtype in (torch.complex128, torch.complex64, torch.float64, torch.float32):
-            for warps, lanes, on_chip in (
-                (3, 32, True),
-                (17, 32, False),
-                *((1, n, True) for n in (32, 16, 8)),
-            ):
-                variant = dense.definitions(name, dtype, warps, lanes, on_chip)
-                yield dense.FOLDER / f"{name}.cu", variant
+    for dtype in (torch.complex128, torch.complex64, torch.float64, torch.float32):
+        for rows in (32, 16, 8):
+            yield small_svd.SOURCE, small_svd.definitions(dtype, rows)
+            yield dense.FOLDER / "eigh.cu", dense.definitions("eigh", dtype, 1, rows, True)
+        for name in ("svd", "eigh"):
+            for warps, on_chip in ((3, True), (17, False)):
+                yield dense.FOLDER / f"{name}.cu", dense.definitions(name, dtype, warps, 32, on_chip)
 
 
 def build(architecture: str, job: Job) -> None:

@@ -72,6 +72,14 @@ static T __shfl_xor_sync(unsigned mask, T x, int across) {
   __syncwarp(mask);
   return found;
 }
+template <typename T>
+static T __shfl_sync(unsigned mask, T x, int from, int width) {
+  slots[current] = x;
+  __syncwarp(mask);
+  const T found = slots[current / width * width + from];
+  __syncwarp(mask);
+  return found;
+}
 static unsigned __ballot_sync(unsigned mask, bool here) {
   const int first = current / LANES * LANES;
   slots[current] = here;
@@ -81,9 +89,11 @@ static unsigned __ballot_sync(unsigned mask, bool here) {
   __syncwarp(mask);
   return all;
 }
+/* Each LANES go their own way. */
+static bool __any_sync(unsigned, bool here) { return here; }
 static inline int __ffs(unsigned x) { return __builtin_ffs(x); }
 static inline double rsqrt(double x) { return 1 / std::sqrt(x); }
-using std::copysign, std::fabs, std::fmax, std::fmin, std::sqrt, std::ilogb, std::scalbn;
+using std::copysign, std::min, std::fabs, std::fmax, std::fmin, std::sqrt, std::ilogb, std::scalbn;
 
 static void (*thread_function)();
 static void run_fiber() {

@@ -1,30 +1,33 @@
-/* eigh.cu, svd.cu and leading_triplet.cu on a CPU; DECOMPOSITION is the one that is included. */
+/* eigh.cu, svd.cu, small_svd.cu and leading_triplet.cu on a CPU; DECOMPOSITION is the one that is included. */
 
 #include "block_on_host.h"
+#include <tuple>
 
 #include DECOMPOSITION
 
-static const void *matrices;
-static void *outputs[3], *workspace;
-static int *failed, batch, room, sizes[6];
+/* As cuLaunchKernel: the addresses of the arguments. */
+template <typename... A, size_t... I>
+static void launch(void (*kernel)(A...), int blocks, int threads, void **at, std::index_sequence<I...>) {
+  static void (*function)(A...);
+  static std::tuple<A...> given;
+  function = kernel, given = {*(A *)at[I]...};
+  run_blocks(blocks, threads, [] { std::apply(function, given); });
+}
+template <typename... A>
+static void launch(void (*kernel)(A...), int blocks, int threads, void **at) {
+  launch(kernel, blocks, threads, at, std::index_sequence_for<A...>());
+}
 
-static void one() {
-  number **place = (number **)outputs;
+#define LAUNCH(kernel) \
+  extern "C" void launch_##kernel(int blocks, int threads, void **at) { launch(kernel, blocks, threads, at); }
 #ifdef EIGH
-  eigh_kernel((const number *)matrices, place[0], (real *)outputs[1], (number *)workspace, failed, batch, room, sizes[0],
-              sizes[1]);
+LAUNCH(eigh_kernel)
 #elif defined LEADING_TRIPLET
-  leading_vector_kernel((const number *)matrices, place[0], place[2], sizes[0], sizes[1], sizes[2]);
+LAUNCH(leading_vector_kernel)
+#elif defined SMALL_SVD
+LAUNCH(bidiagonalise)
+LAUNCH(diagonalise)
+LAUNCH(turn)
 #else
-  svd_kernel((const number *)matrices, place[0], (real *)outputs[1], place[2], (number *)workspace, failed, batch, room,
-             sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]);
+LAUNCH(svd_kernel)
 #endif
-}
-
-extern "C" void run(const void *from, void *first, void *values, void *last, void *space, int *status, int count, int bytes,
-                    int warps, const int *given) {
-  matrices = from, outputs[0] = first, outputs[1] = values, outputs[2] = last, workspace = space, failed = status;
-  batch = count, room = bytes;
-  memcpy(sizes, given, sizeof sizes);
-  run_blocks((count + MATRICES - 1) / MATRICES, ONE_WARP ? MOST_THREADS : 32 * warps, one);
-}

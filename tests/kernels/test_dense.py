@@ -7,12 +7,14 @@ import shutil
 import subprocess
 from functools import lru_cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from unfoldkit.common import nvrtc as cuda
-from unfoldkit.kernels.gpu import dense, leading_triplet
+from unfoldkit.kernels.gpu import dense, leading_triplet, small_svd
+from unfoldkit.kernels.gpu.compile import _argument
 
 HOST = Path(__file__).with_name("dense_on_host.cpp")
 DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
@@ -46,36 +48,77 @@ def library(tmp_path_factory):
     return build
 
 
+def launcher(library, name):
+    """A kernel as `cuda.Kernel` launches it."""
+
+    def launch(grid, block, shared, *arguments):
+        values = [_argument(x) for x in arguments]
+        addresses = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, values))
+        library[f"launch_{name}"](grid, block, addresses)
+
+    return launch
+
+
 @pytest.fixture
-def run(library):
+def run(library, run_small):
     """A function that decomposes (batch, rows, columns) as `dense` would; on_chip: where the matrices are kept."""
 
     def decompose(name, matrix, vectors=True, on_chip=True, shape=None):
         batch, rows, columns = matrix.shape
         m, n = max(rows, columns), min(rows, columns)
-        warps, lanes = shape or dense.layout(m if name == "eigh" or m <= dense.WARP else m + n)
+        if name == "svd" and m <= dense.WARP and not shape:
+            return run_small(matrix, vectors)
+        warps, lanes = shape or dense.layout(m if name == "eigh" else m + n)
         held, scratch = dense.memory(name, matrix.dtype, m, n, warps, vectors)
         definitions = dense.definitions(name, matrix.dtype, warps, lanes, on_chip)
-        first, last = (
-            matrix.new_full((batch, rows, n), torch.nan),
-            matrix.new_full((batch, n, columns), torch.nan),
-        )
-        values = matrix.new_full((batch, n), torch.nan, dtype=matrix.dtype.to_real())
-        workspace, failed = (
-            matrix.new_full((batch, 2 * n * (m + 1)), torch.nan),
-            torch.zeros(1, dtype=torch.int32),
-        )
-        sizes = [n, n | 1, 0, 0, 0, 0]
-        if name == "svd":
-            sizes = [m, n, m | 1, n | 1, int(rows < columns), int(vectors)]
-        pointers = [ctypes.c_void_p(x.data_ptr()) for x in (matrix, first, values, last, workspace, failed)]
-        room = scratch + (held if on_chip else 0)
-        library(name, tuple(definitions.items())).run(
-            *pointers, batch, room, warps, (ctypes.c_int * 6)(*sizes)
-        )
+        first, values, last = unset(matrix)
+        workspace = matrix.new_full((batch, 2 * n * (m + 1)), torch.nan)
+        failed = torch.zeros(1, dtype=torch.int32)
+        pointers = [matrix, first, values, last, workspace, failed]
+        sizes = [m, n, m | 1, n | 1, int(rows < columns), int(vectors)]
+        if name == "eigh":
+            pointers, sizes = [matrix, first, values, workspace, failed], [n, n | 1]
+        sharing = dense.group(matrix.dtype, warps, lanes)
+        blocks, room = -(-batch // max(1, sharing * 32 // lanes)), scratch + (held if on_chip else 0)
+        built = library(name, tuple(definitions.items()))
+        launcher(built, f"{name}_kernel")(blocks, 32 * max(warps, sharing), 0, *pointers, batch, room, *sizes)
         return first, values, last, int(failed)
 
     return decompose
+
+
+@pytest.fixture
+def run_small(library, monkeypatch):
+    """A function that decomposes (batch, rows, columns), of at most 32, as `small_svd` would."""
+
+    def compiled(dtype, device, rows):
+        built = library("small_svd", tuple(small_svd.definitions(dtype, rows).items()))
+        return small_svd.Kernels(*(launcher(built, name) for name in small_svd.Kernels._fields))
+
+    monkeypatch.setattr(small_svd, "compiled", compiled)
+    monkeypatch.setattr(
+        torch.cuda, "current_stream", lambda device: SimpleNamespace(synchronize=lambda: None)
+    )
+
+    def decompose(matrix, vectors=True):
+        U, S, Vh = unset(matrix)
+        failed = torch.zeros(1, dtype=torch.int32)
+        small_svd.decompose(matrix, U, S, Vh, vectors, failed)
+        return U, S, Vh, int(failed)
+
+    return decompose
+
+
+def unset(matrix):
+    """Room for U, S and Vh."""
+    batch, rows, columns = matrix.shape
+    n = min(rows, columns)
+    values = matrix.new_full((batch, n), torch.nan, dtype=matrix.dtype.to_real())
+    return (
+        matrix.new_full((batch, rows, n), torch.nan),
+        values,
+        matrix.new_full((batch, n, columns), torch.nan),
+    )
 
 
 def assert_ulps(actual, expected, scale, dtype, ulp=ULP):
@@ -140,7 +183,15 @@ def test_svd_of_hard_matrices_that_share_a_warp(run, hard, size, dtype):
 
 
 @on_host
-@pytest.mark.parametrize(("size", "dtype"), [((32, 20), torch.complex64), ((12, 34), torch.float64)])
+@pytest.mark.parametrize(
+    ("size", "dtype"),
+    [
+        ((32, 20), torch.complex64),
+        ((32, 32), torch.float32),
+        ((9, 21), torch.float64),
+        ((12, 34), torch.float64),
+    ],
+)
 def test_svd_of_larger_ones(run, hard, size, dtype):
     matrix = torch.stack([hard(kind, *size, dtype) for kind in FEW])
     *factors, failed = run("svd", matrix)
@@ -156,6 +207,19 @@ def test_quarter_turns_lose_nothing(run, hard):
     assert failed == 0
     for factor in (U[0], Vh[0]):
         assert_ulps(double(factor) @ double(factor).mH, torch.eye(32), 1, torch.complex64, ulp=5)
+
+
+@on_host
+def test_rounds_and_parts_change_nothing(run, hard, monkeypatch):
+    """Of a few rotations each, and of three matrices."""
+    matrix = torch.stack([hard(kind, 6, 8, torch.complex128) for kind in KINDS])
+    at_once = run("svd", matrix)
+    monkeypatch.setattr(small_svd, "rotations", lambda n: 2 * n)
+    monkeypatch.setattr(small_svd, "MOST_BYTES", 3 * sum(small_svd.sizes(matrix.dtype, 8, 6, True)))
+    *factors, failed = run("svd", matrix)
+    assert failed == 0
+    assert_svd(matrix, *factors)
+    assert_ulps(factors[1], at_once[1], float(at_once[1].max()), torch.complex128, ulp=10)
 
 
 @on_host
@@ -185,8 +249,9 @@ def test_matrices_kept_off_the_chip(run, hard):
 
 
 @on_host
-def test_values_alone(run, hard):
-    matrix = torch.stack([hard(kind, 12, 7, torch.float64) for kind in KINDS])
+@pytest.mark.parametrize("rows", [12, 33])
+def test_values_alone(run, hard, rows):
+    matrix = torch.stack([hard(kind, rows, 7, torch.float64) for kind in KINDS])
     U, S, _, failed = run("svd", matrix, vectors=False)
     assert failed == 0
     assert bool(U.isnan().all())
@@ -222,9 +287,8 @@ def test_leading_vector(library, hard, kind, shape, dtype):
     warps, definitions = leading_triplet.warps_of(m), leading_triplet.definitions(dtype)
     u, image = matrix.new_full((2, m), torch.nan), matrix.new_full((2, n), torch.nan)
     squarings = leading_triplet.SQUARINGS[dtype.to_real().itemsize]
-    pointers = [ctypes.c_void_p(x.data_ptr()) for x in (matrix, u, u, image, u, u)]
-    run = library("leading_triplet", tuple(definitions.items())).run
-    run(*pointers, 2, leading_triplet.memory(dtype, m, warps), warps, (ctypes.c_int * 6)(squarings, m, n))
+    run = launcher(library("leading_triplet", tuple(definitions.items())), "leading_vector_kernel")
+    run(2, 32 * warps, leading_triplet.memory(dtype, m, warps), matrix, u, image, squarings, m, n)
     wide, u, image = double(matrix), double(u), double(image)
     exact = torch.linalg.svdvals(wide)[:, 0]
     sigma = torch.linalg.vector_norm(image, dim=-1)
@@ -234,26 +298,25 @@ def test_leading_vector(library, hard, kind, shape, dtype):
     assert_ulps(residual, torch.zeros_like(residual), exact.max() ** 2, dtype)
 
 
-VARIANTS = (
-    (torch.float32, 1, 8, True),
-    (torch.float64, 5, 32, True),
-    (torch.complex64, 1, 32, True),
-    (torch.complex128, 17, 32, False),
-)
+VARIANTS = {
+    "eigh": ((torch.float32, 1, 8, True), (torch.float64, 5, 32, True), (torch.complex128, 17, 32, False)),
+    "svd": ((torch.float32, 3, 32, True), (torch.float64, 5, 32, True), (torch.complex128, 17, 32, False)),
+    "small_svd": ((torch.float32, 8), (torch.float64, 12), (torch.complex64, 30)),
+}
 
 
 @pytest.mark.parametrize(
-    "variants", [VARIANTS[:1], pytest.param(VARIANTS, marks=pytest.mark.slow)], ids=["quick", "all"]
+    "variants", [slice(1), pytest.param(slice(None), marks=pytest.mark.slow)], ids=["quick", "all"]
 )
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90", "sm_100"])
-@pytest.mark.parametrize("name", ["eigh", "svd"])
+@pytest.mark.parametrize("name", VARIANTS)
 def test_it_compiles(name, architecture, variants):
     try:
         cuda.nvrtc()
     except OSError:
         pytest.skip("needs NVRTC")
-    for variant in variants:
-        macros = dense.definitions(name, *variant)
+    for variant in VARIANTS[name][variants]:
+        macros = small_svd.definitions(*variant) if name == "small_svd" else dense.definitions(name, *variant)
         assert cuda.cubin(dense.FOLDER / f"{name}.cu", architecture, **macros)
 
 
@@ -274,11 +337,9 @@ def test_a_block_fits():
         for n in range(1, 33):
             warps, lanes = dense.layout(n)
             assert (warps, lanes >= min(n, 32), 32 % lanes) == (1, True, 0)
-            for name in ("eigh", "svd"):
-                held, scratch = dense.memory(name, dtype, n, n, warps, True)
-                assert held % 16 == scratch % 16 == 0
-                together = dense.group(name, dtype, warps, lanes) * 32 // lanes
-                assert together * (held + scratch) <= 160 * 1024
+            held, scratch = dense.memory("eigh", dtype, n, n, warps, True)
+            assert held % 16 == scratch % 16 == 0
+            assert dense.group(dtype, warps, lanes) * 32 // lanes * (held + scratch) <= 160 * 1024
     assert [dense.layout(rows)[0] for rows in (33, 64, 65, 128, 129, 256, 257, 5000)] == [
         3,
         3,

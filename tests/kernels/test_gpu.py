@@ -1,4 +1,4 @@
-"""The Triton kernels on a GPU against the CPU: `python -m pytest -m gpu tests/kernels`."""
+"""The kernels on a GPU against the CPU: `python -m pytest -m gpu tests/kernels`."""
 
 # mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
 
@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from unfoldkit import kernels
+from unfoldkit.kernels.gpu import small_svd
 
 from .test_dense import KINDS as HARD
 from .test_dense import assert_eigh, assert_svd
@@ -88,6 +89,16 @@ def test_hard_matrices(hard, dtype, n):
     assert_svd(matrix, *(x.cpu() for x in kernels.svd(matrix.cuda())))
     hermitian = matrix / 2 + matrix.mH / 2
     assert_eigh(hermitian, *(x.cpu() for x in kernels.eigh(hermitian.cuda())))
+
+
+@pytest.mark.parametrize("size", [(32, 32), (7, 12)])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_small_ones_in_rounds_and_parts(hard, dtype, size, monkeypatch):
+    """Where the rotations of a matrix, or the matrices of a batch, are more than there is room for at once."""
+    matrix = torch.stack([hard(kind, *size, dtype) for kind in HARD])
+    monkeypatch.setattr(small_svd, "rotations", lambda n: 2 * n)
+    monkeypatch.setattr(small_svd, "MOST_BYTES", 7 * sum(small_svd.sizes(dtype, max(size), min(size), True)))
+    assert_svd(matrix, *(x.cpu() for x in kernels.svd(matrix.cuda())))
 
 
 @pytest.mark.parametrize("size", [(20_000, 6), (6, 20_000), (300, 200)])
