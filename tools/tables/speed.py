@@ -72,7 +72,7 @@ def epoch(content: Content) -> list[Row]:
             f"`{row['data']}`",
             row["precision"],
             row["caches"],
-            number(row["preparation_seconds"]),
+            f"{row['preparation_seconds']:.3g}",
             f"{row['first_seconds']:.3g}",
             f"{row['seconds']:.3g}",
             "" if row["idle"] is None else f"{100 * row['idle']:.0f} %",
