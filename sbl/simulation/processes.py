@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,6 +12,10 @@ from .gpus import gpu_threads
 WORKER = ["unfoldkit.sbl.simulation.experiments"]  # what the process that workers are forked from imports
 PAINTER = ["unfoldkit.sbl.simulation.figures", "scipy.special"]
 MOST_PAINTERS = 6
+ENDED = (
+    "a process of this simulation was killed, or could not start: a script must call it under "
+    "`if __name__ == '__main__':`, or with workers=1; finished shards are kept"
+)
 
 
 @contextmanager
@@ -41,6 +46,8 @@ def _processes(count: int | None, preloaded: list[str]) -> Iterator[Executor]:
     with ProcessPoolExecutor(count, _context(preloaded), _end_with_parent) as executor:
         try:
             yield executor
+        except BrokenProcessPool as error:
+            raise RuntimeError(ENDED) from error
         except BaseException:
             for process in multiprocessing.active_children():
                 process.terminate()

@@ -80,6 +80,7 @@ def simulate(
         ValueError: an option is at fault, which leaves `out` as it was; `out` holds a run with other settings; or
             an estimator refuses the problems.
         OSError: `out` cannot be written.
+        RuntimeError: a process ended before its time, or could not start.
 
     >>> import contextlib, io, tempfile
     >>> options = SyntheticOptions(rows="4,5", columns="6,6", sparsity="2")

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from unfoldkit.sbl.simulation import shards
 from unfoldkit.sbl.simulation.experiments import IRSExperiment, SyntheticExperiment
 from unfoldkit.sbl.simulation.figures import distribution_figure
 from unfoldkit.sbl.simulation.options import decibels
+from unfoldkit.sbl.simulation.processes import executor
 from unfoldkit.sbl.simulation.simulate import _shards
 
 SMALL = SyntheticOptions(rows="4,5", columns="6,6", sparsity="2")
@@ -114,6 +116,14 @@ def test_what_is_refused_leaves_nothing(tmp_path, options, arguments, message):
         run(out, options, **arguments)
     assert message in str(refused.value)
     assert not out.exists()
+
+
+def test_a_process_that_is_killed_is_said():
+    with (
+        pytest.raises(RuntimeError, match=r"was killed.*__main__.*workers=1; finished shards are kept"),
+        executor(2, None) as processes,
+    ):
+        processes.submit(os._exit, 1).result()
 
 
 def test_processes_are_at_least_one(tmp_path):
