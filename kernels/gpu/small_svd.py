@@ -67,8 +67,9 @@ def definitions(dtype: torch.dtype, rows: int) -> dict[str, str | int]:
 def compiled(dtype: torch.dtype, device: torch.device, rows: int) -> Kernels | None:
     """For matrices of so many rows, or columns where they are more; None where there is no compiler."""
     macros = definitions(dtype, rows)
-    found = [kernel(SOURCE, name, device, **macros) for name in Kernels._fields]
-    return None if None in found else Kernels(*found)  # type: ignore[arg-type]
+    kernels = (kernel(SOURCE, name, device, **macros) for name in Kernels._fields)
+    found = [run for run in kernels if run is not None]
+    return Kernels(*found) if len(found) == len(Kernels._fields) else None
 
 
 def sizes(dtype: torch.dtype, m: int, n: int, vectors: bool) -> tuple[int, ...]:
