@@ -98,7 +98,8 @@ def _served_in_c(operands: list[Tensor], tracked: bool) -> bool:
 def _with_relu(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Convolution and rectifier in one kernel, where cuDNN or oneDNN has one."""
     if input.is_cuda:
-        fits = input.dtype in (torch.float32, torch.bfloat16) and not any(n % 8 for n in weight.shape[:2])
+        halves = (torch.float16, torch.bfloat16)
+        fits = input.dtype in (torch.float32, *halves) and not any(n % 8 for n in weight.shape[:2])
         return _cudnn(input, weight, bias) if fits else _library(input, weight, bias, True)
     if torch.compiler.is_compiling() or not _onednn_serves(input):
         return _library(input, weight, bias, True)

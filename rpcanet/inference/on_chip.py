@@ -1,4 +1,4 @@
-"""The bfloat16 form of RPCANet and RPCANet++ on a GPU: a few kernels a stage, between which planes are float32."""
+"""The 16-bit form of RPCANet and RPCANet++ on a GPU: a few kernels a stage, between which planes are float32."""
 
 from collections.abc import Iterable, Sequence
 
@@ -19,10 +19,14 @@ AT_ONCE = 2  # layers C -> C of a kernel
 
 
 def on_chip(stage: nn.Module) -> nn.Module | None:
-    """The stage's form in these kernels, None of a stage that has none."""
+    """The stage's form in these kernels, None of a stage that has none or whose weights float16 cannot hold."""
     if not isinstance(stage, RPCANetStage | RPCANetPlusPlusStage):
         return None
-    return StageOnChip(plain(stage)) if folded(stage.oem.layers)[0].out_channels in CHANNELS else None
+    if folded(stage.oem.layers)[0].out_channels not in CHANNELS:
+        return None
+    form = StageOnChip(plain(stage))
+    held = torch.stack([weight.isfinite().all() for weight in form.parameters()])
+    return form if held.all() else None
 
 
 class StageOnChip(nn.Module):

@@ -163,8 +163,14 @@ def write_results(
 
 
 def probability_of(answer: Decomposition) -> np.ndarray:
-    """(height, width) of the one picture of an answer."""
-    return answer.object.sigmoid()[0, 0].float().cpu().numpy()
+    """(height, width) of the one picture of an answer; raises ValueError where that holds NaN."""
+    probability = answer.object.sigmoid()[0, 0].float().cpu().numpy()
+    if np.isnan(probability).any():
+        raise ValueError(
+            "the answer is not a number everywhere: weights or picture lead beyond the range of the features; "
+            "--precision float32 has a wider one than bfloat16"
+        )
+    return probability
 
 
 def results(levels: Tensor, answer: Decomposition, options: Prediction) -> Iterator[tuple[str, np.ndarray]]:

@@ -23,9 +23,9 @@ RUN(const char* features, const Planes* given, const char* packed, const float* 
     });
 }
 #elif defined KERNEL_gates
-RUN(const char* in, const char* hidden, const char* cell, const char* packed, const float* bias, char* new_hidden,
-    char* new_cell, int height, int width, int tiles) {
-    run_grid(x, y, z, threads, [=] { gates(in, hidden, cell, packed, bias, new_hidden, new_cell, height, width, tiles); });
+RUN(const char* in, const char* hidden, const char* cell, const char* packed, const float* bias, float scale,
+    char* new_hidden, char* new_cell, int height, int width, int tiles) {
+    run_grid(x, y, z, threads, [=] { gates(in, hidden, cell, packed, bias, scale, new_hidden, new_cell, height, width, tiles); });
 }
 #elif defined KERNEL_window
 RUN(const char* features, const char* weights, const char* centre, const float* shift, const float* theta, float slope,

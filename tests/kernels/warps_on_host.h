@@ -91,14 +91,30 @@ inline float real_of(u32 bits) {
     memcpy(&x, &bits, 4);
     return x;
 }
+#if FLOAT16
+inline u32 rounded(float x) {
+    _Float16 half = x;
+    uint16_t bits;
+    memcpy(&bits, &half, 2);
+    return bits;
+}
+inline float widened(uint16_t bits) {
+    _Float16 half;
+    memcpy(&half, &bits, 2);
+    return half;
+}
+inline float low(u32 pair) { return widened(pair); }
+inline float high(u32 pair) { return widened(pair >> 16); }
+#else
 inline u32 rounded(float x) {  // to bfloat16, to even
     u32 bits;
     memcpy(&bits, &x, 4);
     return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
 }
-inline u32 pack(float low, float high) { return rounded(low) | rounded(high) << 16; }
 inline float low(u32 pair) { return real_of(pair << 16); }
 inline float high(u32 pair) { return real_of(pair & 0xffff0000u); }
+#endif
+inline u32 pack(float low, float high) { return rounded(low) | rounded(high) << 16; }
 inline float tanh_fast(float x) { return tanhf(x); }
 inline void copy_ahead(char* to, const void* from, bool wanted) {
     if (wanted) memcpy(to, from, 16);

@@ -200,6 +200,17 @@ def test_a_folder_of_save_pretrained_says_that_its_size_is_assumed(tmp_path, sce
     assert "assuming 256x256 and (level - 90) / 40" in said
 
 
+def test_an_answer_beyond_the_range_of_numbers_is_refused_by_name(tmp_path, scene, run):
+    net = rpcanet.build("rpcanet", stages=2, channels=4, mean=90.0, std=40.0)
+    for parameter in net.parameters():
+        parameter.data.fill_(1e15)
+    net.save_pretrained(tmp_path / "kept")
+    status, _, err = run(predict, scene, "--weights", tmp_path / "kept", "--out", tmp_path / "out")
+    assert status == 2
+    assert "scene.png: the answer is not a number everywhere" in complaint(err)
+    assert not [*(tmp_path / "out").iterdir()]
+
+
 def predict_damaged(folder, count, run):
     """Statuses of `count` damaged files, one command each."""
     rng = np.random.default_rng(2)

@@ -3,6 +3,8 @@
 //   f, i, o, j = 3x3 convolution of (z, h');  c = sigmoid(f) c' + sigmoid(i) tanh(j);  h = sigmoid(o) tanh(c)
 //   FIRST:  i, o, j = 3x3 convolution of z;   c = sigmoid(i) tanh(j);                  h = sigmoid(o) c
 //
+// Features, h and c hold `scale` times their values, which the weights make up for.
+//
 // A warp makes a row of 32 pixels and 16 of the channels, all their gates side by side in its registers, while
 // the features of the block's next tile are on their way.
 #include "tiles.cuh"
@@ -26,7 +28,7 @@ __device__ __forceinline__ void fetch(char* tile, const char* z, const char* hid
 }
 
 extern "C" __global__ void __launch_bounds__(32 * WARPS, 1)
-gates(const char* z, const char* hidden, const char* cell, const char* packed, const float* bias, char* new_hidden,
+gates(const char* z, const char* hidden, const char* cell, const char* packed, const float* bias, float scale, char* new_hidden,
       char* new_cell, int height, int width, int tiles) {
     SHARED_MEMORY(memory);
     char* weights = memory + 2 * SOURCES * TILE;
@@ -34,6 +36,7 @@ gates(const char* z, const char* hidden, const char* cell, const char* packed, c
     fetch_bytes(weights, packed, WEIGHTS);
     fetch(memory, z, hidden, blockIdx.x, tiles, height, width);
 
+    const float unscale = 1 / scale;
     float start[GATES][2][2];
 #pragma unroll
     for (int q = 0; q < GATES; q++)
@@ -104,9 +107,9 @@ gates(const char* z, const char* hidden, const char* cell, const char* packed, c
 #pragma unroll
                     for (int e = 0; e < 2; e++) {
                         int at_pixel = 2 * half + e;
-                        c[e] = sigmoid(acc[m][GATES - 3][j][at_pixel]) * tanh_fast(acc[m][GATES - 1][j][at_pixel]);
+                        c[e] = scale * sigmoid(acc[m][GATES - 3][j][at_pixel]) * tanh_fast(acc[m][GATES - 1][j][at_pixel]);
                         if (!FIRST) c[e] += sigmoid(acc[m][0][j][at_pixel]) * (e ? high(old[2 * half + j]) : low(old[2 * half + j]));
-                        h[e] = sigmoid(acc[m][GATES - 2][j][at_pixel]) * (FIRST ? c[e] : tanh_fast(c[e]));
+                        h[e] = sigmoid(acc[m][GATES - 2][j][at_pixel]) * (FIRST ? c[e] : scale * tanh_fast(unscale * c[e]));
                     }
                     c_pairs[2 * half + j] = pack(c[0], c[1]);
                     h_pairs[2 * half + j] = pack(h[0], h[1]);

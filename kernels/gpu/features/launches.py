@@ -1,4 +1,4 @@
-"""The kernels for features in bfloat16: what they serve, in tiles of which size, and their launch."""
+"""The kernels for features of 16 bits: what they serve, in tiles of which size, and their launch."""
 
 import ctypes
 from collections.abc import Sequence
@@ -31,6 +31,7 @@ class Chain(NamedTuple):
     residual: bool = False
     pooled: bool = False
     kept: bool = False
+    float16: bool = True
 
     def shared(self, rows: int) -> int:
         """Bytes of shared memory of a block."""
@@ -59,7 +60,7 @@ class _Planes(ctypes.Structure):
 
 
 def serves(device: torch.device, channels: int) -> bool:
-    """Whether chains of that many channels run on the device: bfloat16 products came with compute capability 8."""
+    """Whether chains of that many channels run on the device, whose compute capability must be 8."""
     return (
         device.type == "cuda"
         and channels in CHANNELS
@@ -92,7 +93,8 @@ def run_chain(
     run = _chain_kernel(spec, rows, device)
     assert run is not None
     grid = (-(-width // COLUMNS), -(-height // rows), pictures)
-    features = _features(like, 0 if spec.to_plane else spec.channels)
+    dtype = torch.float16 if spec.float16 else torch.bfloat16
+    features = _features(like, 0 if spec.to_plane else spec.channels, dtype)
     plane = torch.empty(
         (pictures, 1, height, width) if spec.to_plane else 0, dtype=torch.float32, device=like.device
     )
@@ -134,9 +136,9 @@ def run_window(features: Tensor, weights: tuple[Tensor, ...], theta: Tensor, slo
 
 @torch.compiler.disable
 def run_gates(
-    z: Tensor, memory: tuple[Tensor, Tensor] | None, packed: Tensor, bias: Tensor
+    z: Tensor, memory: tuple[Tensor, Tensor] | None, packed: Tensor, bias: Tensor, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """The new hidden and cell states."""
+    """The new hidden and cell states; they and what is given hold `scale` times their values."""
     pictures, channels, height, width = z.shape
     first = memory is None
     run = kernel(FOLDER / "gates.cu", "gates", z.device, **gates_definitions(channels, first))
@@ -145,7 +147,7 @@ def run_gates(
     blocks = min(tiles, _limits(z.device)[2])
     hidden, cell = torch.empty_like(z), torch.empty_like(z)
     before = (z, z) if memory is None else memory
-    arguments = (z, *before, packed, bias, hidden, cell, height, width, tiles)
+    arguments = (z, *before, packed, bias, ctypes.c_float(scale), hidden, cell, height, width, tiles)
     run(blocks, 32 * WARPS, _gates_shared(channels, first), *arguments)
     return hidden, cell
 
@@ -161,7 +163,7 @@ def run_layers(
     dense = [weight.contiguous(memory_format=torch.channels_last) for weight in weights]
     packed = torch.empty(count * weights[0].numel(), dtype=torch.bfloat16, device=input.device)
     pack((9, count), 256, 0, dense[0], dense[-1], packed)
-    spec = Chain(channels, count, False, False, rectified, residual, kept=count == 2)
+    spec = Chain(channels, count, False, False, rectified, residual, kept=count == 2, float16=False)
     found = run_chain(spec, input, packed, biases)
     return [found.middle, found.result] if spec.kept else [found.result]
 
@@ -194,9 +196,9 @@ def run_conv_backward(
     return of_input, of_weight, of_bias
 
 
-def _features(like: Tensor, channels: int) -> Tensor:
+def _features(like: Tensor, channels: int, dtype: torch.dtype) -> Tensor:
     shape = (like.shape[0], channels, *like.shape[2:])
-    return torch.empty(shape, dtype=torch.bfloat16, device=like.device, memory_format=torch.channels_last)
+    return torch.empty(shape, dtype=dtype, device=like.device, memory_format=torch.channels_last)
 
 
 def _planes(planes: Planes) -> _Planes:
@@ -226,7 +228,7 @@ def _chain_kernel(spec: Chain, rows: int, device: torch.device) -> Kernel | None
 
 def chain_definitions(spec: Chain, rows: int) -> dict[str, str | int]:
     wide = inner(spec.channels)
-    names = ("HELD", "LAYERS", "FROM_PLANE", "TO_PLANE", "RECTIFIED", "RESIDUAL", "POOLED", "KEPT")
+    names = ("HELD", "LAYERS", "FROM_PLANE", "TO_PLANE", "RECTIFIED", "RESIDUAL", "POOLED", "KEPT", "FLOAT16")
     tiles: dict[str, str | int] = {
         "CHANNELS": wide,
         "ROWS": rows,
@@ -249,11 +251,20 @@ def _chain_rows(spec: Chain, columns: int, height: int, device: torch.device) ->
 
 
 def gates_definitions(channels: int, first: bool) -> dict[str, str | int]:
-    return {"CHANNELS": inner(channels), "HELD": channels, "WARPS": WARPS, "FIRST": int(first), "UNROLLED": 3}
+    wide = inner(channels)
+    return {
+        "CHANNELS": wide,
+        "HELD": channels,
+        "WARPS": WARPS,
+        "FIRST": int(first),
+        "UNROLLED": 3,
+        "FLOAT16": 1,
+    }
 
 
 def window_definitions(channels: int, rows: int) -> dict[str, str | int]:
-    return {"CHANNELS": inner(channels), "HELD": channels, "ROWS": rows, "WARPS": WARPS, "UNROLLED": 1}
+    wide = inner(channels)
+    return {"CHANNELS": wide, "HELD": channels, "ROWS": rows, "WARPS": WARPS, "UNROLLED": 1, "FLOAT16": 1}
 
 
 @lru_cache(None)

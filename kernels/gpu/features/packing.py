@@ -25,14 +25,14 @@ def widened(x: Tensor, channels: int) -> Tensor:
 
 
 def packed(weight: Tensor) -> Tensor:
-    """(T, K, N), one product's right side for each of T taps, to bfloat16 in the order of lanes; K, N in 16s.
+    """(T, K, N), one product's right side for each of T taps, to float16 in the order of lanes; K, N in 16s.
 
     Lane 4g + t of `mma.m16n8k16` holds the rows 2t, 2t + 1, 2t + 8, 2t + 9 of column g; two blocks of 8 columns
     lie side by side.
     """
     taps, inner, columns = weight.shape
     lanes = weight.reshape(taps, inner // 16, 2, 4, 2, columns // 16, 2, 8)
-    return lanes.permute(0, 1, 5, 7, 3, 6, 2, 4).to(torch.bfloat16).flatten()
+    return lanes.permute(0, 1, 5, 7, 3, 6, 2, 4).to(torch.float16).flatten()
 
 
 def taps_of(weight: Tensor) -> Tensor:
