@@ -142,17 +142,18 @@ def test_lstm(first):
 @pytest.mark.parametrize("first", [False, True])
 def test_an_lstm_step_whose_convolution_the_library_computes(first):
     from unfoldkit.kernels import LSTMStep
+    from unfoldkit.kernels.features import SCALE
 
     shape, bias = (48, 16, 3, 3) if first else (64, 32, 3, 3), 48 if first else 64
     weight, bias, z, hidden, cell = randoms(4, shape, (bias,), *[(2, 16, 5, 7)] * 3)
     step = LSTMStep(weight / 12, bias).float()
     given = z if first else torch.cat((z, hidden), 1)
-    gates = F.conv2d(given.double(), step.weight.double(), padding=1)
+    gates = F.conv2d(given.double(), step.weight.double() * SCALE, padding=1)
     expected = gated_memory(gates, bias.double(), *([] if first else [cell.double()]))
     with torch.no_grad():
-        found = step._apart(z, None if first else (hidden, cell))
+        found = step._apart(SCALE * z, None if first else (SCALE * hidden, SCALE * cell))
     for one, other in zip(found, expected, strict=True):
-        assert_near(one, other)
+        assert_near(one / SCALE, other)
 
 
 @case
