@@ -18,11 +18,11 @@ def folder(tmp_path):
     (tmp_path / "trainings").mkdir()
     (tmp_path / "published.json").write_text(json.dumps(PUBLISHED))
 
-    def left(name, stages, measured, seed=42, augment=True):
+    def left(name, stages, measured, seed=42, augment=True, loss="soft_iou"):
         record = {
             "network": {"name": "rpcanet++", "stages": stages},
             "data": {"name": "drive", "augment": augment},
-            "recipe": {"epochs": 400, "seed": seed},
+            "recipe": {"epochs": 400, "seed": seed, "loss": loss},
             "looks": {"best": 0.7, "last": 0.69, "mean": 0.685, "looks": 40},
             "seconds": 52,
             "device": "H100",
@@ -59,8 +59,10 @@ def test_a_run_whose_weights_were_not_measured_has_its_looks_alone(folder):
 def test_other_seeds_follow_the_first_and_other_recipes_stand_in_the_table_alone(folder):
     folder("drive_s3_43", 3, {"best": 0.705}, seed=43)
     folder("drive_s3_plain", 3, {"best": 0.9}, augment=False)
+    folder("drive_s3_own", 3, {"last": 0.9}, loss="batch_iou")
     found = trainings.tables(folder("drive_s3", 3, {"best": 0.699}))
     assert "| published, not augmented | 400 |" in found[marks_of("trainings")]
+    assert "| own | 400 | 42 | 69.86 |  | 90.00 | +20.14 |" in found[marks_of("trainings")]
     line = "- DRIVE: RPCANet++ S3, 69.90 (published 69.86, +0.04; seed 43: 70.50)."
     assert found[marks_of("published-rows")] == line
 
