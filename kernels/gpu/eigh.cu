@@ -167,6 +167,7 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS)
     if (FOLLOWS) {
       const int2 part = next_part(n, e, negligible, &low);
       if (lane() == 0) range[now] = part;
+      sync_lanes();
       if (lane() == 0 && part.x >= 0) step(n, d, e, turns + now * n, range + now);
       sync_lanes();
     } else if (count > 0) {
