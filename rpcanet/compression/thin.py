@@ -1,7 +1,7 @@
 """Compressed layers in inference: windows as thin convolutions where these are faster, all else as plain weights.
 
 Plain 3x3 layers stay ahead of thin ones: on a CPU they go by Winograd's filtering, on a GPU one kernel takes less
-than two. So do windows in bfloat16 on a GPU, whose kernel keeps them on chip.
+than two. So do windows in 16 bits on a GPU, whose kernel keeps them on chip.
 """
 
 from typing import TypeVar

@@ -28,7 +28,7 @@ from ..networks.unfolding import UnfoldedNetwork
 from ..networks.weights import name_of, read_training, trained_seed
 from .counting import Counts
 from .detections import Levels
-from .evaluation import answer
+from .evaluation import answer, probability_of
 from .fast import optimize
 from .options import Evaluation
 from .preprocessing import Preprocessing, prepared_network
@@ -112,7 +112,7 @@ def of_weights(weights: str, options: Evaluation) -> Evaluated:
     padding = padding_of(str(options.protocol))
 
     def probability(image: Tensor) -> Tensor:
-        return answer(fast, image.to(options.device), padding, options.tile).object.sigmoid()
+        return probability_of(answer(fast, image.to(options.device), padding, options.tile))
 
     return counted(probability, found, options, network)
 

@@ -33,9 +33,23 @@ def evaluate(
     device, padding = next(net.parameters()).device, padding_of(protocol_name)
 
     def probability(image: Tensor) -> Tensor:
-        return answer(net, image.to(device), padding, tile).object.sigmoid()
+        return probability_of(answer(net, image.to(device), padding, tile))
 
     return score(probability, batches, protocol_name)
+
+
+def probability_of(decomposition: Decomposition) -> Tensor:
+    """sigmoid(O); raises ValueError where O is infinite or NaN.
+
+    >>> probability_of(Decomposition(torch.zeros(1), torch.zeros(1), torch.zeros(1)))
+    tensor([0.5000])
+    """
+    if not decomposition.object.isfinite().all():
+        raise ValueError(
+            "the answer is not finite everywhere: weights or picture lead beyond the range of the features, "
+            "which on a GPU float32 has more of than bfloat16"
+        )
+    return decomposition.object.sigmoid()
 
 
 def score(

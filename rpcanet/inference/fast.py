@@ -54,8 +54,8 @@ def optimize(net: Unfolding, dtype: torch.dtype = torch.float32, compile: bool =
     device = next(net.parameters()).device
     features = feature_dtype(dtype, device)
     kernels = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
-    form = _form_on_chip if features == torch.bfloat16 and kernels else _layer_by_layer
-    stages = [form(deepcopy(stage).eval(), features) for stage in net.stages]
+    stages = _on_chip(net) if features == torch.bfloat16 and kernels else None
+    stages = stages or [_layer_by_layer(deepcopy(stage).eval(), features) for stage in net.stages]
     fast = InferenceForm(stages, net.mean, net.std).eval().requires_grad_(False)
     fast = fast.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's types
     if compile and not any(isinstance(stage, StageOnChip) for stage in fast.stages):
@@ -143,9 +143,11 @@ def _watched(net: nn.Module) -> bool:
     return any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
 
 
-def _form_on_chip(stage: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """In kernels that keep features on chip, of the networks that have such a form."""
-    return on_chip(stage) or _layer_by_layer(stage, dtype)
+def _on_chip(net: Unfolding) -> list[nn.Module] | None:
+    """The stages in kernels that keep features on chip; None where one has no such form, whose memory differs."""
+    forms = [on_chip(deepcopy(stage).eval()) for stage in net.stages]
+    found: list[nn.Module] = [form for form in forms if form is not None]
+    return found if len(found) == len(forms) else None
 
 
 def _layer_by_layer(stage: nn.Module, dtype: torch.dtype) -> nn.Module:

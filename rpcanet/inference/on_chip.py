@@ -53,7 +53,7 @@ class Run(nn.Sequential):
     def __init__(self, convs: Sequence[nn.Conv2d]) -> None:
         first, *between, last = convs
         cuts = [len(between) - k for k in range(0, len(between), AT_ONCE)][::-1]
-        groups = [between[max(cut - AT_ONCE, 0) : cut] for cut in cuts] or [[]]
+        groups = [between[max(cut - AT_ONCE, 0) : cut] for cut in cuts] or [[], []]
         groups[0] = [first, *groups[0]]
         groups[-1] = [*groups[-1], last]
         super().__init__(*map(ConvChain, groups))

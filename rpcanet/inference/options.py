@@ -35,8 +35,8 @@ class Evaluation:
         batch_size: pictures evaluated at once, where they share one size; 4 by default, and of a classical method
             on a GPU as many as its memory holds.
         device: cpu, cuda, ...
-        precision: of the network's features, float32 or bfloat16 (faster on GPUs and
-            processors with matrix units for it, and less exact; elsewhere it is float32).
+        precision: of the network's features, float32 or bfloat16 (faster on GPUs and processors with matrix
+            units for it, and less exact; elsewhere it is float32, in this package's GPU kernels a scaled float16).
         compile: fuse elementwise steps with torch.compile, worth its start-up for many pictures.
         skip_bad: leave out pictures that cannot be used, and list them; without it the first ends the run.
         keep_empty: take pictures whose mask holds no object; by default where they belong to the data set.
@@ -97,8 +97,8 @@ class Prediction:
         detections: write detections.csv and detections.json too, with a row for each object.
         skip_bad: leave out pictures that cannot be read, and list them; without it the first ends the run.
         device: cpu, cuda, ...
-        precision: of the network's features, float32 or bfloat16 (faster on GPUs and
-            processors with matrix units for it, and less exact; elsewhere it is float32).
+        precision: of the network's features, float32 or bfloat16 (faster on GPUs and processors with matrix
+            units for it, and less exact; elsewhere it is float32, in this package's GPU kernels a scaled float16).
         compile: fuse elementwise steps with torch.compile, worth its start-up for many pictures of one size.
     """
 

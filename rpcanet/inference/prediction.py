@@ -22,7 +22,7 @@ from ..classical import METHODS
 from ..inside.panels import panel
 from ..networks.unfolding import Decomposition
 from .detections import Detection, Levels, detections_in, write_detections
-from .evaluation import decompose
+from .evaluation import decompose, probability_of
 from .fast import optimize
 from .options import Prediction
 from .preprocessing import Preprocessing, prepared_network
@@ -79,7 +79,7 @@ def predict(options: Prediction) -> list[Path]:
                 written += write_results(page, levels, answer, options, write)
                 if options.detections:
                     pictures.append(Levels(page.name, *page.graded[3:], *page.graded[1:3]))
-                    detections += detections_in(probability_of(answer), pictures[-1], options.threshold)
+                    detections += detections_in(plane_of(answer), pictures[-1], options.threshold)
     report_skipped(skipped)
     if large:
         print(
@@ -162,20 +162,14 @@ def write_results(
     return written
 
 
-def probability_of(answer: Decomposition) -> np.ndarray:
-    """(height, width) of the one picture of an answer; raises ValueError where that holds NaN."""
-    probability = answer.object.sigmoid()[0, 0].float().cpu().numpy()
-    if np.isnan(probability).any():
-        raise ValueError(
-            "the answer is not a number everywhere: weights or picture lead beyond the range of the features; "
-            "--precision float32 has a wider one than bfloat16"
-        )
-    return probability
+def plane_of(answer: Decomposition) -> np.ndarray:
+    """The probability, (height, width), of the one picture of an answer."""
+    return probability_of(answer)[0, 0].float().cpu().numpy()
 
 
 def results(levels: Tensor, answer: Decomposition, options: Prediction) -> Iterator[tuple[str, np.ndarray]]:
     """The pictures to write, by the ending of their names: 8-bit arrays, colour in OpenCV's order."""
-    probability = probability_of(answer)
+    probability = plane_of(answer)
     yield "mask", np.where(probability > options.threshold, 255, 0).astype(np.uint8)
     yield "probability", (255 * probability).round().astype(np.uint8)
     if options.panels:

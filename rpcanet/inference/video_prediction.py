@@ -16,6 +16,7 @@ from ...datasets.reading.video import frame_rate, read_video, video_file, video_
 from ..classical import METHODS, VIDEO_METHODS, background_foreground
 from ..networks.unfolding import Decomposition
 from .detections import Detection, Levels, detections_in
+from .evaluation import probability_of
 from .options import Prediction
 
 KINDS = ("background", "probability", "mask")
@@ -78,4 +79,4 @@ def split_block(block: np.ndarray, options: Prediction) -> tuple[Tensor, Tensor]
 def frame(block: np.ndarray, decomposer: Callable[[Tensor], Decomposition]) -> tuple[Tensor, Tensor]:
     """The background of one frame, as a fraction of full brightness, and the probability of an object."""
     found = decomposer(torch.from_numpy(block[0]))
-    return found.background[0] / 255, found.object[0].sigmoid()
+    return found.background[0] / 255, probability_of(found)[0]

@@ -91,13 +91,14 @@ class Taken(NamedTuple):
 class Seen(NamedTuple):
     """A validation batch that was answered but not counted yet."""
 
+    names: list[str]
     logits: Tensor
     mask: Tensor
     losses: Tensor
 
 
 def evaluated(net: Unfolding, mixed: bool) -> Unfolding:
-    """What answers for `net` in one validation, without autocast: in mixed precision its form in bfloat16."""
+    """What answers for `net` in one validation, without autocast: in mixed precision its form of 16 bits."""
     if not mixed:
         return net.eval()
     fast = optimize(net, torch.bfloat16)
@@ -167,7 +168,7 @@ class GraphedTask(SegmentationTask):
         loss = decomposition_loss(decomposition, batch.image, batch.mask, self.fidelity_weight, self.loss)
         if self.seen and batch.mask.shape[1:] != self.seen[0].mask.shape[1:]:
             self._count()
-        self.seen.append(Seen(decomposition.object, batch.mask, torch.stack(loss)))
+        self.seen.append(Seen(list(batch.name), decomposition.object, batch.mask, torch.stack(loss)))
         if sum(len(seen.mask) for seen in self.seen) >= COUNTED_AT_ONCE:
             self._count()
         return decomposition._asdict()
@@ -181,6 +182,11 @@ class GraphedTask(SegmentationTask):
         if not seen:
             return
         logits, mask = torch.cat([batch.logits for batch in seen]), torch.cat([batch.mask for batch in seen])
+        finite = logits.isfinite().flatten(1).all(1).tolist()
+        if not all(finite):
+            names = [name for batch in seen for name in batch.names]
+            beyond = [name for name, there in zip(names, finite, strict=True) if not there]
+            raise FloatingPointError(f"in validation the answers to {', '.join(beyond)} are not finite")
         self.metrics.update(logits.sigmoid(), mask)
         self.selection.update(logits, mask)
         for batch, losses in zip(seen, torch.stack([batch.losses for batch in seen]).cpu(), strict=True):

@@ -144,11 +144,25 @@ def test_a_chain_equals_its_layers(name, channels, shape, on_host):
     torch.manual_seed(0)
     chain = chain_of(channels, *RUNS[name])
     planes = ((1.0, pictures(1, shape)), (-0.5, pictures(1, shape)))
-    source = planes if chain.from_plane else as_features(pictures(channels, shape))
+    source = planes if chain.from_plane else as_features(SCALE * pictures(channels, shape))
     added = planes if chain.to_plane else ()
     found = chain(source, added)
     assert error_of(found, chain, source, added) < 8e-4
     assert found.dtype == (torch.float32 if chain.to_plane else torch.float16)
+
+
+def assert_range(device):
+    """Features beyond the largest float16 are computed, those beyond two million end as no number."""
+    torch.manual_seed(0)
+    chain, plane = chain_of(16, *RUNS["plane to plane"]).to(device), pictures(1, (1, 9, 5)).to(device)
+    large, too_large = ((2e5, plane),), ((1e8, plane),)
+    assert total(large).abs().max() > 2 * torch.finfo(DTYPE).max
+    assert error_of(chain(large), chain, large, ()) < 8e-4
+    assert not chain(too_large).isfinite().any()
+
+
+def test_features_may_reach_two_million(on_host):
+    assert_range("cpu")
 
 
 def two_layers(channels, shape, device):
@@ -184,7 +198,7 @@ def step_of(channels, first):
 
 
 def state(channels, shape, first):
-    z, hidden, cell = (as_features(pictures(channels, shape)) for _ in range(3))
+    z, hidden, cell = (as_features(SCALE * pictures(channels, shape)) for _ in range(3))
     return z, None if first else (hidden, cell)
 
 
@@ -207,7 +221,7 @@ def test_an_lstm_step_equals_its_layers(first, channels, on_host):
 def test_other_channels_go_layer_by_layer():
     """Also where there is a GPU."""
     for channels in (4, 24):
-        chain, x = chain_of(channels, *RUNS["two"]), as_features(pictures(channels, (1, 5, 7)))
+        chain, x = chain_of(channels, *RUNS["two"]), as_features(SCALE * pictures(channels, (1, 5, 7)))
         assert not chain.packed.numel()
         assert not launches.serves(torch.device("cuda"), channels)
         assert error_of(chain(x, ()), chain, x, ()) < 8e-4
@@ -303,10 +317,13 @@ class TestOnTheGPU:
         torch.manual_seed(0)
         chain = chain_of(channels, *RUNS[name]).cuda()
         planes = ((1.0, pictures(1, shape).cuda()), (-0.5, pictures(1, shape).cuda()))
-        source = planes if chain.from_plane else as_features(pictures(channels, shape)).cuda()
+        source = planes if chain.from_plane else as_features(SCALE * pictures(channels, shape)).cuda()
         added = planes if chain.to_plane else ()
         assert features._on_chip([planes[0][1]], channels)
         assert error_of(chain(source, added), chain, source, added) < 8e-4
+
+    def test_features_may_reach_two_million(self, shape):
+        assert_range("cuda")
 
     @pytest.mark.parametrize("channels", [16, 32])
     def test_two_layers(self, channels, shape):

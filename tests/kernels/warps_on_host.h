@@ -115,6 +115,7 @@ inline float low(u32 pair) { return real_of(pair << 16); }
 inline float high(u32 pair) { return real_of(pair & 0xffff0000u); }
 #endif
 inline u32 pack(float low, float high) { return rounded(low) | rounded(high) << 16; }
+inline float rectified(float x) { return x < 0 ? 0 : x; }
 inline float tanh_fast(float x) { return tanhf(x); }
 inline void copy_ahead(char* to, const void* from, bool wanted) {
     if (wanted) memcpy(to, from, 16);

@@ -12,6 +12,7 @@ import pytest
 from tests.datasets.test_damaged_files import ENDINGS, damaged, sound_files
 from unfoldkit import rpcanet
 from unfoldkit.datasets import SyntheticScenes
+from unfoldkit.datasets.reading.video import video_file
 from unfoldkit.tools import evaluate, predict
 
 OFFICIAL = "weights/rpcanet_sirst_official.pkl"
@@ -207,7 +208,15 @@ def test_an_answer_beyond_the_range_of_numbers_is_refused_by_name(tmp_path, scen
     net.save_pretrained(tmp_path / "kept")
     status, _, err = run(predict, scene, "--weights", tmp_path / "kept", "--out", tmp_path / "out")
     assert status == 2
-    assert "scene.png: the answer is not a number everywhere" in complaint(err)
+    assert "scene.png: the answer is not finite everywhere" in complaint(err)
+    assert not [*(tmp_path / "out").iterdir()]
+    with video_file(tmp_path / "film.avi", 10.0, (48, 48)) as append:
+        append(np.full((3, 48, 48), 90, np.uint8))
+    status, _, err = run(
+        predict, tmp_path / "film.avi", "--weights", tmp_path / "kept", "--out", tmp_path / "out"
+    )
+    assert status == 2
+    assert "film.avi: the answer is not finite everywhere" in complaint(err)
     assert not [*(tmp_path / "out").iterdir()]
 
 

@@ -36,15 +36,14 @@ class Run(NamedTuple):
         """Whose recipe it is, and what of the authors' it leaves out."""
         from unfoldkit.datasets import record_of
 
-        if self.record["recipe"]["loss"] == "batch_iou":
-            return "own"
+        whose = "own" if self.record["recipe"]["loss"] == "batch_iou" else "published"
         augmented = record_of(self.data_set).recipe.augment == self.record["data"]["augment"]
-        return "published" if augmented else "published, not augmented"
+        return whose if augmented else f"{whose}, not augmented"
 
     @property
     def result(self) -> dict[str, Any] | None:
         """The numbers of the weights that count, where measured: of the best look, by our own recipe the last."""
-        return self.measured.get("last" if self.recipe == "own" else "best")
+        return self.measured.get("last" if self.recipe.startswith("own") else "best")
 
 
 def results(folder: Path) -> list[dict[str, Any]]:

@@ -101,7 +101,7 @@ __device__ __forceinline__ void layer(const char* from, char* to, const char* st
                         u32 pair = *reinterpret_cast<const u32*>(start + place(here, j) + 4 * t);
                         a += low(pair), b += high(pair);
                     }
-                    if (RECTIFIED >> (LAYER - 1) & 1) a = fmaxf(a, 0), b = fmaxf(b, 0);
+                    if (RECTIFIED >> (LAYER - 1) & 1) a = rectified(a), b = rectified(b);
                     pairs[j] = pack(a, b);
                     if (last && TO_PLANE) features[j / 2][2 * (j % 2) + half] = pairs[j];
                     if (!last && here < end) *reinterpret_cast<u32*>(to + place(here, j) + 4 * t) = kept ? pairs[j] : 0;
@@ -149,7 +149,7 @@ __device__ __forceinline__ void embed(char* tile, const float* source, const uin
             u32 pairs[BLOCKS];
 #pragma unroll
             for (int j = 0; j < BLOCKS; j++) {
-                u32 pair = pack(fmaxf(acc[0][j][2 * half], 0), fmaxf(acc[0][j][2 * half + 1], 0));
+                u32 pair = pack(rectified(acc[0][j][2 * half]), rectified(acc[0][j][2 * half + 1]));
                 pairs[j] = kept ? pair : 0;
                 if (LAYERS > 0 && here < HEIGHT * PITCH) *reinterpret_cast<u32*>(tile + place(here, j) + 4 * t) = pairs[j];
                 if (POOLED) total[j][0] += low(pairs[j]), total[j][1] += high(pairs[j]);

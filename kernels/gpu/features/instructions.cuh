@@ -33,6 +33,13 @@ __device__ __forceinline__ u32 pack(float low, float high) {
     return pair;
 }
 
+// max(0, x), and NaN of NaN: what is beyond the range of features must not end as a number.
+__device__ __forceinline__ float rectified(float x) {
+    float y;
+    asm("max.NaN.f32 %0, %1, 0f00000000;" : "=f"(y) : "f"(x));
+    return y;
+}
+
 __device__ __forceinline__ float tanh_fast(float x) {
     float y;
     asm("tanh.approx.f32 %0, %1;" : "=f"(y) : "f"(x));

@@ -60,7 +60,7 @@ class _Planes(ctypes.Structure):
 
 
 def serves(device: torch.device, channels: int) -> bool:
-    """Whether chains of that many channels run on the device, whose compute capability must be 8."""
+    """Whether chains of that many channels run on the device, whose compute capability must be 8 or later."""
     return (
         device.type == "cuda"
         and channels in CHANNELS
@@ -94,6 +94,7 @@ def run_chain(
     assert run is not None
     grid = (-(-width // COLUMNS), -(-height // rows), pictures)
     dtype = torch.float16 if spec.float16 else torch.bfloat16
+    assert not isinstance(source, Tensor) or source.dtype == dtype
     features = _features(like, 0 if spec.to_plane else spec.channels, dtype)
     plane = torch.empty(
         (pictures, 1, height, width) if spec.to_plane else 0, dtype=torch.float32, device=like.device
@@ -141,6 +142,7 @@ def run_gates(
     """The new hidden and cell states; they and what is given hold `scale` times their values."""
     pictures, channels, height, width = z.shape
     first = memory is None
+    assert all(x.dtype == torch.float16 for x in (z, *(memory or ())))
     run = kernel(FOLDER / "gates.cu", "gates", z.device, **gates_definitions(channels, first))
     assert run is not None
     tiles = -(-width // COLUMNS) * -(-height // _gates_rows(channels)) * pictures

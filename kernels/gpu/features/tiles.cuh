@@ -1,8 +1,8 @@
 // Tiles of features in shared memory, and products with them on the tensor cores.
 //
-// Features are of 16 bits, FLOAT16 or bfloat16, (pictures, height, width, HELD). A tile keeps pixel p in 2 CHANNELS bytes, its 16-byte chunks
-// exchanged so that the same chunk of any 8 pixels in a row lies in 8 different groups of banks. A product takes at
-// least 16 channels: those that memory does not hold are zero.
+// Features are of 16 bits, FLOAT16 or bfloat16, (pictures, height, width, HELD). A tile keeps pixel p in 2 CHANNELS
+// bytes, its 16-byte chunks exchanged so that the same chunk of any 8 pixels in a row lies in 8 different groups of
+// banks. A product takes at least 16 channels: those that memory does not hold are zero.
 // Weights are packed so that a lane reads what a product wants of it in one 16-byte word: see `packed` in Python.
 #pragma once
 #include "instructions.cuh"

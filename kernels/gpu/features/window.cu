@@ -121,7 +121,7 @@ gate(const float* pooled, int tiles, float scale, const float* A, const float* a
     if (threadIdx.x < squeezed) {
         float sum = a[threadIdx.x];
         for (int c = 0; c < CHANNELS; c++) sum += A[threadIdx.x * CHANNELS + c] * mean[c];
-        hidden[threadIdx.x] = fmaxf(sum, 0);
+        hidden[threadIdx.x] = rectified(sum);
     }
     __syncthreads();
     if (threadIdx.x < CHANNELS) {
