@@ -66,15 +66,15 @@ def test_half_precision_keeps_what_is_no_convolution_as_it_was(tmp_path: Path) -
 
 def test_what_joins_is_measured_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cards, "FOLDER", tmp_path)
-    save_weights(
-        build("rpcanet++", stages=1, channels=8), tmp_path / "run.safetensors", {"recipe": {"epochs": 1}}
-    )
+    record = {"data": {"root": "/mine"}, "recipe": {"epochs": 1}}
+    save_weights(build("rpcanet++", stages=1, channels=8), tmp_path / "run.safetensors", record)
     evaluation = Evaluation("synthetic", count=2, size=32)
     path = cards.add(str(tmp_path / "run.safetensors"), "x-synthetic", evaluation, "ours", "train.py", "none")
     with safe_open(path, framework="pt") as file:
         told = json.loads(file.metadata()["card"])
     again = evaluate_data_set(Evaluation("synthetic", str(path), count=2, size=32))
     assert told["measured"]["iou"] == pytest.approx(again.values["iou"], abs=1e-6)
+    assert read_training(path)["data"] == {"root": "DIR"}
 
 
 def test_a_card_without_its_texts_is_refused(tmp_path: Path) -> None:
