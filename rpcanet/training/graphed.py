@@ -182,11 +182,7 @@ class GraphedTask(SegmentationTask):
         if not seen:
             return
         logits, mask = torch.cat([batch.logits for batch in seen]), torch.cat([batch.mask for batch in seen])
-        finite = logits.isfinite().flatten(1).all(1).tolist()
-        if not all(finite):
-            names = [name for batch in seen for name in batch.names]
-            beyond = [name for name, there in zip(names, finite, strict=True) if not there]
-            raise FloatingPointError(f"in validation the answers to {', '.join(beyond)} are not finite")
+        self.require_answers(logits, [name for batch in seen for name in batch.names])
         self.metrics.update(logits.sigmoid(), mask)
         self.selection.update(logits, mask)
         for batch, losses in zip(seen, torch.stack([batch.losses for batch in seen]).cpu(), strict=True):

@@ -56,7 +56,8 @@ def train(
     callbacks: Lightning's, called before the run's own.
 
     Raises ValueError where `out` holds another run, or one and `resume` is false, FileNotFoundError where there
-    is none to resume, FloatingPointError where the loss is not finite, and what opening the data raises.
+    is none to resume, FloatingPointError where a loss or an answer in validation is not finite, and what opening
+    the data raises.
 
     >>> import tempfile
     >>> from unfoldkit.rpcanet.training.configuration import Configuration, Data, Machine, Network, Recipe

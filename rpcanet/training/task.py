@@ -75,11 +75,20 @@ class SegmentationTask(L.LightningModule):
                 f"the loss is {loss} at step {step}, batch {batch} of epoch {epoch}, pictures: {', '.join(names)}"
             )
 
+    @staticmethod
+    def require_answers(logits: Tensor, names: list[str]) -> None:
+        """FloatingPointError where the answer to a picture is not finite."""
+        finite = logits.isfinite().flatten(1).all(1).tolist()
+        if not all(finite):
+            beyond = [name for name, there in zip(names, finite, strict=True) if not there]
+            raise FloatingPointError(f"in validation the answers to {', '.join(beyond)} are not finite")
+
     def on_validation_model_zero_grad(self) -> None:
         """Keep the last step's gradients, which `rpcanet.training.watching.Watch` shows."""
 
     def validation_step(self, batch: Any, batch_index: int) -> dict[str, Any]:
         decomposition = answer(self.net, batch.image, self.padding)
+        self.require_answers(decomposition.object, list(batch.name))
         loss = decomposition_loss(decomposition, batch.image, batch.mask, self.fidelity_weight, self.loss)
         for name, value in zip(LOSSES, loss, strict=True):
             self.validation_losses[name].update(value, len(batch.image))

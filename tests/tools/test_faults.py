@@ -19,6 +19,8 @@ import torch
 from safetensors.torch import load_file
 
 from unfoldkit.rpcanet import load_weights, train
+from unfoldkit.rpcanet.inference.evaluation import answer
+from unfoldkit.rpcanet.training import task
 from unfoldkit.rpcanet.training.losses import LOSSES
 from unfoldkit.rpcanet.training.task import SegmentationTask
 from unfoldkit.tools import simulate
@@ -326,4 +328,14 @@ def test_nan_in_training_names_step_batch_and_pictures(tmp_path, monkeypatch):
     monkeypatch.setitem(LOSSES, "soft_iou", lambda logits, mask: logits.sum() * float("nan"))
     pattern = r"the loss is nan at step 0, batch 0 of epoch 0, pictures: train_\d{4}, train_\d{4}"
     with pytest.raises(FloatingPointError, match=pattern):
+        train(configured(), tmp_path)
+
+
+def test_an_answer_that_is_not_finite_in_validation_names_its_pictures(tmp_path, monkeypatch):
+    def answers(net, image, padding):
+        decomposition = answer(net, image, padding)
+        return decomposition._replace(object=decomposition.object / 0)
+
+    monkeypatch.setattr(task, "answer", answers)
+    with pytest.raises(FloatingPointError, match=r"in validation the answers to val_\d{4}.* are not finite"):
         train(configured(), tmp_path)
