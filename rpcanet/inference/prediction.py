@@ -76,10 +76,11 @@ def predict(options: Prediction) -> list[Path]:
                 levels = torch.from_numpy(page.graded.image)
                 answer = decomposer(levels)
                 large += max(levels.shape) > found.largest
-                written += write_results(page, levels, answer, options, write)
+                probability = probability_of(answer)[0, 0].float().cpu().numpy()
+                written += write_results(page, levels, answer, probability, options, write)
                 if options.detections:
                     pictures.append(Levels(page.name, *page.graded[3:], *page.graded[1:3]))
-                    detections += detections_in(plane_of(answer), pictures[-1], options.threshold)
+                    detections += detections_in(probability, pictures[-1], options.threshold)
     report_skipped(skipped)
     if large:
         print(
@@ -150,11 +151,16 @@ def skipping(faults: list[str] | None) -> Iterator[None]:
 
 
 def write_results(
-    page: Page, levels: Tensor, answer: Decomposition, options: Prediction, write: Write
+    page: Page,
+    levels: Tensor,
+    answer: Decomposition,
+    probability: np.ndarray,
+    options: Prediction,
+    write: Write,
 ) -> list[Path]:
     """Have the pictures of one answer written; returns where they will be."""
     written = []
-    for kind, result in results(levels, answer, options):
+    for kind, result in results(levels, answer, probability, options):
         path = Path(options.out) / f"{page.name}_{kind}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         write(write_picture, path, result)
@@ -162,14 +168,10 @@ def write_results(
     return written
 
 
-def plane_of(answer: Decomposition) -> np.ndarray:
-    """The probability, (height, width), of the one picture of an answer."""
-    return probability_of(answer)[0, 0].float().cpu().numpy()
-
-
-def results(levels: Tensor, answer: Decomposition, options: Prediction) -> Iterator[tuple[str, np.ndarray]]:
+def results(
+    levels: Tensor, answer: Decomposition, probability: np.ndarray, options: Prediction
+) -> Iterator[tuple[str, np.ndarray]]:
     """The pictures to write, by the ending of their names: 8-bit arrays, colour in OpenCV's order."""
-    probability = plane_of(answer)
     yield "mask", np.where(probability > options.threshold, 255, 0).astype(np.uint8)
     yield "probability", (255 * probability).round().astype(np.uint8)
     if options.panels:

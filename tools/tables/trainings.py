@@ -32,18 +32,22 @@ class Run(NamedTuple):
         return f"RPCANet++ S{self.record['network']['stages']}"
 
     @property
+    def own(self) -> bool:
+        return bool(self.record["recipe"]["loss"] == "batch_iou")
+
+    @property
     def recipe(self) -> str:
         """Whose recipe it is, and what of the authors' it leaves out."""
         from unfoldkit.datasets import record_of
 
-        whose = "own" if self.record["recipe"]["loss"] == "batch_iou" else "published"
+        whose = "own" if self.own else "published"
         augmented = record_of(self.data_set).recipe.augment == self.record["data"]["augment"]
         return whose if augmented else f"{whose}, not augmented"
 
     @property
     def result(self) -> dict[str, Any] | None:
         """The numbers of the weights that count, where measured: of the best look, by our own recipe the last."""
-        return self.measured.get("last" if self.recipe.startswith("own") else "best")
+        return self.measured.get("last" if self.own else "best")
 
 
 def results(folder: Path) -> list[dict[str, Any]]:
