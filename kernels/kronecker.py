@@ -10,7 +10,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from .dispatch.checks import broadcast_shapes, require_one_device
+from .dispatch.checks import broadcast_batches, require_one_device
 
 
 def mode_product(tensor: Tensor, matrix: Tensor, mode: int) -> Tensor:
@@ -45,7 +45,7 @@ def mode_product(tensor: Tensor, matrix: Tensor, mode: int) -> Tensor:
     if tensor.dtype == matrix.dtype == torch.bool:
         raise ValueError("tensor and matrix are both boolean; expected numbers")
     mode = mode % tensor.ndim
-    leading = _broadcast(shapes, matrix.shape[:-2], tensor.shape[:batch])
+    leading = broadcast_batches(shapes, matrix.shape[:-2], tensor.shape[:batch])
     if tensor.shape[mode] != matrix.shape[-1]:
         raise ValueError(f"{shapes} do not fit along axis {mode}")
     before, after = tensor.shape[batch:mode], tensor.shape[mode + 1 :]
@@ -134,7 +134,7 @@ def _require_fit(factors: Sequence[Tensor], x: Tensor) -> None:
     if any(factor.device != x.device for factor in factors):
         require_one_device(x=x, **{f"factors[{i}]": factor for i, factor in enumerate(factors)})
     if any(factor.shape[:-2] != x.shape[:-1] for factor in factors):
-        _broadcast(_shapes(factors, x), x.shape[:-1], *(factor.shape[:-2] for factor in factors))
+        broadcast_batches(_shapes(factors, x), x.shape[:-1], *(factor.shape[:-2] for factor in factors))
 
 
 def _shapes(factors: Sequence[Tensor], x: Tensor) -> str:
@@ -151,10 +151,3 @@ def _apply(x: Tensor, matrix: Tensor) -> Tensor:
     if x.shape[-3] == 1:
         return (matrix @ x[..., 0, :, :])[..., None, :, :]
     return matrix[..., None, :, :] @ x
-
-
-def _broadcast(shapes: str, *batches: torch.Size) -> torch.Size:
-    try:
-        return broadcast_shapes(*batches)
-    except ValueError as error:
-        raise ValueError(f"{shapes} have batch axes that do not broadcast") from error

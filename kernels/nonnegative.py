@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .dispatch.checks import broadcast_shapes, require_matrix
+from .dispatch.checks import broadcast_batches, require_matrix
 from .dispatch.operator import under_transform
 from .leading_triplet import power_of_two
 
@@ -39,14 +39,11 @@ def nonnegative_least_squares(C: Tensor, b: Tensor, guess: Tensor | None = None)
         raise ValueError(f"C and b must be real floating point, got {C.dtype} and {b.dtype}")
     if b.ndim < 1 or b.shape[-1] != C.shape[-1] or b.shape[-1] == 0:
         raise ValueError(f"b {tuple(b.shape)} must have one entry for each column of C {tuple(C.shape)}")
-    if not _broadcast(C.shape[:-2], b.shape[:-1]):
-        raise ValueError(f"the batches of C {tuple(C.shape)} and b {tuple(b.shape)} do not broadcast")
-    shape = broadcast_shapes(C.shape[:-1], b.shape)
-    guess = torch.ones(shape, dtype=torch.bool, device=b.device) if guess is None else guess
-    fits = guess.shape[-1:] == shape[-1:] and _broadcast(guess.shape[:-1], shape[:-1])
-    if not fits or guess.dtype != torch.bool:
-        raise ValueError(f"guess must be {tuple(shape)} booleans, got {guess.dtype} {tuple(guess.shape)}")
-    shape = broadcast_shapes(shape, guess.shape)
+    batch, n = broadcast_batches("C and b", C.shape[:-2], b.shape[:-1]), b.shape[-1]
+    guess = torch.ones(*batch, n, dtype=torch.bool, device=b.device) if guess is None else guess
+    if guess.shape[-1:] != b.shape[-1:] or guess.dtype != torch.bool:
+        raise ValueError(f"guess must be {(*batch, n)} booleans, got {guess.dtype} {tuple(guess.shape)}")
+    shape = (*broadcast_batches("guess and the others", guess.shape[:-1], batch), n)
     A, right = C.double().expand(*shape, -1), b.double().expand(shape)
     columns, size = (
         power_of_two(A.detach().abs().amax(-2)),
@@ -57,10 +54,6 @@ def nonnegative_least_squares(C: Tensor, b: Tensor, guess: Tensor | None = None)
     if A.requires_grad or right.requires_grad or under_transform():
         solution = _least_squares(A, right, positive)
     return (solution * (size / columns)).to(b.dtype)
-
-
-def _broadcast(one: torch.Size, other: torch.Size) -> bool:
-    return all(m == n or 1 in (m, n) for m, n in zip(reversed(one), reversed(other), strict=False))
 
 
 def _least_squares(A: Tensor, b: Tensor, positive: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..kernels.dispatch.checks import broadcast_shapes
+from ..kernels.dispatch.checks import broadcast_batches
 
 
 class Problem(NamedTuple):
@@ -147,12 +147,3 @@ def _check_finite(name: str, x: Tensor) -> None:
 def values_hidden() -> bool:
     """Whether torch.func traces: its tensors have no value to test."""
     return torch._C._are_functorch_transforms_active()
-
-
-def broadcast_batches(names: str, *shapes: Sequence[int]) -> torch.Size:
-    """The shape that batch shapes broadcast to; raises ValueError, which says `names`, where they do not."""
-    try:
-        return broadcast_shapes(*shapes)
-    except ValueError:
-        shown = ", ".join(str(tuple(shape)) for shape in shapes)
-        raise ValueError(f"the batch shapes of {names} do not broadcast: {shown}") from None

@@ -82,18 +82,19 @@ def require_broadcast(name: str, shape: torch.Size, onto_name: str, onto: torch.
         raise ValueError(f"{name} of shape {tuple(shape)} does not broadcast onto {onto_name} {tuple(onto)}")
 
 
-def broadcast_shapes(*shapes: Sequence[int]) -> torch.Size:
+def broadcast_batches(names: str, *shapes: Sequence[int]) -> torch.Size:
     """As `torch.broadcast_shapes` has it, whose first call imports SymPy for a second or more.
 
-    Raises ValueError where they do not broadcast.
+    Raises ValueError, which says `names`, where the batch shapes do not broadcast.
 
-    >>> broadcast_shapes((2, 1), (3,), ())
+    >>> broadcast_batches("x, y and z", (2, 1), (3,), ())
     torch.Size([2, 3])
     """
     sizes = []
     for axis in zip_longest(*map(reversed, shapes), fillvalue=1):
         size = next((n for n in axis if n != 1), 1)
         if any(n not in (1, size) for n in axis):
-            raise ValueError(f"shapes {[tuple(shape) for shape in shapes]} do not broadcast")
+            shown = ", ".join(str(tuple(shape)) for shape in shapes)
+            raise ValueError(f"the batch shapes of {names} do not broadcast: {shown}")
         sizes.append(size)
     return torch.Size(reversed(sizes))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...kernels import svdvals
-from ...kernels.dispatch.checks import broadcast_shapes
+from ...kernels.dispatch.checks import broadcast_batches
 
 LEADING = (1, 5, 10)
 
@@ -73,11 +73,7 @@ def fidelity(image: Tensor, background: Tensor, object_: Tensor) -> Tensor:
     """
     for name, plane in (("image", image), ("background", background), ("object_", object_)):
         _require_real(name, plane, 2)
-    shapes = [tuple(x.shape) for x in (image, background, object_)]
-    try:
-        broadcast_shapes(*shapes)
-    except ValueError:
-        raise ValueError(f"image, background and object_ do not fit each other: {shapes}") from None
+    broadcast_batches("image, background and object_", image.shape, background.shape, object_.shape)
     return torch.linalg.matrix_norm(image - background - object_)
 
 

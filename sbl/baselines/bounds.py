@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..problem import broadcast_batches
+from ...kernels.dispatch.checks import broadcast_batches
 from .genie_mmse import GenieMMSE
 
 

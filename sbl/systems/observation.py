@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from ...kernels.dispatch.checks import broadcast_batches
 from ..algebra import squared_modulus
-from ..problem import broadcast_batches
 
 
 def observe(clean: Tensor, noise: Tensor, snr_db: Tensor | float) -> tuple[Tensor, Tensor]:
