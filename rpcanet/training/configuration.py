@@ -84,6 +84,7 @@ class Recipe:
 
     Args:
         epochs: passes over the training pictures.
+        least_steps: epochs are added until full batches alone, on one device, make so many steps.
         learning_rate: Adam's rate at the first step; it decays as (1 - step/total)^0.9.
         loss: soft_iou, of each picture as published, or batch_iou, over the batch with cross-entropy: it learns
             where most pictures hold no object, too.
@@ -96,6 +97,7 @@ class Recipe:
     """
 
     epochs: int = OPEN
+    least_steps: int = 0
     learning_rate: float = OPEN
     loss: LossName = "soft_iou"
     fidelity_weight: float = 0.01

@@ -76,6 +76,7 @@ def train(
     prepare_folder(configuration, out, last, resume)
     L.seed_everything(configuration.recipe.seed, workers=True, verbose=False)
     data = open_data(configuration.data, configuration.recipe)
+    configuration = lengthened(configuration, len(data.train))
     net = untrained(configuration)
     require_several(configuration, net)
     selection, timer = Selection(configuration.recipe.look_every), Timer()
@@ -106,6 +107,19 @@ def as_initialised(configuration: Configuration) -> Configuration:
     net = load_weights(network.init)
     known: dict[str, Any] = {"name": name_of(net), "stages": len(net.stages), "channels": net.channels}
     return replace(configuration, network=replace(network, **known))
+
+
+def lengthened(configuration: Configuration, pictures: int) -> Configuration:
+    """The configuration with as many epochs of so many training pictures as its least steps take.
+
+    >>> from unfoldkit.rpcanet.training.configuration import Data, Machine, Network, Recipe
+    >>> short = Configuration(Network(), Data(batch_size=4), Recipe(epochs=400, least_steps=10_000), Machine())
+    >>> lengthened(short, pictures=20).recipe.epochs, lengthened(short, pictures=341).recipe.epochs
+    (2000, 400)
+    """
+    recipe = configuration.recipe
+    epochs = -(-recipe.least_steps // (pictures // configuration.data.batch_size))
+    return replace(configuration, recipe=replace(recipe, epochs=max(recipe.epochs, epochs)))
 
 
 def untrained(configuration: Configuration) -> UnfoldedNetwork:

@@ -165,6 +165,17 @@ def test_the_last_batch_is_trained_on_where_it_is_kept(tmp_path, folder, keep, s
     assert steps_taken == steps
 
 
+@pytest.mark.parametrize(("least", "epochs"), [(0, 2), (2, 2), (5, 5)])
+def test_a_short_run_is_lengthened_to_its_least_steps(tmp_path, folder, least, epochs):
+    """5 pictures in batches of 3 are one full batch."""
+    options = ["--data.name=folder", f"--data.root={folder(square(255))}", "--data.batch_size=3"]
+    run = tmp_path / "run"
+    train(configured(*options, "--recipe.epochs=2", f"--recipe.least_steps={least}"), run)
+    assert json.loads((run / "run.json").read_text())["recipe"]["epochs"] == epochs
+    assert len(scalars(run)["val/iou"]) == epochs
+    assert rpcanet.read_training(run / "last.safetensors")["recipe"]["epochs"] == epochs
+
+
 @pytest.mark.parametrize("mask", ["full", "inverted", "transparent"])
 def test_suspect_masks_are_refused_unless_told(tmp_path, folder, mask):
     levels = {"full": np.full((32, 32), 255, np.uint8), "inverted": 255 - square(255)}

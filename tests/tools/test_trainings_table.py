@@ -3,12 +3,15 @@
 # mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
 
 import json
+from pathlib import Path
 
 import pytest
 
 from unfoldkit.tools.tables import trainings
 from unfoldkit.tools.tables.markdown import marks_of
+from unfoldkit.tools.train import configuration_from, parser
 
+DATA = {"name": "drive", "train_split": "train", "batch_size": 4}
 PUBLISHED = {"drive": {"RPCANet++ S3": {"iou": 69.86}, "RPCANet++ S6": {"iou": 70.35}}}
 
 
@@ -18,11 +21,11 @@ def folder(tmp_path):
     (tmp_path / "trainings").mkdir()
     (tmp_path / "published.json").write_text(json.dumps(PUBLISHED))
 
-    def left(name, stages, measured, seed=42, augment=True, loss="soft_iou"):
+    def left(name, stages, measured, seed=42, augment=True, loss="soft_iou", epochs=400):
         record = {
             "network": {"name": "rpcanet++", "stages": stages},
-            "data": {"name": "drive", "augment": augment},
-            "recipe": {"epochs": 400, "seed": seed, "loss": loss},
+            "data": DATA | {"augment": augment},
+            "recipe": {"epochs": epochs, "seed": seed, "loss": loss},
             "looks": {"best": 0.7, "last": 0.69, "mean": 0.685, "looks": 40},
             "seconds": 52,
             "device": "H100",
@@ -59,19 +62,27 @@ def test_a_run_whose_weights_were_not_measured_has_its_looks_alone(folder):
 def test_other_seeds_follow_the_first_and_other_recipes_stand_in_the_table_alone(folder):
     folder("drive_s3_43", 3, {"best": 0.705}, seed=43)
     folder("drive_s3_plain", 3, {"best": 0.9}, augment=False)
-    folder("drive_s3_own", 3, {"last": 0.9}, loss="batch_iou")
+    folder("drive_s3_batch", 3, {"best": 0.91, "last": 0.8}, loss="batch_iou")
+    folder("drive_s3_own", 3, {"last": 0.9}, loss="batch_iou", epochs=2000)
     found = trainings.tables(folder("drive_s3", 3, {"best": 0.699}))
     assert "| published, not augmented | 400 |" in found[marks_of("trainings")]
-    assert "| own | 400 | 42 | 69.86 |  | 90.00 | +20.14 |" in found[marks_of("trainings")]
+    assert "| published, `batch_iou` | 400 | 42 | 69.86 | 91.00 | 80.00 | +10.14 |" in found[marks_of("trainings")]
+    assert "| own | 2000 | 42 | 69.86 |  | 90.00 | +20.14 |" in found[marks_of("trainings")]
     line = "- DRIVE: RPCANet++ S3, 69.90 (published 69.86, +0.04; seed 43: 70.50)."
     assert found[marks_of("published-rows")] == line
+
+
+def test_our_own_recipe_is_that_of_its_file():
+    own = Path(trainings.__file__).parents[1] / "configs" / "own.yaml"
+    recipe = configuration_from(parser().parse_args([f"--config={own}"])).recipe
+    assert (recipe.loss, recipe.least_steps) == (trainings.OWN_LOSS, trainings.OWN_STEPS)
 
 
 def test_an_ablation_tells_what_each_run_changes_of_the_run_that_they_all_differ_least_from(tmp_path):
     def left(name, iou, loss="soft_iou", seed=42, crop=False):
         record = {
             "network": {"name": "rpcanet++", "stages": 3},
-            "data": {"name": "drive", "augment": True, "crop": crop},
+            "data": DATA | {"augment": True, "crop": crop},
             "recipe": {"epochs": 100, "loss": loss, "seed": seed},
             "looks": {},
             "curve": [0.25, iou],
