@@ -240,6 +240,16 @@ def test_what_changes_results_must_stay(tmp_path, option):
         prepare_folder(configured(option), tmp_path, tmp_path / "last.ckpt", resume=True)
 
 
+def test_a_run_that_is_older_than_an_option_goes_on_with_its_default(tmp_path):
+    prepare_folder(configured(), tmp_path, tmp_path / "last.ckpt", resume=False)
+    stored = tmp_path / "config.yaml"
+    stored.write_text(stored.read_text().replace("  least_steps: 0\n", ""))
+    with pytest.raises(ValueError, match=r"--recipe.least_steps is 9, but the run in .* has 0"):
+        prepare_folder(configured("--recipe.least_steps=9"), tmp_path, tmp_path / "last.ckpt", resume=True)
+    prepare_folder(configured(), tmp_path, tmp_path / "last.ckpt", resume=True)
+    assert "least_steps: 0" in stored.read_text()
+
+
 @pytest.mark.parametrize("precision", ["16-true", "bf16-true", "64-true"])
 def test_true_precisions_train_and_leave_weights_that_load(tmp_path, precision):
     configuration = configured("--recipe.epochs=1", "--recipe.look_every=1")

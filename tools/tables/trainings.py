@@ -150,16 +150,28 @@ def percent(measured: dict[str, Any] | None) -> str:
 
 
 def lines(runs: list[Run], published: dict[str, Any]) -> str:
-    """A line a data set, of the papers' recipes: our IoU, the published one, the difference, other seeds."""
+    """A line a data set: the published IoU, ours by the papers' recipes and by our own, other seeds."""
     from unfoldkit.datasets import record_of
 
-    measured = [run for run in runs if run.recipe == "published" and run.result]
+    measured = [run for run in runs if run.recipe in ("own", "published") and run.result]
     found: dict[str, list[str]] = {}
-    for (data_set, title), group in groupby(measured, key=lambda run: (run.data_set, run.title)):
-        first, *others = group
-        stated = stated_of(first, published)
-        seeds = [f"; seed {run.record['recipe']['seed']}: {percent(run.result)}" for run in others]
-        difference = f"{float(percent(first.result)) - stated:+.2f}"
-        text = f"{title}, {percent(first.result)} (published {stated:.2f}, {difference}{''.join(seeds)})"
-        found.setdefault(record_of(data_set).title, []).append(text)
+
+    def kind(run: Run) -> tuple[str, str]:
+        return run.data_set, run.title
+
+    for (data_set, title), group in groupby(sorted(measured, key=kind), key=kind):
+        together = list(group)
+        stated = stated_of(together[0], published)
+        ours = [
+            f"{whose} {compared([run for run in together if run.recipe == recipe], stated)}"
+            for recipe, whose in (("published", "ours"), ("own", "own recipe"))
+            if any(run.recipe == recipe for run in together)
+        ]
+        found.setdefault(record_of(data_set).title, []).append(f"{title} {stated:.2f}, {', '.join(ours)}")
     return "\n".join(f"- {title}: {'; '.join(texts)}." for title, texts in found.items())
+
+
+def compared(runs: list[Run], stated: float) -> str:
+    """The IoU of a run, its difference from what is stated, and the IoU of other seeds."""
+    first, *others = map(percent, (run.result for run in runs))
+    return f"{first} ({float(first) - stated:+.2f}{''.join(f'; other seed: {iou}' for iou in others)})"

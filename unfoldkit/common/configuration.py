@@ -53,16 +53,19 @@ def prepare_folder(configuration: Any, out: Path, last: Path, resume: bool) -> N
     if last.is_file() and not resume:
         raise ValueError(f"{out}: holds a run already; add --resume to continue it, or choose another --out")
     if resume:
-        _require_same(wanted, stored)
+        _require_same(configuration, wanted, stored)
     out.mkdir(parents=True, exist_ok=True)
     rank_zero_only(write_whole)(stored, yaml.safe_dump(wanted, sort_keys=False))
 
 
-def _require_same(wanted: dict[str, Any], stored: Path) -> None:
+def _require_same(configuration: Any, wanted: dict[str, Any], stored: Path) -> None:
+    """ValueError unless `stored` has what is wanted; an option that is younger than the run was at its default."""
     before = read_configuration(stored)
     for section in (name for name in wanted if name != FREE_SECTION):
+        defaults = {field.name: field.default for field in fields(getattr(configuration, section))}
+        known = defaults | before.get(section, {})
         for option, value in wanted[section].items():
-            kept = before.get(section, {}).get(option)
+            kept = known[option]
             if kept != value and f"{section}.{option}" not in FREE_OPTIONS:
                 raise ValueError(
                     f"--{section}.{option} is {value}, but the run in {stored.parent} has {kept}; "
