@@ -64,7 +64,8 @@ class SegmentationDataset(Dataset[Sample]):
     at random, anywhere in the window.
 
     The mask is 1 where its level is object (`object_level`, see `objects`), else 0; with `soft` it is the level's
-    share of the largest instead, as the authors train. Pictures with a side above `largest` keep their own size.
+    share of the largest instead, as the authors train, unless levels are classes ("any"), of which one is no less
+    an object than another. Pictures with a side above `largest` keep their own size.
 
     Raises ValueError where `size` is less than one or, with `crop`, missing, where `seed` is negative, and where a
     picture is smaller than its window.
@@ -100,7 +101,8 @@ class SegmentationDataset(Dataset[Sample]):
         if seed < 0:
             raise ValueError(f"seed must be at least 0, got {seed}")
         self.pictures, self.size, self.mean, self.std, self.seed = pictures, size, mean, std, seed
-        self.epoch, self.crop, self.soft, self.object_level = 0, crop, soft, object_level
+        self.epoch, self.crop, self.object_level = 0, crop, object_level
+        self.soft = soft and object_level != "any"
         self.largest = largest
         self.kept: list[dict[str, Picture]] = []  # of each picture, by the symmetry that it is in
         self.symmetry = A.D4(p=1) if augment else None

@@ -82,6 +82,7 @@ LABELS = np.array([[0, 0.1, 0.6, 1]], np.float32)
         ({"object_level": "maximum"}, [0, 0, 0, 1]),
         ({}, [0, 0, 1, 1]),
         ({"object_level": "any"}, [0, 1, 1, 1]),
+        ({"object_level": "any", "soft": True}, [0, 1, 1, 1]),  # levels are classes
     ],
 )
 def test_labels_are_soft_for_training_and_two_level_for_evaluation(options, expected):
