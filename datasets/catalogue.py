@@ -39,8 +39,8 @@ def open_pictures(
     keep_empty: take pictures whose mask holds no object; those of sets that are published with some always are.
     grey, levels: how colour and levels of more than 8 bits become grey (`read_image`); by default grey as the data
     set's record says.
-    allow_suspect_masks: take masks that are transparent or full, and masks that look inverted altogether; train
-    without.
+    allow_suspect_masks: take masks that are transparent, full or of classes, and masks that look inverted
+    altogether; train without.
 
     Raises ValueError for an unknown name or an empty split, FileNotFoundError for what is missing on disk;
     the message names the file or folder and what was expected.
@@ -52,7 +52,8 @@ def open_pictures(
         return SyntheticScenes(split, count or SYNTHETIC_COUNTS.get(split, 1), size, seed)
     known = record_of(name).preparation
     grey, keep_empty = grey or known.grey, keep_empty or known.keep_empty
-    files = PictureFiles(find_pairs(name, split, root), keep_empty, grey, levels, allow_suspect_masks)
+    pairs = find_pairs(name, split, root)
+    files = PictureFiles(pairs, keep_empty, grey, levels, allow_suspect_masks, known.object_level)
     said = "" if allow_suspect_masks else inverted(files.pairs[0].mask.parent, object_shares(files.pairs))
     if said:
         raise ValueError(f"{said} (allow_suspect_masks takes them as they are)")

@@ -71,12 +71,13 @@ def check(
     `track` is given the indices of each split and what is being done with them, to show how far it is.
     """
     layout_of(name, root)
-    counts = record_of(name).counts
+    counts, known = record_of(name).counts, record_of(name).preparation
     found = []
     for split in counts or SPLITS:
         findings = Findings(split, counts.get(split))
         try:
-            files = PictureFiles(find_pairs(name, split, root), record_of(name).preparation.keep_empty)
+            pairs = find_pairs(name, split, root)
+            files = PictureFiles(pairs, known.keep_empty, object_level=known.object_level)
         except (FileNotFoundError, ValueError) as error:
             if not counts:  # a folder need not have every split
                 continue
@@ -105,7 +106,7 @@ def look(files: PictureFiles, index: int, findings: Findings) -> None:
             warnings.simplefilter("always", PictureWarning)
             image, labels, _ = files[index]
         mask = read_levels(pair.mask)
-        suspect = suspicion(pair.mask, labels)
+        suspect = suspicion(pair.mask, labels, files.object_level)
     except (FileNotFoundError, ValueError) as error:
         findings.faults.append(str(error))
         return
@@ -114,7 +115,7 @@ def look(files: PictureFiles, index: int, findings: Findings) -> None:
     if suspect:
         findings.faults.append(f"{pair.mask}: {suspect}")
     findings.sizes[size_of(image)] += 1
-    findings.shares.append(float(objects(labels).mean()))
+    findings.shares.append(float(objects(labels, files.object_level).mean()))
     findings.levels[described_levels(mask)] += 1
     if len(np.unique(mask)) > 2:
         findings.remark(GREY_MASKS, pair.name)

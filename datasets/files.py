@@ -11,7 +11,7 @@ import numpy as np
 
 from .reading.decoding import ENDINGS
 from .reading.levels import Levels
-from .reading.masks import objects
+from .reading.masks import ObjectLevel, classes, objects
 from .reading.picture import (
     ENDING,
     Grey,
@@ -20,6 +20,7 @@ from .reading.picture import (
     is_transparent,
     read_graded,
     read_labels,
+    read_levels,
     stem,
     with_mask,
 )
@@ -41,7 +42,7 @@ class PictureFiles:
 
     A pair with a fault, a file that cannot be read, a mask in other proportions than its picture and, unless
     `keep_empty`, a mask without any object raise FileNotFoundError or ValueError, which name the file; unless
-    `allow_suspect_masks`, so does a mask that is transparent or full (`suspicion`).
+    `allow_suspect_masks`, so does a mask that is transparent, full or of classes (`suspicion`).
 
     `chosen` holds, of the pictures read so far that were not taken over the full range of their type, which of
     their levels became 0 and 255, and how these were chosen (low, high, levels; see `Graded`).
@@ -54,9 +55,10 @@ class PictureFiles:
         grey: Grey = "opencv",
         levels: Levels | None = None,
         allow_suspect_masks: bool = True,
+        object_level: ObjectLevel = "half",
     ) -> None:
         self.pairs, self.keep_empty, self.grey, self.levels = pairs, keep_empty, grey, levels
-        self.allow_suspect_masks = allow_suspect_masks
+        self.allow_suspect_masks, self.object_level = allow_suspect_masks, object_level
         self.skipped: list[str] = []
         self.chosen: dict[str, tuple[float, float, str]] = {}
 
@@ -71,7 +73,7 @@ class PictureFiles:
         if graded.levels != "full":
             self.chosen[name] = graded[1:]
         picture = with_mask(graded.image, mask, name)
-        said = "" if self.allow_suspect_masks else suspicion(mask, picture.mask)
+        said = "" if self.allow_suspect_masks else suspicion(mask, picture.mask, self.object_level)
         if said:
             raise ValueError(f"{mask}: {said} (allow_suspect_masks takes it as it is)")
         if not self.keep_empty and not picture.mask.any():
@@ -88,7 +90,8 @@ class PictureFiles:
         """
         faults = [self._fault(index) for index in range(len(self))]
         good = [pair for pair, fault in zip(self.pairs, faults, strict=True) if not fault]
-        files = PictureFiles(good, self.keep_empty, self.grey, self.levels, self.allow_suspect_masks)
+        options = (self.keep_empty, self.grey, self.levels, self.allow_suspect_masks, self.object_level)
+        files = PictureFiles(good, *options)
         files.skipped = [fault for fault in faults if fault]
         if not good:
             raise ValueError(f"none of {len(self)} pictures can be used; the first: {files.skipped[0]}")
@@ -102,12 +105,19 @@ class PictureFiles:
         return ""
 
 
-def suspicion(path: Path, labels: np.ndarray) -> str:
-    """Why a mask can hardly be meant as it is: it is transparent, or has an object everywhere; else nothing."""
+def suspicion(path: Path, labels: np.ndarray, object_level: ObjectLevel) -> str:
+    """Why a mask can hardly be meant as it is, else nothing.
+
+    It is transparent, has an object everywhere, or numbers classes in a data set that knows none.
+    """
     if is_transparent(path):
         return "the mask is transparent; expected an object brighter than what surrounds it, without transparency"
-    if objects(labels).all():
+    if objects(labels, object_level).all():
         return "the mask is full; expected an object and what surrounds it"
+    if object_level != "any" and (found := classes(read_levels(path))):
+        return (
+            f"the mask is of classes {', '.join(map(str, found))}; expected 0 and one level for every object"
+        )
     return ""
 
 

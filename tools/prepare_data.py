@@ -6,11 +6,11 @@
     python tools/prepare_data.py folder --root DIR
 
 Without a name it lists the data sets. With --root every picture of every split is read: are there as many as
-published, does each have a mask, can both be read, do their proportions agree, does the mask hold an object, is it
-neither transparent, full nor inverted, and is no picture of the training also in the test set (the same pixels,
-whatever its name)? Pictures that a split repeats or that span few of their levels, and masks of more than two
-levels or of another size are named, too. Exit status 0: all is well; 1: faults were found, and are listed;
-2: there is no such data set.
+published, does each have a mask, can both be read, do their proportions agree, does the mask hold an object, is
+it neither transparent, full, of classes nor inverted, and is no picture of the training also in the test set
+(the same pixels, whatever its name)? Pictures that a split repeats or that span few of their levels, and masks
+of more than two levels or of another size are named, too. Exit status 0: all is well; 1: faults were found, and
+are listed; 2: there is no such data set.
 """
 
 import sys

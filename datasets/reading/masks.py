@@ -5,6 +5,7 @@ from typing import Literal, get_args
 import numpy as np
 
 ObjectLevel = Literal["maximum", "half", "any"]
+MOST_CLASSES = 20
 
 
 def labels_of(levels: np.ndarray) -> np.ndarray:
@@ -22,6 +23,18 @@ def labels_of(levels: np.ndarray) -> np.ndarray:
     if ((levels == 0) | (levels == largest)).all():
         return (levels > 0).astype(np.uint8)
     return (levels.clip(0) / largest).astype(np.float32)
+
+
+def classes(levels: np.ndarray) -> list[int]:
+    """The numbers above 0 in a mask that seems to number classes, several whole ones up to 20; else none.
+
+    >>> classes(np.array([0, 1, 3], np.uint8)), classes(np.array([0, 1, 255], np.uint8)), classes(np.array([0, 1]))
+    ([1, 3], [], [])
+    """
+    if levels.dtype.kind not in "iu" or levels.max() > MOST_CLASSES:
+        return []
+    found: list[int] = np.unique(levels[levels > 0]).tolist()
+    return found if len(found) > 1 else []
 
 
 def objects(labels: np.ndarray, object_level: ObjectLevel = "half") -> np.ndarray:

@@ -54,7 +54,7 @@ class Data:
         validation_count: number of generated validation scenes (synthetic only).
         skip_bad: leave out pictures that cannot be used, and list them; without it the first ends the run.
         keep_empty: train on pictures whose mask holds no object, too.
-        allow_suspect_masks: train on masks that are transparent, full or inverted, as they are.
+        allow_suspect_masks: train on masks that are transparent, full, of classes or inverted, as they are.
     """
 
     name: DataSetName = "synthetic"
