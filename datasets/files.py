@@ -114,7 +114,8 @@ def suspicion(path: Path, labels: np.ndarray, object_level: ObjectLevel) -> str:
         return "the mask is transparent; expected an object brighter than what surrounds it, without transparency"
     if objects(labels, object_level).all():
         return "the mask is full; expected an object and what surrounds it"
-    if object_level != "any" and (found := classes(read_levels(path))):
+    of_shares = labels.dtype != np.uint8  # several levels, see `labels_of`
+    if of_shares and object_level != "any" and (found := classes(read_levels(path))):
         return (
             f"the mask is of classes {', '.join(map(str, found))}; expected 0 and one level for every object"
         )
