@@ -20,9 +20,9 @@ RANDOM = torch.Generator().manual_seed(0)
 SMALL_CHIP = 9000  # bytes, of which no matrix here fits
 FAULTY = """
 extern "C" __global__ void racing(float *values) {
-    __shared__ float shared;
-    shared = threadIdx.x;
-    values[threadIdx.x] = shared;
+    __shared__ float shared[64];
+    shared[threadIdx.x] = threadIdx.x;
+    values[threadIdx.x] = shared[63 - threadIdx.x];
 }
 extern "C" __global__ void outside(float *values) { values[threadIdx.x + (1 << 28)] = 0; }
 """
