@@ -48,7 +48,9 @@ class Run(NamedTuple):
         loss = self.record["recipe"]["loss"]
         own = loss == OWN_LOSS and self.steps >= OWN_STEPS
         augmented = record_of(self.data_set).recipe.augment == self.record["data"]["augment"]
+        least_steps = self.record["recipe"].get("least_steps", 0)
         other = [f"`{loss}`"] * (not own and loss != "soft_iou") + ["not augmented"] * (not augmented)
+        other += [f"`least_steps` {least_steps}"] * (least_steps > OWN_STEPS)
         return ", ".join(["own" if own else "published", *other])
 
     @property
