@@ -21,11 +21,11 @@ def folder(tmp_path):
     (tmp_path / "trainings").mkdir()
     (tmp_path / "published.json").write_text(json.dumps(PUBLISHED))
 
-    def left(name, stages, measured, seed=42, augment=True, loss="soft_iou", epochs=400):
+    def left(name, stages, measured, augment=True, **recipe):
         record = {
             "network": {"name": "rpcanet++", "stages": stages},
             "data": DATA | {"augment": augment},
-            "recipe": {"epochs": epochs, "seed": seed, "loss": loss},
+            "recipe": {"epochs": 400, "seed": 42, "loss": "soft_iou"} | recipe,
             "looks": {"best": 0.7, "last": 0.69, "mean": 0.685, "looks": 40},
             "seconds": 52,
             "device": "H100",
@@ -64,6 +64,7 @@ def test_other_seeds_and_our_own_recipe_follow_and_other_recipes_stand_in_the_ta
     folder("drive_s3_plain", 3, {"best": 0.9}, augment=False)
     folder("drive_s3_batch", 3, {"best": 0.91, "last": 0.8}, loss="batch_iou")
     folder("drive_s3_own", 3, {"last": 0.9}, loss="batch_iou", epochs=2000)
+    folder("drive_s3_own_20k", 3, {"last": 0.92}, loss="batch_iou", epochs=4000, least_steps=20000)
     found = trainings.tables(folder("drive_s3", 3, {"best": 0.699}))
     assert "| published, not augmented | 400 |" in found[marks_of("trainings")]
     assert (
@@ -71,6 +72,7 @@ def test_other_seeds_and_our_own_recipe_follow_and_other_recipes_stand_in_the_ta
         in found[marks_of("trainings")]
     )
     assert "| own | 2000 | 42 | 69.86 |  | 90.00 | +20.14 |" in found[marks_of("trainings")]
+    assert "| own, `least_steps` 20000 | 4000 | 42 | 69.86 |  | 92.00 |" in found[marks_of("trainings")]
     line = "- DRIVE: RPCANet++ S3 69.86, ours 69.90 (+0.04; other seed: 70.50), own recipe 90.00 (+20.14)."
     assert found[marks_of("published-rows")] == line
 
