@@ -1,6 +1,21 @@
 /* The E-step of em.c: eigendecompositions of the factors, the second moment, the noise variance and the cost; the
    equations are those of kronecker_posterior.py. Include problem.h and eigh.h first. */
 
+/* p from the images of the eigenvectors, rows of so many entries; 0 where it is rounding. */
+static void sum_eigenvalues(Factor *f, planes image, int entries, int ld) {
+  real largest = 0;
+  for (int j = 0; j < f->order; j++) {
+    real sum = 0;
+    for (int c = 0; c < entries; c++) {
+      const real re = image.re[j * ld + c], im = f->A.im ? image.im[j * ld + c] : 0;
+      sum += re * re + im * im;
+    }
+    f->p[j] = sum, largest = fmax(largest, sum);
+  }
+  const real negligible = largest * DBL_EPSILON * (f->rows > f->kept ? f->rows : f->kept);
+  for (int j = 0; j < f->order; j++) f->p[j] = f->p[j] <= negligible ? 0 : f->p[j];
+}
+
 /* Eigenvalues p and, as rows, U^H and W^T of a factor, and the shares E of its eigenvectors, which for a bound's gain
    are divided by g^2; 0 where not finite. */
 static int decompose(Factor *f, int last, int gain, real *scratch) {
@@ -21,10 +36,6 @@ static int decompose(Factor *f, int last, int gain, real *scratch) {
     multiply_conjugate(M, n, ldM, f->S, ldn, f->T, ldM, f->G, ldM); /* the conjugate of S S^H */
   const planes X = full ? f->X : f->U;
   if (!hermitian_eigen(k, f->G, f->p, X, scratch)) return 0;
-  real largest = f->p[0];
-  for (int j = 1; j < k; j++) largest = fmax(largest, f->p[j]);
-  const real negligible = largest * DBL_EPSILON * (M > n ? M : n);
-  for (int j = 0; j < k; j++) f->p[j] = f->p[j] <= negligible ? 0 : f->p[j];
 
   if (full) {
     multiply(k, n, ldM, X, ldk, f->T, ldM, f->U, ldM);
@@ -35,6 +46,8 @@ static int decompose(Factor *f, int last, int gain, real *scratch) {
     multiply(k, M, ldn, X, ldk, f->S, ldn, f->W, ldn);
     for (size_t i = 0; f->A.im && i < (size_t)k * ldn; i++) f->W.im[i] = -f->W.im[i];
   }
+  sum_eigenvalues(f, full ? f->U : f->W, full ? M : n, full ? ldM : ldn);
+
   for (int c = 0; c < n; c++) {
     const real amplitude = sqrt(f->g[c]);
     real left = f->g[c];

@@ -151,13 +151,17 @@ def kronecker_posterior(state: State) -> KroneckerPosterior:
 
 
 def _spectrum(A: Tensor, amplitude: Tensor) -> tuple[Tensor, bool, Tensor, Tensor]:
-    """p_i, whether by the smaller Gram matrix, U_i^H and W_i."""
+    """p_i, whether by the smaller Gram matrix, U_i^H and W_i.
+
+    p_i is summed from the images of the eigenvectors; an eigenvalue is exact to eps times the largest alone.
+    """
     rows, columns = A.shape[-2:]
     S = A * amplitude.unsqueeze(-2)
     adjoint = S.mH
     full = columns <= rows
-    p, vectors = eigh_operator(torch.bmm(adjoint, S) if full else torch.bmm(S, adjoint))
+    _, vectors = eigh_operator(torch.bmm(adjoint, S) if full else torch.bmm(S, adjoint))
+    image = torch.bmm(S if full else adjoint, vectors)
+    p = squared_modulus(image).sum(-2)
     negligible = p <= p.amax(-1, keepdim=True) * (torch.finfo(p.dtype).eps * max(rows, columns))
-    p = p.masked_fill(negligible, 0)
-    U, W = (torch.bmm(S, vectors), vectors) if full else (vectors, torch.bmm(adjoint, vectors))
-    return p, full, U.mH, W * amplitude.unsqueeze(-1)
+    U, W = (image, vectors) if full else (vectors, image)
+    return p.masked_fill(negligible, 0), full, U.mH, W * amplitude.unsqueeze(-1)

@@ -57,23 +57,47 @@ def test_posterior_is_the_dense_one(sizes, dtype, unstructured):
         assert s2 > 0
 
 
+def in_many_digits(state, member):
+    """y, s2, A, g and K = s2 I + A diag(g) A^T of a real problem, within a context of that many digits."""
+    y, s2 = mp.matrix(state.y[member].tolist()), mp.mpf(state.noise_variance[member].item())
+    A = reduce(_kron, [mp.matrix(factor[0].tolist()) for factor in state.factors])
+    g = reduce(_kron, [mp.matrix(v[member].tolist()) for v in state.g])
+    K = mp.eye(len(y)) * s2
+    for n, variance in enumerate(g):
+        K += variance * A[:, n] * A[:, n].T
+    return y, s2, A, g, K
+
+
 def test_the_residual_is_exact_where_little_is_left():
     """||y - A mean||^2 = s2^2 |K^-1 y|^2, in 40 digits: too little of y to be a difference."""
     state = random_state(*SIZES["wide"], torch.float64, s2=1e-8)
     posterior = kronecker_posterior(state)
     for member in range(2):
-        y, s2 = mp.matrix(state.y[member].tolist()), mp.mpf(state.noise_variance[member].item())
         with mp.workdps(40):
-            K = mp.eye(len(y)) * s2
-            A = reduce(_kron, [mp.matrix(factor[0].tolist()) for factor in state.factors])
-            g = reduce(_kron, [mp.matrix(v[member].tolist()) for v in state.g])
-            for n, variance in enumerate(g):
-                K += variance * A[:, n] * A[:, n].T
+            y, s2, _, _, K = in_many_digits(state, member)
             solved = mp.lu_solve(K, y)
             expected = s2**2 * mp.fdot(solved, solved)
         assert expected < 1e-13 * mp.fdot(y, y)
         found = posterior.residual()[member].item()
         assert found == pytest.approx(float(expected), rel=1e-9, abs=0)
+
+
+def test_the_variance_is_exact_where_rows_of_a_factor_almost_depend_on_each_other():
+    """g - g^2 a^T K^-1 a, in 40 digits: of as many kept columns as rows the eigenvectors have all of g, and the
+    smallest eigenvalue is 1e-11 of the largest, whose root rounding is 1e-10 of."""
+    state = random_state((4, 2), (6, 3), torch.float64)
+    A = state.factors[0]
+    A[:, 3] = A[:, 0] - A[:, 1] + 1e-5 * A[:, 3]
+    state.g[0][:, 4:] = 0
+    variance = kronecker_posterior(state).variance()
+    for member in range(2):
+        with mp.workdps(40):
+            _, _, B, g, K = in_many_digits(state, member)
+            solved = mp.lu_solve(K, B[:, 0]), mp.lu_solve(K, B[:, 7])
+            expected = [
+                float(g[n] - g[n] ** 2 * mp.fdot(B[:, n], x)) for n, x in zip((0, 7), solved, strict=True)
+            ]
+        assert variance[member, [0, 7]].tolist() == pytest.approx(expected, rel=2e-9, abs=0)
 
 
 def _kron(A, B):

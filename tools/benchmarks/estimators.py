@@ -3,7 +3,6 @@
 import json
 import multiprocessing
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from unfoldkit.tools.benchmarks.timing import setting
+from unfoldkit.tools.benchmarks.timing import resident, setting
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -223,7 +222,7 @@ def solve_four_factors(rows: int, columns: int) -> tuple[float, float, bool]:
     start = time.perf_counter()
     estimate = SVDKroSBL(scaled_start=True)(factors, y, s2, compact=True)
     seconds = time.perf_counter() - start
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    memory = resident("VmHWM") / 2**30
     assert estimate.support is not None
     found = all(torch.equal(i.sort().values, s) for i, s in zip(estimate.support, support, strict=True))
     return seconds, memory, found

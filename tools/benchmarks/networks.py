@@ -26,7 +26,7 @@ from unfoldkit.rpcanet import Decomposition, decomposition_loss
 from unfoldkit.rpcanet.inference.fast import feature_dtype
 from unfoldkit.rpcanet.training.graphed import GraphedSteps
 from unfoldkit.tools.benchmarks.plain.networks import plain
-from unfoldkit.tools.benchmarks.timing import compare, seconds_of, setting
+from unfoldkit.tools.benchmarks.timing import compare, resident, seconds_of, setting
 
 NETWORKS = {
     "RPCANet": ("rpcanet", 6),
@@ -293,11 +293,6 @@ def peak_memory(function: Callable[[], object], place: str) -> float:
     before = resident("VmRSS")
     function()
     return resident("VmHWM") - before
-
-
-def resident(field: str) -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field)) * 1024.0
 
 
 def memory_needed(case: Case, stages: int) -> float:

@@ -38,6 +38,17 @@ def _processor() -> str:
     return named[0] if named else platform.processor()
 
 
+def resident(field: str) -> float:
+    """Bytes of memory of this process, VmRSS now or VmHWM at most; NaN where the system does not say.
+
+    The peak of `resource` begins with that of the process that started this one.
+    """
+    if platform.system() != "Linux":
+        return float("nan")
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) * 1024.0
+
+
 def copy_bandwidth(device: str) -> float:
     """Bytes read and written a second by a copy far larger than the caches."""
     source = torch.randn(2**28 if device == "cuda" else 2**25, device=device)
