@@ -1,4 +1,5 @@
-"""Small calls of every CUDA C kernel, for compute-sanitizer to watch: `python tests/helpers/sanitized.py PART`."""
+"""Small calls of the CUDA C of decompositions and estimators, for compute-sanitizer to watch:
+`python tests/helpers/sanitized.py PART`."""
 
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from unfoldkit.sbl.em.block import solve as block
 
 DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 RANDOM = torch.Generator().manual_seed(0)
+ENDED = "came to its end"
 SMALL_CHIP = 9000  # bytes, of which no matrix here fits
 FAULTY = """
 extern "C" __global__ void racing(float *values) {
@@ -135,11 +137,12 @@ PARTS: dict[str, Callable[[], None]] = {
 
 
 def watched(part: str) -> None:
-    """Run a part, whose estimates must have been launched as kernels."""
+    """Run a part, whose estimates must have been launched as kernels, and say that it came to its end."""
     with patch.object(block, "_launch", wraps=block._launch) as launched:
         PARTS[part]()
     torch.cuda.synchronize()
     assert launched.called == part.endswith("estimates"), f"{part}: not by the kernels for a GPU"
+    print(ENDED)
 
 
 if __name__ == "__main__":

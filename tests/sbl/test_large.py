@@ -32,4 +32,4 @@ def test_large_problems_leave_the_flat_start_in_a_few_iterations(factors, rows, 
 def test_four_factors(rows, columns, seconds, gibibytes):
     time, memory = four_factors("test", rows, columns, seconds, gibibytes)
     assert time.value < seconds
-    assert not memory.value > gibibytes  # NaN where the system does not say
+    assert memory.value < gibibytes
