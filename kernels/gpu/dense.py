@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from . import small_svd
-from .compile import Kernel, kernel
+from .compile import Kernel, kernel, wait
 
 FOLDER = Path(__file__).parent
 WARP = 32
@@ -133,7 +133,7 @@ def _plan(name: str, dtype: torch.dtype, device: torch.device, m: int, n: int, v
         FOLDER / f"{name}.cu",
         f"{name}_kernel",
         device,
-        **definitions(name, dtype, warps, lanes, on_chip),
+        **definitions(name, dtype, warps, lanes, on_chip, n),
     )
     if run is None:
         return None
@@ -155,12 +155,15 @@ def layout(rows: int) -> tuple[int, int]:
 def group(dtype: torch.dtype, warps: int, lanes: int) -> int:
     """Warps of a block whose chains of rotations one warp follows; 0 where all warps work on one matrix.
 
-    H100, ms for 1, 2, 4 and 8 of them: eigh of 4,096 of n = 32 float32 0.68, 0.59, 0.53, 0.39, complex128 1.38,
-    1.63, 1.59, 1.62. Of smaller matrices several share a warp.
+    H100, microseconds of the kernel for 1, 2, 4 and 8 of them, eigh of 4,096 in float32 and in complex128: n = 8
+    33, 35, 35, 38 and 54, 54, 53, 56; n = 16 93, 96, 85, 86 and 183, 183, 156, 165; n = 32 453, 483, 321, 301 and
+    1283, 1594, 1546, 1486.
     """
     if warps > 1:
         return 0
-    return 8 if lanes == WARP and dtype.to_real() == torch.float32 else 1
+    if lanes == WARP:
+        return 8 if dtype.to_real() == torch.float32 else 1
+    return 4 if lanes == WARP // 2 else 1
 
 
 def memory(name: str, dtype: torch.dtype, m: int, n: int, warps: int, vectors: bool) -> tuple[int, int]:
@@ -179,9 +182,15 @@ def _rounded(size: int) -> int:
     return -(-size // 16) * 16
 
 
-def definitions(name: str, dtype: torch.dtype, warps: int, lanes: int, on_chip: bool) -> dict[str, str | int]:
-    """Of the preprocessor, for eigh.cu and svd.cu: few, so that little is compiled."""
-    return {
+def definitions(
+    name: str, dtype: torch.dtype, warps: int, lanes: int, on_chip: bool, n: int = 0
+) -> dict[str, str | int]:
+    """Of the preprocessor, for eigh.cu and svd.cu: few, so that little is compiled.
+
+    The order n is one where the matrix fills the lanes of a warp that work on it.
+    """
+    order = {"ORDER": n} if name == "eigh" and warps == 1 and n == lanes else {}
+    return order | {
         "REAL": "double" if dtype.to_real() == torch.float64 else "float",
         "COMPLEX": int(dtype.is_complex),
         "GROUP": group(dtype, warps, lanes),
@@ -194,11 +203,10 @@ def _launch(plan: Plan, count: int, *arguments: Tensor | int) -> None:
     """Run the kernel and wait for it. Where it fails it says why in memory of the host."""
     arrays = [x for x in arguments if isinstance(x, Tensor)]
     sizes = [x for x in arguments if not isinstance(x, Tensor)]
-    device = arrays[0].device
     status = _status(threading.get_ident())
     blocks = -(-count // plan.together)
     plan.run(blocks, WARP * plan.warps, plan.together * plan.room, *arrays, status, count, plan.room, *sizes)
-    torch.cuda.current_stream(device).synchronize()
+    wait(arrays[0].device)
     _require_settled(status)
 
 

@@ -7,6 +7,13 @@
 
 #include "dense.cuh"
 
+/* Defined from outside too where a matrix fills the lanes of a warp that work on it: its ORDER, a constant then. */
+#ifdef ORDER
+#define KNOWN(given, constant) (constant)
+#else
+#define KNOWN(given, constant) (given)
+#endif
+
 /* Of several warps the last follows the tridiagonal form alone. */
 #define FOLLOWS (warp() == WARPS - 1)
 #define TURNERS (THREADS - LANES)
@@ -115,7 +122,8 @@ __device__ inline void turn_row(number *row, int ld, const rotation *turns, int2
    `workspace` (batch, n, ld) the matrices are kept there, else on chip. failed: 1 NaN or infinity, 2 not settled. */
 extern "C" __global__ void __launch_bounds__(MOST_THREADS)
     eigh_kernel(const number *matrices, number *vectors, real *values, number *workspace, int *failed, int batch,
-                int bytes, int n, int ld) {
+                int bytes, int order_given, int ld_given) {
+  const int n = KNOWN(order_given, ORDER), ld = KNOWN(ld_given, ORDER | 1);
   extern __shared__ __align__(16) char shared[];
   const int place_here = ONE_WARP ? threadIdx.x / LANES : 0;
   const size_t place = (size_t)blockIdx.x * MATRICES + place_here;

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .compile import Kernel, kernel
+from .compile import Kernel, kernel, wait
 
 SOURCE = Path(__file__).with_name("small_svd.cu")
 WARPS = 4  # of a block
@@ -114,7 +114,7 @@ def _decompose(run: Kernels, problem: Problem, N: int, matrices: Tensor, status:
         run.diagonalise(-(-problem.batch // CHAINS), CHAINS, 0, problem)
         if problem.turns:
             run.turn(-(-2 * problem.batch // turned), block, turned * room, problem)
-        torch.cuda.current_stream(matrices.device).synchronize()
+        wait(matrices.device)
         if int(status) != NOT_SETTLED or problem.round == ROUNDS - 1:
             return
         status.zero_()

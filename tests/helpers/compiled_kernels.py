@@ -31,7 +31,8 @@ def jobs() -> Iterator[Job]:
     for dtype in (torch.complex128, torch.complex64, torch.float64, torch.float32):
         for rows in (32, 16, 8):
             yield small_svd.SOURCE, small_svd.definitions(dtype, rows)
-            yield dense.FOLDER / "eigh.cu", dense.definitions("eigh", dtype, 1, rows, True)
+            for order in (rows, rows - 1):
+                yield dense.FOLDER / "eigh.cu", dense.definitions("eigh", dtype, 1, rows, True, order)
         for name in ("svd", "eigh"):
             for warps, on_chip in ((3, True), (17, False)):
                 yield dense.FOLDER / f"{name}.cu", dense.definitions(name, dtype, warps, 32, on_chip)
