@@ -6,7 +6,7 @@ float32, planes of one channel float32. `serves` says where they apply; everywhe
 
 from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -14,6 +14,9 @@ from torch import Tensor
 from .dispatch import spectral_product
 from .dispatch.operator import under_transform
 from .gpu.features.packing import TRAINED
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 LARGEST = 2**31  # of an offset into a tensor
 
@@ -62,13 +65,17 @@ def norm_activation(
     eps: float,
     slope: float,
     added: Tensor | None = None,
+    group: "ProcessGroup | None" = None,
 ) -> Tensor:
     """Batch norm in training and a rectifier that leaves `slope` of what is below 0.
 
     added: (C,), counts as part of x, whose result it does not change, but whose running mean it belongs to.
+    group: the processes that share the batch, each with a part of x's shape. Gradients are then those of the sum
+    of all losses, but for weight's and bias's, of which each process has its part.
     """
     x = x.to(_features(x)).contiguous(memory_format=torch.channels_last)
-    return _NormActivation.apply(x, running_mean, running_var, weight, bias, added, momentum, eps, slope)
+    parameters = (weight, bias, added)
+    return _NormActivation.apply(x, running_mean, running_var, *parameters, momentum, eps, slope, group)
 
 
 def lstm(gates: Tensor, bias: Tensor, before: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -186,12 +193,14 @@ class _NormActivation(torch.autograd.Function):
         momentum: float,
         eps: float,
         slope: float,
+        group: "ProcessGroup | None",
     ) -> Tensor:
         from .gpu import batch_norm
 
-        found = batch_norm.batch_norm(x, running_mean, running_var, weight, bias, added, momentum, eps, slope)
+        parameters = (weight, bias, added)
+        found = batch_norm.batch_norm(x, running_mean, running_var, *parameters, momentum, eps, slope, group)
         ctx.save_for_backward(x, found.constants, added)
-        ctx.slope = slope
+        ctx.slope, ctx.group = slope, group
         return found.out
 
     @staticmethod
@@ -200,9 +209,9 @@ class _NormActivation(torch.autograd.Function):
 
         x, constants, added = ctx.saved_tensors
         grad = grad.to(x.dtype).contiguous(memory_format=torch.channels_last)
-        of_x, of_weight, of_bias = batch_norm.batch_norm_backward(grad, x, constants, ctx.slope)
+        of_x, of_weight, of_bias = batch_norm.batch_norm_backward(grad, x, constants, ctx.slope, ctx.group)
         of_added = None if added is None else torch.zeros_like(added)
-        return of_x, None, None, of_weight, of_bias, of_added, None, None, None
+        return of_x, None, None, of_weight, of_bias, of_added, None, None, None, None
 
 
 class _LSTM(torch.autograd.Function):

@@ -1,8 +1,13 @@
 """The layers that every module is made of."""
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor, nn
 
 from ...kernels import batch_norm, fused, same_conv2d
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 class Conv3x3(nn.Conv2d):
@@ -21,8 +26,12 @@ class Conv3x3(nn.Conv2d):
 class BatchNorm(nn.BatchNorm2d):
     """`nn.BatchNorm2d`, in training by `kernels.batch_norm`.
 
+    group: the processes that share a batch in training; None where it is of one.
+
     Raises ValueError in training where a channel has one value alone.
     """
+
+    group: "ProcessGroup | None" = None
 
     def forward(self, input: Tensor) -> Tensor:
         if not (self.training and self.track_running_stats):
@@ -38,7 +47,7 @@ class BatchNorm(nn.BatchNorm2d):
         assert self.running_var is not None
         statistics = (self.running_mean, self.running_var)
         return fused.norm_activation(
-            input, *statistics, self.weight, self.bias, momentum, self.eps, slope, added
+            input, *statistics, self.weight, self.bias, momentum, self.eps, slope, added, self.group
         )
 
     def _counted(self, input: Tensor) -> float:
@@ -79,8 +88,6 @@ def _first_of(x: Tensor, layers: list[nn.Module]) -> tuple[Tensor, list[nn.Modul
         slope = _slope(layers[2:])
         x = norm.activated(fused.conv_run(x, [first.weight], None), slope, first.bias)
         return x, layers[3 if slope < 1 else 2 :]
-    if _normalised(layers):  # over several processes
-        return first(x), layers[1:]
     weights, biases = [], []
     while layers and isinstance(conv := layers[0], Conv3x3) and not _normalised(layers):
         assert conv.bias is not None
@@ -94,7 +101,7 @@ def _first_of(x: Tensor, layers: list[nn.Module]) -> tuple[Tensor, list[nn.Modul
 
 
 def _normalised(layers: list[nn.Module]) -> bool:
-    return len(layers) > 1 and isinstance(layers[1], nn.BatchNorm2d)
+    return len(layers) > 1 and isinstance(layers[1], BatchNorm)
 
 
 def _slope(layers: list[nn.Module]) -> float:

@@ -1,12 +1,16 @@
-"""Training over several processes as if it were one: batch norms that see the whole batch."""
+"""Training over several processes as if it were one: batch norms and gradients of the whole batch."""
+
+from collections.abc import Sequence
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 
+from ..modules.layers import BatchNorm
 
-class WholeBatchNorm(nn.BatchNorm2d):
+
+class WholeBatchNorm(BatchNorm):
     """Batch norm over the batches of all processes, which must be of equal size, on CPU (gloo) and GPU (NCCL).
 
         y = (x - m) / sqrt(v + eps) * weight + bias,   m = mean_p m_p,   v = mean_p (v_p + (m_p - m)^2)
@@ -19,18 +23,26 @@ class WholeBatchNorm(nn.BatchNorm2d):
     True
     """
 
-    def forward(self, x: Tensor) -> Tensor:
-        if not (self.training and dist.is_initialized() and dist.get_world_size() > 1):
-            return super().forward(x)
+    @property
+    def group(self) -> dist.ProcessGroup | None:  # type: ignore[override]
+        return dist.group.WORLD if self._several else None
+
+    @property
+    def _several(self) -> bool:
+        return self.training and dist.is_initialized() and dist.get_world_size() > 1
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self._several:
+            return super().forward(input)
         world = dist.get_world_size()
-        variance, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
+        variance, mean = torch.var_mean(input, dim=(0, 2, 3), correction=0)
         whole_mean = all_reduce(mean) / world
         whole_variance = all_reduce(variance + (mean - whole_mean).square()) / world
-        count = world * x.numel() // x.shape[1]
+        count = world * input.numel() // input.shape[1]
         self._track(whole_mean.detach(), whole_variance.detach() * count / max(1, count - 1))
         scale = self.weight * (whole_variance + self.eps).rsqrt()
         shift = self.bias - whole_mean * scale
-        return x * scale[:, None, None] + shift[:, None, None]
+        return input * scale[:, None, None] + shift[:, None, None]
 
     @torch.no_grad()
     def _track(self, mean: Tensor, variance: Tensor) -> None:
@@ -48,3 +60,23 @@ def over_processes(net: nn.Module) -> None:
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.__class__ = WholeBatchNorm
+
+
+@torch.no_grad()
+def average(tensors: Sequence[Tensor]) -> None:
+    """Replace each tensor by its mean over all processes, in one collective.
+
+    They are of one dtype and, in every process, of the same shapes and orders in memory, without gaps.
+
+    >>> x = torch.ones(3)
+    >>> average([x])  # alone
+    >>> x
+    tensor([1., 1., 1.])
+    """
+    if not dist.is_initialized():
+        return
+    lines = [x.as_strided((x.numel(),), (1,)) for x in tensors]
+    together = torch.cat(lines)
+    dist.all_reduce(together)
+    together /= dist.get_world_size()
+    torch._foreach_copy_(lines, together.split([len(line) for line in lines]))

@@ -1,5 +1,6 @@
 """Training on a GPU that never waits for the host: whole steps as CUDA graphs, losses read when needed."""
 
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ from torch import Tensor
 from ..inference.evaluation import answer
 from ..inference.fast import optimize
 from ..networks.unfolding import Unfolding
+from .distributed import average
 from .losses import decomposition_loss
 from .task import LOSSES, SegmentationTask
 
@@ -33,9 +35,9 @@ class GraphedSteps:
     """`step(image, mask)`, which trains and returns what is worth knowing, replayed as a CUDA graph.
 
     The first batch of a shape is trained on eagerly, by the second the step is recorded; of more than GRAPHS
-    shapes the others stay eager. The learning rate is read from the optimizer at every step, the gradients of the
-    last step are the parameters' `grad`. All graphs share their memory, so that what a step returns holds until
-    the next.
+    shapes the others stay eager, and all do once a step cannot be recorded, which is logged as a warning. The
+    learning rate is read from the optimizer at every step, the gradients of the last step are the parameters'
+    `grad`. All graphs share their memory, so that what a step returns holds until the next.
 
     optimizer: of `step`, capturable, with one group of parameters.
     """
@@ -46,14 +48,23 @@ class GraphedSteps:
         self.rate = torch.zeros((), device=self.group["params"][0].device)
         self.seen: set[torch.Size] = set()
         self.replays: dict[torch.Size, Replay] = {}
+        self.refused = False
         self.pool: Any = None
 
     def __call__(self, image: Tensor, mask: Tensor) -> Tensor:
         shape = image.shape
-        if shape not in self.seen or (shape not in self.replays and len(self.replays) == GRAPHS):
+        full = self.refused or len(self.replays) == GRAPHS
+        if shape not in self.seen or (shape not in self.replays and full):
             self.seen.add(shape)
             return self.step(image, mask)
-        replay = self.replays[shape] if shape in self.replays else self._recorded(image, mask)
+        if shape not in self.replays:
+            try:
+                self.replays[shape] = self._recorded(image, mask)
+            except RuntimeError as error:
+                self.refused = True
+                logging.getLogger(__name__).warning("steps are not replayed as CUDA graphs: %s", error)
+                return self.step(image, mask)
+        replay = self.replays[shape]
         replay.image.copy_(image)
         replay.mask.copy_(mask)
         self.rate.fill_(self.group["lr"])
@@ -73,8 +84,7 @@ class GraphedSteps:
             self.group["lr"] = rate
         self.pool = graph.pool()
         gradients = [parameter.grad for parameter in self.group["params"]]
-        self.replays[image.shape] = Replay(graph, image, mask, losses, gradients)
-        return self.replays[image.shape]
+        return Replay(graph, image, mask, losses, gradients)
 
 
 class Taken(NamedTuple):
@@ -107,7 +117,9 @@ def evaluated(net: Unfolding, mixed: bool) -> Unfolding:
 
 
 class GraphedTask(SegmentationTask):
-    """`SegmentationTask` on one GPU: the same steps and the same numbers, from `GraphedSteps`.
+    """`SegmentationTask` on GPUs: the same steps and the same numbers, from `GraphedSteps`.
+
+    Over several, each with a process and a part of the batch, what they tell each other is part of the graphs.
 
     Losses are read back before every validation and every checkpoint, then logged and looked at: a step whose loss
     is not finite ends the run there. Validation pictures are answered by `evaluated` and counted many at a time.
@@ -141,8 +153,10 @@ class GraphedTask(SegmentationTask):
         with torch.autocast("cuda", enabled=False):
             optimizer.zero_grad()
             loss.total.backward()
+            losses = torch.stack(loss).detach()
+            average([losses, *(p.grad for p in self.net.parameters() if p.grad is not None)])
             optimizer.step()
-        return torch.stack(loss).detach()
+        return losses
 
     def backward(self, loss: Tensor, *_: Any, **__: Any) -> None:
         """Nothing: the step has done it."""

@@ -10,6 +10,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import Strategy
 from torch.utils.data import Subset
 
 from unfoldkit.common.checkpoints import Checkpoints, Provenance, WeightsFiles, best_and_last
@@ -81,15 +82,17 @@ def train(
     require_several(configuration, net)
     selection, timer = Selection(configuration.recipe.look_every), Timer()
     trainer = trainer_of(configuration, net, data, out, selection, [*callbacks, timer])
+    kind = GraphedTask if graphed(trainer, configuration.machine.precision) else SegmentationTask
     if trainer.world_size > 1:
         over_processes(net)
+        if kind is GraphedTask:
+            leave_gradients(trainer.strategy)
     millions = sum(parameter.numel() for parameter in net.parameters()) / 1e6
     print(
         f"Training {configuration.network.name} of {len(net.stages)} stages ({millions:.3f} M parameters) "
         f"on {len(data.train)} pictures, validating on {len(data.validation)}"
     )
     recipe = configuration.recipe
-    kind = GraphedTask if graphed(trainer, configuration.machine.precision) else SegmentationTask
     task = kind(net, recipe.learning_rate, recipe.fidelity_weight, recipe.protocol, recipe.loss)
     trainer.fit(task, data, ckpt_path=last if last.is_file() else None, weights_only=True)
     net.record = asdict(configuration)
@@ -140,9 +143,16 @@ def untrained(configuration: Configuration) -> UnfoldedNetwork:
 
 
 def graphed(trainer: L.Trainer, precision: str) -> bool:
-    """Whether whole steps are replayed as CUDA graphs: on one GPU, where no step asks the host for anything."""
-    on_gpu = trainer.strategy.root_device.type == "cuda"
-    return on_gpu and trainer.world_size == 1 and precision in GRAPHED
+    """Whether whole steps are replayed as CUDA graphs: on GPUs, where no step asks the host for anything."""
+    return trainer.strategy.root_device.type == "cuda" and precision in GRAPHED
+
+
+def leave_gradients(strategy: Strategy) -> None:
+    """Have a strategy of several processes leave gradients as they are: steps that are CUDA graphs average them.
+
+    PyTorch's wrapper would keep the streams that a model was wrapped on, which no graph may wait for.
+    """
+    strategy.configure_ddp = lambda: None  # type: ignore[attr-defined]
 
 
 def require_precision(precision: str) -> None:

@@ -12,7 +12,7 @@ from triton.compiler import ASTSource  # noqa: E402
 from unfoldkit.kernels.gpu import batch_norm, gated, lstm, thin_conv, tiles  # noqa: E402
 
 FLOATS = {"momentum", "eps", "slope"}
-INTEGERS = {"height", "width", "pixels", "programs", "rows", "columns", "before"}
+INTEGERS = {"height", "width", "pixels", "programs", "parts", "processes", "rows", "columns", "before"}
 FEATURES = {
     "features",
     "relu_of",
@@ -39,13 +39,17 @@ FEATURES |= {
 PLANES = {"SIGN": 1, "RELU": True, "MASK": True, "C": 32, "PIXELS": thin_conv.PIXELS}
 TILES = {"C": 32, "STEP": 64, "SIZE": 80, "PIXELS": tiles.PIXELS}
 NORM = {"C": 32, "PIXELS": batch_norm.PIXELS}
+TOTALS = {"C": 32, "PARTS": batch_norm.PARTS}
 GATES = {"FIRST": False, "C": 32, "PIXELS": lstm.PIXELS}
 KERNELS = {
     "spread": (thin_conv.spread_kernel, PLANES),
     "gather": (thin_conv.gather_kernel, PLANES | {"SHARES": True, "PRODUCT": True}),
     "sum": (thin_conv.sum_kernel, {"SIGN": -1, "BIAS": True, "PIXELS": 512}),
     "sums": (batch_norm.sums_kernel, NORM | {"BACKWARD": True}),
-    "statistics": (batch_norm.statistics_kernel, {"ADDED": True, "C": 32, "PARTS": batch_norm.PARTS}),
+    "statistics": (batch_norm.statistics_kernel, TOTALS | {"ALONE": True, "ADDED": True}),
+    "statistics of processes": (batch_norm.statistics_kernel, TOTALS | {"ALONE": False, "ADDED": True}),
+    "moments": (batch_norm.moments_kernel, TOTALS),
+    "gradients": (batch_norm.gradients_kernel, TOTALS),
     "apply": (batch_norm.apply_kernel, NORM),
     "apply backward": (batch_norm.apply_backward_kernel, NORM),
     "lstm": (lstm.forward_kernel, GATES),

@@ -156,6 +156,61 @@ def test_an_lstm_step_whose_convolution_the_library_computes(first):
         assert_near(one / SCALE, other)
 
 
+WORKER = """
+import sys, torch
+import torch.distributed as dist
+from unfoldkit.kernels import fused
+from unfoldkit.rpcanet.modules.layers import BatchNorm, Stack, conv3x3
+from unfoldkit.rpcanet.training.distributed import average, over_processes
+
+data, meeting, rank = sys.argv[1:]
+fused.serves = lambda *_: True
+dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=int(rank), world_size=2)
+stack, x, weight = torch.load(data, weights_only=False)
+over_processes(stack)
+x, weight = (part.chunk(2)[int(rank)] for part in (x, weight))
+x.requires_grad_()
+out = stack(x)
+(out * weight).sum().backward()
+gradients = [parameter.grad for parameter in stack.parameters()]
+average(gradients)
+torch.save((out.detach(), x.grad, gradients, list(stack.buffers())), f"{data}-{rank}")
+dist.destroy_process_group()
+"""
+
+
+@case
+@pytest.mark.parametrize("mean", [0.0, 30.0])
+def test_a_stack_over_two_processes_runs_as_its_layers_over_both_batches(tmp_path, mean):
+    """The gradients of parameters are the mean over processes, those of the sum of both losses over two."""
+    from unfoldkit.rpcanet.modules.layers import BatchNorm, Stack, conv3x3
+
+    torch.manual_seed(0)
+    rectified = [BatchNorm(16), torch.nn.LeakyReLU(0.1), conv3x3(16, 16), BatchNorm(16), torch.nn.ReLU()]
+    stack = Stack(*rectified, conv3x3(16, 1)).to(memory_format=LAST)
+    x = (torch.randn(4, 16, 5, 7) * torch.arange(1, 5.0).view(4, 1, 1, 1) + mean).contiguous(
+        memory_format=LAST
+    )
+    weight = torch.randn(4, 1, 5, 7)
+    torch.save((stack, x, weight), tmp_path / "data.pt")
+    arguments = [str(tmp_path / "data.pt"), str(tmp_path / "meeting")]
+    workers = [subprocess.Popen([sys.executable, "-c", WORKER, *arguments, rank]) for rank in "01"]
+    assert [worker.wait(timeout=120) for worker in workers] == [0, 0]
+    found = [torch.load(tmp_path / f"data.pt-{rank}") for rank in "01"]
+
+    layers, x = deepcopy(stack).double(), x.double().requires_grad_()
+    expected = layers(x)
+    (expected * weight).sum().backward()
+    assert_near(torch.cat([out for out, *_ in found]), expected.detach())
+    assert_near(torch.cat([grad for _, grad, *_ in found]), x.grad, 1e-5)
+    for _, _, gradients, buffers in found:
+        for one, other in zip(gradients, layers.parameters(), strict=True):
+            if float(other.grad.norm()) > 1e-9:  # a bias before a batch norm has none
+                assert_near(2 * one, other.grad, 1e-5)
+        for one, other in zip(buffers, layers.buffers(), strict=True):
+            assert_near(one.double(), other.double())
+
+
 @case
 def test_features_gated_and_their_mean():
     from unfoldkit.kernels import fused

@@ -38,15 +38,16 @@ def environment():
     return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "NCCL_DEBUG": "INFO"}
 
 
-def start(launcher, out, *options, **variables):
-    command = [sys.executable, *launcher, str(ROOT / "tools/train.py"), *TRAINING, *options, f"--out={out}"]
+def start(launcher, out, *options, script="tools/train.py", **variables):
+    command = [sys.executable, *launcher, str(ROOT / script), *TRAINING, *options, f"--out={out}"]
     return subprocess.Popen(
         command, env=environment() | variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
 
 
-def on_one_machine(out, *options):
-    return [start(("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"), out, *options)]
+def on_one_machine(out, *options, **others):
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    return [start(launcher, out, *options, **others)]
 
 
 def on_two_machines(out, *options):
@@ -84,11 +85,39 @@ def test_two_processes_train_and_validate_as_one(tmp_path, started, accelerator)
     runs = started(tmp_path / "two", *options, "--data.batch_size=2")
     said = outputs([*runs, start((), tmp_path / "one", *options, "--data.batch_size=4")])
     assert ("NCCL INFO" in said[0]) == (accelerator == "cuda")
+    assert_same_run(tmp_path / "one", tmp_path / "two")
+
+
+@pytest.mark.slow
+def test_steps_of_gpus_average_over_processes_what_one_sees(tmp_path):
+    """As they are replayed there, but by the CPU."""
+    options = ["--machine.accelerator=cpu", "--machine.devices=1"]
+    graphed = {"script": "tests/helpers/train_graphed_on_cpu.py"}
+    runs = on_one_machine(tmp_path / "two", *options, "--data.batch_size=2", **graphed)
+    outputs([*runs, start((), tmp_path / "one", *options, "--data.batch_size=4")])
+    assert_same_run(tmp_path / "one", tmp_path / "two")
+
+
+@pytest.mark.slow
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_two_processes_train_in_mixed_precision_as_one(tmp_path):
+    """Which runs by kernels of this package, of 16 channels and more."""
+    options = ["--machine.accelerator=cuda", "--machine.devices=1", "--machine.precision=bf16-mixed"]
+    options += ["--network.channels=16"]
+    runs = on_two_machines(tmp_path / "two", *options, "--data.batch_size=2")
+    outputs([*runs, start((), tmp_path / "one", *options, "--data.batch_size=4")])
     one, two = logged(tmp_path / "one"), logged(tmp_path / "two")
+    for name in ("val/loss", "val/soft_iou", "val/fidelity"):
+        assert two[name] == pytest.approx(one[name], rel=2e-2), name
+
+
+def assert_same_run(one_out, two_out):
+    one, two = logged(one_out), logged(two_out)
     assert one.keys() == two.keys() >= {"val/iou", "val/loss", "val/pd", "val/fa", "val/auc"}
     for name, values in one.items():
         assert two[name] == pytest.approx(values, rel=1e-3, abs=1e-4, nan_ok=True), name
-    first, second = (load_file(tmp_path / run / "last.safetensors") for run in ("one", "two"))
+    first, second = (load_file(out / "last.safetensors") for out in (one_out, two_out))
     assert first["stages.0.irm.layers.1.num_batches_tracked"] == 2 * (11 // 4)
     for key, tensor in first.items():
         torch.testing.assert_close(second[key], tensor, rtol=1e-2, atol=1e-3, msg=key)

@@ -7,6 +7,8 @@ from types import FrameType
 from typing import Any
 
 import lightning as L
+import torch
+import torch.distributed as dist
 from lightning.pytorch.callbacks import RichProgressBar
 
 
@@ -19,6 +21,7 @@ class StopSignals(L.Callback):
     def __init__(self, checkpoint: Path | None) -> None:
         self.checkpoint, self.received = checkpoint, 0
         self.before: dict[int, Any] = {}
+        self.group: dist.ProcessGroup | None = None
 
     def on_train_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -29,7 +32,7 @@ class StopSignals(L.Callback):
             iter(trainer.fit_loop._data_fetcher)
 
     def on_train_batch_end(self, trainer: L.Trainer, task: L.LightningModule, *_: Any) -> None:
-        received = trainer.strategy.reduce_boolean_decision(self.received > 0, all=False)  # by any process
+        received = self._received_by_any(trainer)
         if not received or trainer.is_last_batch:  # the validation after the last batch belongs to it
             return
         if self.checkpoint is not None:
@@ -38,6 +41,16 @@ class StopSignals(L.Callback):
 
     def teardown(self, trainer: L.Trainer, task: L.LightningModule, stage: str) -> None:
         self._restore()
+
+    def _received_by_any(self, trainer: L.Trainer) -> bool:
+        """By any of the processes, which ask each other without their GPUs: these are some steps behind."""
+        if trainer.world_size == 1:
+            return self.received > 0
+        if self.group is None:
+            self.group = dist.new_group(backend="gloo")
+        received = torch.tensor(self.received)
+        dist.all_reduce(received, dist.ReduceOp.MAX, self.group)
+        return bool(received)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = number
