@@ -160,7 +160,7 @@ def apply_kernel(x, constants, out, pixels, slope, C: tl.constexpr, PIXELS: tl.c
 def gradients_kernel(
     sums, constants, of_weight, of_bias, slopes, programs, C: tl.constexpr, PARTS: tl.constexpr
 ):
-    """Gradients of weight and bias, and slopes (2, C): times the pixels what is subtracted from g."""
+    """Gradients of weight and bias, and slopes (2, C): a share of what is subtracted, times pixels."""
     c = tl.arange(0, C)
     first, second = _totals(sums, programs, C, PARTS)
     inverse = tl.load(constants + C + c)

@@ -26,12 +26,13 @@ class Conv3x3(nn.Conv2d):
 class BatchNorm(nn.BatchNorm2d):
     """`nn.BatchNorm2d`, in training by `kernels.batch_norm`.
 
-    group: the processes that share a batch in training; None where it is of one.
-
     Raises ValueError in training where a channel has one value alone.
     """
 
-    group: "ProcessGroup | None" = None
+    @property
+    def group(self) -> "ProcessGroup | None":
+        """The processes that share a batch in training; None where it is of one."""
+        return None
 
     def forward(self, input: Tensor) -> Tensor:
         if not (self.training and self.track_running_stats):

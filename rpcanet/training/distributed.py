@@ -24,7 +24,7 @@ class WholeBatchNorm(BatchNorm):
     """
 
     @property
-    def group(self) -> dist.ProcessGroup | None:  # type: ignore[override]
+    def group(self) -> dist.ProcessGroup | None:
         return dist.group.WORLD if self._several else None
 
     @property
@@ -34,25 +34,22 @@ class WholeBatchNorm(BatchNorm):
     def forward(self, input: Tensor) -> Tensor:
         if not self._several:
             return super().forward(input)
-        world = dist.get_world_size()
+        world, momentum = dist.get_world_size(), self._counted(input)
         variance, mean = torch.var_mean(input, dim=(0, 2, 3), correction=0)
         whole_mean = all_reduce(mean) / world
         whole_variance = all_reduce(variance + (mean - whole_mean).square()) / world
         count = world * input.numel() // input.shape[1]
-        self._track(whole_mean.detach(), whole_variance.detach() * count / max(1, count - 1))
+        self._track(whole_mean.detach(), whole_variance.detach() * count / (count - 1), momentum)
         scale = self.weight * (whole_variance + self.eps).rsqrt()
         shift = self.bias - whole_mean * scale
         return input * scale[:, None, None] + shift[:, None, None]
 
     @torch.no_grad()
-    def _track(self, mean: Tensor, variance: Tensor) -> None:
+    def _track(self, mean: Tensor, variance: Tensor, momentum: float) -> None:
         assert self.running_mean is not None
         assert self.running_var is not None
-        assert self.momentum is not None
-        if self.num_batches_tracked is not None:
-            self.num_batches_tracked += 1
-        self.running_mean.lerp_(mean, self.momentum)
-        self.running_var.lerp_(variance, self.momentum)
+        self.running_mean.lerp_(mean, momentum)
+        self.running_var.lerp_(variance, momentum)
 
 
 def over_processes(net: nn.Module) -> None:

@@ -48,22 +48,16 @@ class GraphedSteps:
         self.rate = torch.zeros((), device=self.group["params"][0].device)
         self.seen: set[torch.Size] = set()
         self.replays: dict[torch.Size, Replay] = {}
-        self.refused = False
+        self.most = GRAPHS
         self.pool: Any = None
 
     def __call__(self, image: Tensor, mask: Tensor) -> Tensor:
         shape = image.shape
-        full = self.refused or len(self.replays) == GRAPHS
-        if shape not in self.seen or (shape not in self.replays and full):
-            self.seen.add(shape)
-            return self.step(image, mask)
+        if shape in self.seen and shape not in self.replays and len(self.replays) < self.most:
+            self._record(image, mask)
+        self.seen.add(shape)
         if shape not in self.replays:
-            try:
-                self.replays[shape] = self._recorded(image, mask)
-            except RuntimeError as error:
-                self.refused = True
-                logging.getLogger(__name__).warning("steps are not replayed as CUDA graphs: %s", error)
-                return self.step(image, mask)
+            return self.step(image, mask)
         replay = self.replays[shape]
         replay.image.copy_(image)
         replay.mask.copy_(mask)
@@ -73,18 +67,23 @@ class GraphedSteps:
             parameter.grad = gradient
         return replay.losses
 
-    def _recorded(self, image: Tensor, mask: Tensor) -> Replay:
+    def _record(self, image: Tensor, mask: Tensor) -> None:
+        """Keep a replay of the step; where it cannot be recorded, no more than there are."""
         image, mask, graph = image.clone(), mask.clone(), torch.cuda.CUDAGraph()
         rate, self.group["lr"] = self.group["lr"], self.rate
         try:
             self.optimizer.zero_grad()
             with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):
                 losses = self.step(image, mask)
+        except RuntimeError as error:
+            self.most = len(self.replays)
+            logging.getLogger(__name__).warning("steps are not replayed as CUDA graphs: %s", error)
+            return
         finally:
             self.group["lr"] = rate
         self.pool = graph.pool()
         gradients = [parameter.grad for parameter in self.group["params"]]
-        return Replay(graph, image, mask, losses, gradients)
+        self.replays[image.shape] = Replay(graph, image, mask, losses, gradients)
 
 
 class Taken(NamedTuple):

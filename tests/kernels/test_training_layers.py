@@ -13,6 +13,7 @@ from copy import deepcopy
 import pytest
 import torch
 import torch.nn.functional as F
+from two_processes import said_by_two
 
 from unfoldkit.kernels.dispatch import spectral_product
 
@@ -157,15 +158,10 @@ def test_an_lstm_step_whose_convolution_the_library_computes(first):
 
 
 WORKER = """
-import sys, torch
-import torch.distributed as dist
 from unfoldkit.kernels import fused
-from unfoldkit.rpcanet.modules.layers import BatchNorm, Stack, conv3x3
 from unfoldkit.rpcanet.training.distributed import average, over_processes
 
-data, meeting, rank = sys.argv[1:]
 fused.serves = lambda *_: True
-dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=int(rank), world_size=2)
 stack, x, weight = torch.load(data, weights_only=False)
 over_processes(stack)
 x, weight = (part.chunk(2)[int(rank)] for part in (x, weight))
@@ -175,7 +171,6 @@ out = stack(x)
 gradients = [parameter.grad for parameter in stack.parameters()]
 average(gradients)
 torch.save((out.detach(), x.grad, gradients, list(stack.buffers())), f"{data}-{rank}")
-dist.destroy_process_group()
 """
 
 
@@ -193,9 +188,7 @@ def test_a_stack_over_two_processes_runs_as_its_layers_over_both_batches(tmp_pat
     )
     weight = torch.randn(4, 1, 5, 7)
     torch.save((stack, x, weight), tmp_path / "data.pt")
-    arguments = [str(tmp_path / "data.pt"), str(tmp_path / "meeting")]
-    workers = [subprocess.Popen([sys.executable, "-c", WORKER, *arguments, rank]) for rank in "01"]
-    assert [worker.wait(timeout=120) for worker in workers] == [0, 0]
+    said_by_two(WORKER, tmp_path / "data.pt")
     found = [torch.load(tmp_path / f"data.pt-{rank}") for rank in "01"]
 
     layers, x = deepcopy(stack).double(), x.double().requires_grad_()

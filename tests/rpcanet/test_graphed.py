@@ -6,6 +6,7 @@ from copy import deepcopy
 
 import pytest
 import torch
+from steps import stepper
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from unfoldkit import rpcanet
@@ -27,20 +28,6 @@ SCENES = [
 
 class TooFarError(Exception):
     pass
-
-
-def stepper(net, mixed=False):
-    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, fused=True, capturable=True)
-
-    def step(image, mask):
-        with torch.autocast("cuda", torch.bfloat16, enabled=mixed):
-            loss = decomposition_loss(net(image), image, mask)
-        optimizer.zero_grad()
-        loss.total.backward()
-        optimizer.step()
-        return torch.stack(loss).detach()
-
-    return step, optimizer
 
 
 def test_a_replayed_step_is_an_eager_step(monkeypatch):

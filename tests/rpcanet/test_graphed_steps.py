@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from copy import deepcopy
 
 import torch
+from steps import stepper
 
 from unfoldkit import rpcanet
-from unfoldkit.rpcanet import decomposition_loss
 from unfoldkit.rpcanet.training.graphed import GraphedSteps
 
 
@@ -16,19 +16,6 @@ from unfoldkit.rpcanet.training.graphed import GraphedSteps
 def refusing(*_, **__):
     raise RuntimeError("not allowed while recording")
     yield
-
-
-def stepper(net):
-    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
-
-    def step(image, mask):
-        loss = decomposition_loss(net(image), image, mask)
-        optimizer.zero_grad()
-        loss.total.backward()
-        optimizer.step()
-        return torch.stack(loss).detach()
-
-    return step, optimizer
 
 
 def test_steps_that_cannot_be_recorded_stay_eager(monkeypatch, caplog):

@@ -2,13 +2,12 @@
 
 import json
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 from scipy import integrate, ndimage
+from two_processes import said_by_two
 
 from unfoldkit.rpcanet.metrics import (
     PROTOCOLS,
@@ -153,10 +152,8 @@ def test_batches_accumulate(name):
 
 
 WORKER = """
-import json, sys, torch
+import json
 from unfoldkit.rpcanet.metrics import protocol
-data, meeting, rank = sys.argv[1:]
-torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=int(rank), world_size=2)
 probability, mask = torch.load(data)
 mine = slice(0, 1) if rank == "0" else slice(1, None)
 metrics = protocol("overlap")
@@ -164,19 +161,13 @@ metrics.update(probability[mine], mask[mine])
 found = {name: value.item() for name, value in metrics.compute().items() if value.ndim == 0}
 if rank == "0":
     print(json.dumps(found))
-torch.distributed.destroy_process_group()
 """
 
 
 def test_processes_accumulate(tmp_path):
     probability, mask = scenes()
     torch.save((probability, mask), tmp_path / "data.pt")
-    arguments = [str(tmp_path / "data.pt"), str(tmp_path / "meeting")]
-    workers = [
-        subprocess.Popen([sys.executable, "-c", WORKER, *arguments, rank], stdout=subprocess.PIPE, text=True)
-        for rank in "01"
-    ]
-    printed = [worker.communicate(timeout=120)[0] for worker in workers]
+    printed = said_by_two(WORKER, tmp_path / "data.pt")
     assert json.loads(printed[0].splitlines()[-1]) == pytest.approx(
         values(protocol("overlap"), (probability, mask))
     )
