@@ -1,13 +1,27 @@
 """Training over several processes as if it were one: batch norms and gradients of the whole batch."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 
 from ..modules.layers import BatchNorm
+
+
+class Mean(torch.autograd.Function):
+    """m = mean_p x_p over all processes; its gradient is the mean of those of all processes, too."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        x = x.clone()
+        dist.all_reduce(x)
+        return x / dist.get_world_size()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return Mean.forward(ctx, *grads)
 
 
 class WholeBatchNorm(BatchNorm):
@@ -15,8 +29,8 @@ class WholeBatchNorm(BatchNorm):
 
         y = (x - m) / sqrt(v + eps) * weight + bias,   m = mean_p m_p,   v = mean_p (v_p + (m_p - m)^2)
 
-    with m_p and v_p the mean and variance of each channel in process p. In evaluation, and in one process, it is
-    `nn.BatchNorm2d`, whose tensors it has.
+    with m_p and v_p the mean and variance of each channel in process p, in float32 or the input's type, if that is
+    wider; y has the input's. In evaluation, and in one process, it is `nn.BatchNorm2d`, whose tensors it has.
 
     >>> x = torch.rand(2, 3, 4, 4)
     >>> bool((WholeBatchNorm(3)(x) == nn.BatchNorm2d(3)(x)).all())
@@ -35,21 +49,22 @@ class WholeBatchNorm(BatchNorm):
         if not self._several:
             return super().forward(input)
         world, momentum = dist.get_world_size(), self._counted(input)
-        variance, mean = torch.var_mean(input, dim=(0, 2, 3), correction=0)
-        whole_mean = all_reduce(mean) / world
-        whole_variance = all_reduce(variance + (mean - whole_mean).square()) / world
+        wide = input.to(torch.promote_types(input.dtype, torch.float32))
+        variance, mean = torch.var_mean(wide, dim=(0, 2, 3), correction=0)
+        whole_mean = Mean.apply(mean)
+        whole_variance = Mean.apply(variance + (mean - whole_mean).square())
         count = world * input.numel() // input.shape[1]
         self._track(whole_mean.detach(), whole_variance.detach() * count / (count - 1), momentum)
         scale = self.weight * (whole_variance + self.eps).rsqrt()
         shift = self.bias - whole_mean * scale
-        return input * scale[:, None, None] + shift[:, None, None]
+        return (wide * scale[:, None, None] + shift[:, None, None]).to(input.dtype)
 
     @torch.no_grad()
     def _track(self, mean: Tensor, variance: Tensor, momentum: float) -> None:
         assert self.running_mean is not None
         assert self.running_var is not None
-        self.running_mean.lerp_(mean, momentum)
-        self.running_var.lerp_(variance, momentum)
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
+        self.running_var.lerp_(variance.to(self.running_var.dtype), momentum)
 
 
 def over_processes(net: nn.Module) -> None:

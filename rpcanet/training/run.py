@@ -97,7 +97,9 @@ def train(
     trainer.fit(task, data, ckpt_path=last if last.is_file() else None, weights_only=True)
     net.record = asdict(configuration)
     if trainer.is_global_zero:
-        taken = {"seconds": round(timer.time_elapsed()), "device": device_name(trainer.strategy.root_device)}
+        device = device_name(trainer.strategy.root_device)
+        several = f"{trainer.world_size} x " if trainer.world_size > 1 else ""
+        taken = {"seconds": round(timer.time_elapsed()), "device": several + device}
         report(selection, out, asdict(configuration), taken)
     return net.eval()
 

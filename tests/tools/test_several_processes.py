@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ TRAINING = [
     *("--data.size=32", "--data.train_count=11", "--data.validation_count=5", "--recipe.epochs=2"),
     "--recipe.keep_last_batch=false",
 ]
+STEP_BY_STEP = "tests/helpers/train_step_by_step.py"
 SIMULATION = ["synthetic", "--rows", "4,5", "--columns", "6,6", "--sparsity", "2", "--estimators", "SVD,AM"]
 SIMULATION += ["--snr", "5,10,15,20", "--trials", "200"]
 
@@ -51,18 +53,26 @@ def on_one_machine(out, *options, **others):
 
 
 def on_two_machines(out, *options):
-    """A torchrun for each of two machines, both this one; named apart, they may share a GPU under NCCL."""
+    """A torchrun for each of two machines, both this one; named apart, they may share a GPU under NCCL.
+
+    Steps are not replayed: in CUDA graphs processes that share a GPU take turns at every collective, slowly.
+    """
     with contextlib.closing(socket.create_server(("localhost", 0))) as server:
         port = server.getsockname()[1]
     meeting = ("--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", f"--rdzv-endpoint=localhost:{port}")
+    launcher = ("-m", "torch.distributed.run", *meeting)
     return [
-        start(("-m", "torch.distributed.run", *meeting), out, *options, NCCL_HOSTID=machine)
+        start(launcher, out, *options, script=STEP_BY_STEP, NCCL_HOSTID=machine)
         for machine in ("first", "second")
     ]
 
 
 def outputs(runs):
-    said = [run.communicate(timeout=400)[0] for run in runs]
+    try:
+        said = [run.communicate(timeout=400)[0] for run in runs]
+    finally:
+        for run in runs:
+            run.terminate()
     for run, text in zip(runs, said, strict=True):
         assert run.returncode == 0, text
     return said
@@ -75,41 +85,48 @@ def logged(out):
     }
 
 
+CPU = ["--machine.accelerator=cpu", "--machine.devices=1"]
+GPU = ["--machine.accelerator=cuda", "--machine.devices=1"]
+MIXED = [*GPU, "--machine.precision=bf16-mixed", "--network.channels=16"]  # by kernels from 16 channels on
+STARTED = [on_one_machine, on_two_machines]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("started", [on_one_machine, on_two_machines])
-@pytest.mark.parametrize("accelerator", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
-def test_two_processes_train_and_validate_as_one(tmp_path, started, accelerator):
-    if accelerator == "cuda" and torch.cuda.device_count() < (2 if started is on_one_machine else 1):
-        pytest.skip("needs a GPU for each process of a machine")
-    options = [f"--machine.accelerator={accelerator}", "--machine.devices=1"]
-    runs = started(tmp_path / "two", *options, "--data.batch_size=2")
-    said = outputs([*runs, start((), tmp_path / "one", *options, "--data.batch_size=4")])
-    assert ("NCCL INFO" in said[0]) == (accelerator == "cuda")
+@pytest.mark.parametrize("started", STARTED)
+def test_two_processes_train_and_validate_as_one(tmp_path, started):
+    outputs(pair(tmp_path, started, CPU))
     assert_same_run(tmp_path / "one", tmp_path / "two")
 
 
 @pytest.mark.slow
 def test_steps_of_gpus_average_over_processes_what_one_sees(tmp_path):
     """As they are replayed there, but by the CPU."""
-    options = ["--machine.accelerator=cpu", "--machine.devices=1"]
-    graphed = {"script": "tests/helpers/train_graphed_on_cpu.py"}
-    runs = on_one_machine(tmp_path / "two", *options, "--data.batch_size=2", **graphed)
-    outputs([*runs, start((), tmp_path / "one", *options, "--data.batch_size=4")])
+    outputs(pair(tmp_path, partial(on_one_machine, script=STEP_BY_STEP), CPU))
     assert_same_run(tmp_path / "one", tmp_path / "two")
 
 
 @pytest.mark.slow
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_two_processes_train_in_mixed_precision_as_one(tmp_path):
-    """Which runs by kernels of this package, of 16 channels and more."""
-    options = ["--machine.accelerator=cuda", "--machine.devices=1", "--machine.precision=bf16-mixed"]
-    options += ["--network.channels=16"]
-    runs = on_two_machines(tmp_path / "two", *options, "--data.batch_size=2")
-    outputs([*runs, start((), tmp_path / "one", *options, "--data.batch_size=4")])
+@pytest.mark.parametrize("started", STARTED)
+@pytest.mark.parametrize("options", [GPU, MIXED], ids=["32-true", "bf16-mixed"])
+def test_two_processes_on_gpus_train_and_validate_as_one(tmp_path, started, options):
+    if torch.cuda.device_count() < (2 if started is on_one_machine else 1):
+        pytest.skip("needs a GPU for each process of a machine")
+    said = outputs(pair(tmp_path, started, options))
+    assert "NCCL INFO" in said[0]
+    assert "not replayed as CUDA graphs" not in said[0]
+    if options is GPU:
+        assert_same_run(tmp_path / "one", tmp_path / "two")
+        return
     one, two = logged(tmp_path / "one"), logged(tmp_path / "two")
     for name in ("val/loss", "val/soft_iou", "val/fidelity"):
         assert two[name] == pytest.approx(one[name], rel=2e-2), name
+
+
+def pair(folder, started, options):
+    """Runs by two processes, into `two`, and by one, into `one`, whose batches are twice as large."""
+    runs = started(folder / "two", *options, "--data.batch_size=2")
+    return [*runs, start((), folder / "one", *options, "--data.batch_size=4")]
 
 
 def assert_same_run(one_out, two_out):

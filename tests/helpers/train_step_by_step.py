@@ -1,4 +1,4 @@
-"""tools/train.py whose steps are those of GPUs, run as they are instead of as CUDA graphs, on a CPU."""
+"""tools/train.py whose steps are those of GPUs, on a CPU too, but never replayed as CUDA graphs."""
 
 from unittest.mock import patch
 
