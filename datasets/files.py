@@ -45,7 +45,8 @@ class PictureFiles:
     `allow_suspect_masks`, so does a mask that is transparent, full or of classes (`suspicion`).
 
     `chosen` holds, of the pictures read so far that were not taken over the full range of their type, which of
-    their levels became 0 and 255, and how these were chosen (low, high, levels; see `Graded`).
+    their levels became 0 and 255, and how these were chosen (low, high, levels; see `Graded`); `suspect` what is
+    suspicious of the masks read so far that were taken as they are, `shares` how much of each is object.
     """
 
     def __init__(
@@ -61,6 +62,8 @@ class PictureFiles:
         self.allow_suspect_masks, self.object_level = allow_suspect_masks, object_level
         self.skipped: list[str] = []
         self.chosen: dict[str, tuple[float, float, str]] = {}
+        self.suspect: dict[str, str] = {}
+        self.shares: dict[str, float] = {}
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -73,9 +76,12 @@ class PictureFiles:
         if graded.levels != "full":
             self.chosen[name] = graded[1:]
         picture = with_mask(graded.image, mask, name)
-        said = "" if self.allow_suspect_masks else suspicion(mask, picture.mask, self.object_level)
-        if said:
+        self.shares[name] = float(objects(picture.mask, self.object_level).mean())
+        said = suspicion(mask, picture.mask, self.object_level)
+        if said and not self.allow_suspect_masks:
             raise ValueError(f"{mask}: {said} (allow_suspect_masks takes it as it is)")
+        if said:
+            self.suspect[name] = f"{mask}: {said}"
         if not self.keep_empty and not picture.mask.any():
             raise ValueError(
                 f"{mask}: the mask is empty; expected an object in it (keep_empty takes it as it is, "
@@ -120,6 +126,18 @@ def suspicion(path: Path, labels: np.ndarray, object_level: ObjectLevel) -> str:
             f"the mask is of classes {', '.join(map(str, found))}; expected 0 and one level for every object"
         )
     return ""
+
+
+def taken_as_they_are(files: PictureFiles) -> list[str]:
+    """What to say of the masks read so far that can hardly be meant as they are, a sentence each kind."""
+    rule = {"maximum": "their largest", "half": "above half of their largest", "any": "above 0"}[
+        files.object_level
+    ]
+    said = [inverted(files.pairs[0].mask.parent, list(files.shares.values()))]
+    if files.suspect:
+        first, many = next(iter(files.suspect.values())), len(files.suspect)
+        said.append(f"of {many} suspect masks what is {rule} is taken as object; the first, {first}")
+    return [sentence for sentence in said if sentence]
 
 
 def inverted(masks: Path, shares: Sequence[float]) -> str:

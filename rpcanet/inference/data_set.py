@@ -19,6 +19,7 @@ from unfoldkit.common.figures import save_figure
 from unfoldkit.common.files import write_whole
 
 from ...datasets import PictureFiles, Sample, SegmentationDataset, open_pictures, record_of
+from ...datasets.files import taken_as_they_are
 from ...datasets.reading.levels import levels_of
 from ...datasets.records import padding_of
 from ...datasets.regions import fields_of_view
@@ -46,7 +47,7 @@ class Evaluated:
     values: the protocol's scalars as fractions, None where one is undefined.  seconds: of the whole evaluation.
     network: what the weights file holds, None for anything else.  settings: the options as they were used.
     rows: of each picture, where asked for.  curve: over thresholds, where asked for.
-    assumptions: how saved predictions were read, a sentence each.
+    assumptions: how saved predictions, and masks that are suspect, were read, a sentence each.
     pictures: the levels of those that were not taken over the full range of their type, in order.
     """
 
@@ -142,7 +143,8 @@ def of_predictions(folder: str, options: Evaluation) -> Evaluated:
         BINS if options.curve is not None else 0,
     )
     values = {name: defined(value) for name, value in scores.values.items()}
-    return Evaluated(values, 0.0, None, options, scores.rows, scores.curve, scores.assumptions)
+    assumptions = [*scores.assumptions, *masks_assumed(samples)]
+    return Evaluated(values, 0.0, None, options, scores.rows, scores.curve, assumptions)
 
 
 @torch.inference_mode()
@@ -168,8 +170,20 @@ def counted(
                 counts.update(batch.name, probability(batch.image).cpu(), batch.mask)
     values = {name: defined(value) for name, value in counts.values().items()}
     return Evaluated(
-        values, 0.0, network, options, counts.rows, counts.curve, pictures=levels_chosen(samples)
+        values,
+        0.0,
+        network,
+        options,
+        counts.rows,
+        counts.curve,
+        masks_assumed(samples),
+        levels_chosen(samples),
     )
+
+
+def masks_assumed(samples: SegmentationDataset) -> list[str]:
+    """What masks that can hardly be meant as they are were taken for."""
+    return taken_as_they_are(samples.pictures) if isinstance(samples.pictures, PictureFiles) else []
 
 
 def levels_chosen(samples: SegmentationDataset) -> list[Levels]:

@@ -8,6 +8,8 @@ import pytest
 
 from unfoldkit.datasets import objects, open_pictures, read_mask
 from unfoldkit.datasets.reading.masks import labels_of
+from unfoldkit.rpcanet.inference.data_set import evaluate_data_set
+from unfoldkit.rpcanet.inference.options import Evaluation
 
 RNG = np.random.default_rng(0)
 TARGET = np.zeros((32, 32), np.uint8)
@@ -83,6 +85,31 @@ def test_suspect_masks_are_refused_unless_told(data_set, kind):
     assert [picture.name for picture in kept] == ["a", "c"]
     assert "b.png: the mask is" in kept.skipped[0]
     assert len(list(open_pictures("folder", "train", root, keep_empty=True))) == 3
+
+
+def assumptions_of(root):
+    options = Evaluation("folder", root=str(root), split="train", method="pcp", keep_empty=True, size=32)
+    return evaluate_data_set(options).assumptions
+
+
+@pytest.mark.parametrize("kind", SUSPECT)
+def test_an_evaluation_says_what_it_took_suspect_masks_for(data_set, kind):
+    root = data_set({"a": TARGET, "b": SUSPECT[kind], "c": TARGET})
+    [said] = assumptions_of(root)
+    assert said.startswith(
+        "of 1 suspect masks what is above half of their largest is taken as object; the first, "
+    )
+    assert f"b.png: the mask is {kind.split(',')[0].split(' around')[0]}" in said
+
+
+def test_an_evaluation_says_that_masks_look_inverted(data_set):
+    root = data_set(dict.fromkeys("abc", 255 - TARGET) | {"d": TARGET})
+    [said] = assumptions_of(root)
+    assert "masks: the masks look inverted, 3 of 4 have objects on over half of their pixels" in said
+
+
+def test_an_evaluation_says_nothing_of_masks_as_they_should_be(data_set):
+    assert not assumptions_of(data_set({"a": TARGET}))
 
 
 def test_inverted_masks_are_refused_unless_told(data_set):

@@ -176,4 +176,5 @@ def lines(runs: list[Run], published: dict[str, Any]) -> str:
 def compared(runs: list[Run], stated: float) -> str:
     """The IoU of a run, its difference from what is stated, and the IoU of other seeds."""
     first, *others = map(percent, (run.result for run in runs))
-    return f"{first} ({float(first) - stated:+.2f}{''.join(f'; other seed: {iou}' for iou in others)})"
+    seeds = f"; other seed{'s' * (len(others) > 1)}: {', '.join(others)}" if others else ""
+    return f"{first} ({float(first) - stated:+.2f}{seeds})"
