@@ -52,19 +52,18 @@ def on_one_machine(out, *options, **others):
     return [start(launcher, out, *options, **others)]
 
 
-def on_two_machines(out, *options):
-    """A torchrun for each of two machines, both this one; named apart, they may share a GPU under NCCL.
-
-    Steps are not replayed: in CUDA graphs processes that share a GPU take turns at every collective, slowly.
-    """
+def on_two_machines(out, *options, **others):
+    """A torchrun for each of two machines, both this one; named apart, they may share a GPU under NCCL."""
     with contextlib.closing(socket.create_server(("localhost", 0))) as server:
         port = server.getsockname()[1]
     meeting = ("--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", f"--rdzv-endpoint=localhost:{port}")
     launcher = ("-m", "torch.distributed.run", *meeting)
-    return [
-        start(launcher, out, *options, script=STEP_BY_STEP, NCCL_HOSTID=machine)
-        for machine in ("first", "second")
-    ]
+    return [start(launcher, out, *options, NCCL_HOSTID=machine, **others) for machine in ("first", "second")]
+
+
+def sharing_a_gpu(out, *options):
+    """Two machines whose steps are not replayed: in a CUDA graph they would wait for turns at every collective."""
+    return on_two_machines(out, *options, script=STEP_BY_STEP)
 
 
 def outputs(runs):
@@ -88,35 +87,34 @@ def logged(out):
 CPU = ["--machine.accelerator=cpu", "--machine.devices=1"]
 GPU = ["--machine.accelerator=cuda", "--machine.devices=1"]
 MIXED = [*GPU, "--machine.precision=bf16-mixed", "--network.channels=16"]  # by kernels from 16 channels on
-STARTED = [on_one_machine, on_two_machines]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("started", STARTED)
+@pytest.mark.parametrize("started", [on_one_machine, on_two_machines])
 def test_two_processes_train_and_validate_as_one(tmp_path, started):
-    outputs(pair(tmp_path, started, CPU))
+    two_and_one(tmp_path, started, CPU)
     assert_same_run(tmp_path / "one", tmp_path / "two")
 
 
 @pytest.mark.slow
 def test_steps_of_gpus_average_over_processes_what_one_sees(tmp_path):
     """As they are replayed there, but by the CPU."""
-    outputs(pair(tmp_path, partial(on_one_machine, script=STEP_BY_STEP), CPU))
+    two_and_one(tmp_path, partial(on_one_machine, script=STEP_BY_STEP), CPU)
     assert_same_run(tmp_path / "one", tmp_path / "two")
 
 
 @pytest.mark.slow
 @pytest.mark.gpu
-@pytest.mark.parametrize("started", STARTED)
+@pytest.mark.parametrize("started", [on_one_machine, sharing_a_gpu])
 @pytest.mark.parametrize("options", [GPU, MIXED], ids=["32-true", "bf16-mixed"])
 def test_two_processes_on_gpus_train_and_validate_as_one(tmp_path, started, options):
     if torch.cuda.device_count() < (2 if started is on_one_machine else 1):
         pytest.skip("needs a GPU for each process of a machine")
     if started is on_one_machine and "PYTEST_XDIST_WORKER" in os.environ:
         pytest.skip("needs GPUs to itself, without pytest -n: graphs that share them take minutes for a step")
-    said = outputs(pair(tmp_path, started, options))
-    assert "NCCL INFO" in said[0]
-    assert "not replayed as CUDA graphs" not in said[0]
+    said = two_and_one(tmp_path, started, options)
+    assert "NCCL INFO" in said
+    assert "not replayed as CUDA graphs" not in said
     if options is GPU:
         assert_same_run(tmp_path / "one", tmp_path / "two")
         return
@@ -125,10 +123,11 @@ def test_two_processes_on_gpus_train_and_validate_as_one(tmp_path, started, opti
         assert two[name] == pytest.approx(one[name], rel=2e-2), name
 
 
-def pair(folder, started, options):
-    """Runs by two processes, into `two`, and by one, into `one`, whose batches are twice as large."""
-    runs = started(folder / "two", *options, "--data.batch_size=2")
-    return [*runs, start((), folder / "one", *options, "--data.batch_size=4")]
+def two_and_one(folder, started, options):
+    """Run by two processes, into `two`, then by one in batches twice as large, into `one`; what the first says."""
+    said = outputs(started(folder / "two", *options, "--data.batch_size=2"))
+    outputs([start((), folder / "one", *options, "--data.batch_size=4")])
+    return said[0]
 
 
 def assert_same_run(one_out, two_out):
