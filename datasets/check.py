@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from .catalogue import find_pairs, layout_of
-from .files import PictureFiles, inverted, suspicion
+from .files import PictureFiles, inverted
 from .reading.levels import PictureWarning
-from .reading.masks import objects
 from .reading.picture import read_levels, size_of
 from .records import record_of
 
@@ -104,18 +103,17 @@ def look(files: PictureFiles, index: int, findings: Findings) -> None:
     try:
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always", PictureWarning)
-            image, labels, _ = files[index]
+            image = files[index].image
         mask = read_levels(pair.mask)
-        suspect = suspicion(pair.mask, labels, files.object_level)
     except (FileNotFoundError, ValueError) as error:
         findings.faults.append(str(error))
         return
     if said:
         findings.remark(NARROW_LEVELS, pair.name)
-    if suspect:
-        findings.faults.append(f"{pair.mask}: {suspect}")
+    if pair.name in files.suspect:
+        findings.faults.append(files.suspect[pair.name])
     findings.sizes[size_of(image)] += 1
-    findings.shares.append(float(objects(labels, files.object_level).mean()))
+    findings.shares.append(files.shares[pair.name])
     findings.levels[described_levels(mask)] += 1
     if len(np.unique(mask)) > 2:
         findings.remark(GREY_MASKS, pair.name)

@@ -76,18 +76,23 @@ class PictureFiles:
         if graded.levels != "full":
             self.chosen[name] = graded[1:]
         picture = with_mask(graded.image, mask, name)
-        self.shares[name] = float(objects(picture.mask, self.object_level).mean())
-        said = suspicion(mask, picture.mask, self.object_level)
-        if said and not self.allow_suspect_masks:
-            raise ValueError(f"{mask}: {said} (allow_suspect_masks takes it as it is)")
-        if said:
-            self.suspect[name] = f"{mask}: {said}"
+        if name not in self.shares:
+            self._judge(mask, picture)
         if not self.keep_empty and not picture.mask.any():
             raise ValueError(
                 f"{mask}: the mask is empty; expected an object in it (keep_empty takes it as it is, "
                 "skip_bad leaves it out)"
             )
         return picture
+
+    def _judge(self, path: Path, picture: Picture) -> None:
+        """Note once what a mask is like; raises ValueError where it is suspect and not allowed to be."""
+        said = suspicion(path, picture.mask, self.object_level)
+        if said and not self.allow_suspect_masks:
+            raise ValueError(f"{path}: {said} (allow_suspect_masks takes it as it is)")
+        if said:
+            self.suspect[picture.name] = f"{path}: {said}"
+        self.shares[picture.name] = float(objects(picture.mask, self.object_level).mean())
 
     def without_bad(self) -> "PictureFiles":
         """The pictures that can be used, each read once to know; `skipped` says what is wrong with the others.
