@@ -16,6 +16,7 @@ SLOW = (
     "7_your_own_stage",
     "8_smaller_network",
 )
+EXTRAS = {"5_sionna_estimator": "sionna.phy", "6_export_to_onnx": "onnxruntime"}
 
 each_example = pytest.mark.parametrize(
     "example",
@@ -26,8 +27,8 @@ each_example = pytest.mark.parametrize(
 
 @each_example
 def test_an_example_runs_and_describes_its_figure(example, tmp_path, monkeypatch):
-    if example.stem == "6_export_to_onnx":
-        pytest.importorskip("onnxruntime")
+    if example.stem in EXTRAS:
+        pytest.importorskip(EXTRAS[example.stem])
     monkeypatch.chdir(tmp_path)
     matplotlib.use("agg")
     try:

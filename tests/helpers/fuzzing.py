@@ -6,7 +6,7 @@ import inspect
 import re
 
 import pytest
-from fuzzed_calls import SHAPE_ERRORS
+from fuzzed_calls import SHAPE_ERRORS, public
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -31,7 +31,7 @@ OTHERS = [tiled, padded, measures.spectrum, measures.effective_rank, measures.fi
 OTHERS += [metrics.PictureRows, metrics.ThresholdCurve, read_map, recognised_scale]
 OTHERS += [stage_measures, classical.background_foreground, channel_nmse, symbol_error_rate, trace]
 OTHERS += [getattr(systems, name) for name in systems.__all__]
-PUBLIC = [getattr(package, name) for package in (kernels, datasets, rpcanet, sbl) for name in package.__all__]
+PUBLIC = [value for package in (kernels, datasets, rpcanet, sbl) for value in public(package).values()]
 ARGUMENTS = arguments_of([*filter(callable, PUBLIC), *classical.METHODS.values(), *OTHERS])
 ARGUMENTS |= {
     "protocol",
