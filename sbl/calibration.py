@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .algebra import squared_modulus
+from .algebra import reciprocal, squared_modulus
 from .estimate import Estimate
 
 
@@ -40,11 +40,11 @@ def calibrate(
         d_m = sum y_m E[f_m]^* / sum E|f_m|^2,   E|f|^2 = |E f|^2 + var f,
 
     sums over the other modes and the batch; mean and variance of f are `Estimate.functional`'s. Of gains of unit
-    modulus, as of phase errors, only the phase of d_m counts. Phases have mean zero (and moduli mean square
-    one), since a common gain is one of x; gains that vary slowly over an array look like other angles, and are
-    not told apart from these. Each round estimates x anew with the factors so far, and the noise
-    variance with it, which takes in what the gains still miss; with that of the noise alone x would explain it
-    by many small entries. `noise_variance` is that of the last estimate.
+    modulus, as of phase errors, only the phase of d_m counts; a row that says nothing keeps its gain. Phases have
+    mean zero (and moduli mean square one), since a common gain is one of x; gains that vary slowly over an array
+    look like other angles, and are not told apart from these. Each round estimates x anew with the factors so far,
+    and the noise variance with it, which takes in what the gains still miss; with that of the noise alone x would
+    explain it by many small entries. `noise_variance` is that of the last estimate.
 
     estimator: a Kronecker-structured one by EM, whose estimates have `functional`. factor: i, from 0. factors: as
     of every estimator; the refined one is (M_i, N_i), shared by the batch. rounds: at most; tolerance: the
@@ -58,12 +58,13 @@ def calibrate(
     1999.
 
     >>> from unfoldkit.sbl import AMKroSBL
-    >>> A = torch.linalg.qr(torch.randn(4, 4, generator=torch.Generator().manual_seed(0)).double())[0]
-    >>> gains = torch.tensor([1.0, 1.0, -1.0, 1.0]).double()
-    >>> x = torch.zeros(50, 4).double()
-    >>> x[torch.arange(50), torch.arange(50) % 4] = 1.0
-    >>> calibrate(AMKroSBL(), [A], x @ A.mT, 1e-4, factor=0).gains
-    tensor([1., 1., 1., 1.], dtype=torch.float64)
+    >>> A = torch.fft.fft(torch.eye(8, dtype=torch.complex128))[:6]
+    >>> gains = torch.polar(torch.ones(6).double(), torch.tensor([0.0, 0.2, -0.2, 0.1, -0.1, 0.0]).double())
+    >>> x = torch.zeros(50, 8, dtype=A.dtype)
+    >>> x[torch.arange(50), torch.arange(50) % 8] = 1.0
+    >>> y = x @ (gains.unsqueeze(-1) * A).mT
+    >>> (calibrate(AMKroSBL(), [A], y, 1e-4, factor=0).gains - gains).abs().max() < 0.02
+    tensor(True)
     """
     if not 0 <= factor < len(factors):
         raise ValueError(f"factor must be between 0 and {len(factors) - 1}, got {factor}")
@@ -79,7 +80,7 @@ def calibrate(
 
     for _ in range(rounds):
         moved = _gains(refined(), y, estimator(refined(), y), factor, unit_modulus)
-        before, gains = gains, _normal(gains * moved)
+        before, gains = gains, _normal(gains * moved, unit_modulus)
         if float((gains - before).abs().amax()) <= tolerance:
             break
     return Calibrated(estimator(refined(), y, noise_variance), refined(), gains)
@@ -96,11 +97,12 @@ def _gains(
     observed = y.unflatten(-1, rows).expand_as(fit.mean)
     pulled = (observed * fit.mean.conj()).sum(axes)
     if unit_modulus:
-        return torch.sgn(pulled)
-    return pulled / (squared_modulus(fit.mean) + fit.variance).sum(axes)
+        return torch.where(pulled == 0, 1, torch.sgn(pulled))
+    seen = (squared_modulus(fit.mean) + fit.variance).sum(axes)
+    return torch.where(seen > 0, pulled * reciprocal(seen), 1)
 
 
-def _normal(gains: Tensor) -> Tensor:
-    """Of mean phase zero and mean square modulus one."""
-    gains = gains * torch.sgn(gains.sum()).conj()
-    return gains / squared_modulus(gains).mean().sqrt()
+def _normal(gains: Tensor, unit_modulus: bool = False) -> Tensor:
+    """Of mean phase zero and, unless each is one, mean square modulus one."""
+    turned = gains * torch.sgn(gains.sum()).conj()
+    return turned if unit_modulus else turned * reciprocal(squared_modulus(turned).mean().sqrt())

@@ -130,10 +130,20 @@ def _check_tensors(factors: Sequence[Tensor], y: Tensor) -> None:
 
 
 def _noise(noise_variance: Tensor | float, y: Tensor) -> Tensor:
-    noise = torch.as_tensor(noise_variance, dtype=y.real.dtype, device=y.device)
-    _check_finite("noise_variance", noise)
-    if not values_hidden() and bool((noise < 0).any()):
+    kept = isinstance(noise_variance, Tensor)
+    given = torch.as_tensor(noise_variance, dtype=None if kept else torch.float64, device=y.device)
+    if given.is_complex():
+        raise ValueError(f"noise_variance must be real, got {given.dtype}")
+    _check_finite("noise_variance", given)
+    noise = given.to(y.real.dtype)
+    if values_hidden():
+        return noise
+    if bool((given < 0).any()):
         raise ValueError("noise_variance must not be negative")
+    if bool(noise.isinf().any() | ((noise == 0) & (given > 0)).any()):
+        raise ValueError(
+            f"noise_variance is out of the range of {noise.dtype}: scale y, or give it in float64"
+        )
     return noise
 
 

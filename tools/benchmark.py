@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from unfoldkit.common.console import called
+from unfoldkit.common.console import called, one_line_errors
 from unfoldkit.tools.benchmarks.options import SUBJECTS
 
 
@@ -19,7 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for add_subject in SUBJECTS:
         add_subject(commands)
     options = parser.parse_args(arguments)
-    return int(options.run(options))
+    with one_line_errors("benchmark.py"):
+        return int(options.run(options))
 
 
 if __name__ == "__main__":

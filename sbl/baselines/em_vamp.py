@@ -54,6 +54,12 @@ class EMVAMP:
     tolerance: float = 1e-6
     damping: float = 0.1
 
+    def __post_init__(self) -> None:
+        if self.max_iterations < 1:
+            raise ValueError(f"max_iterations must be at least 1, got {self.max_iterations}")
+        if not 0 < self.damping <= 1:
+            raise ValueError(f"damping must be above 0 and at most 1, got {self.damping}")
+
     def __call__(
         self, factors: Sequence[Tensor], y: Tensor, noise_variance: Tensor | float | None = None
     ) -> Estimate:

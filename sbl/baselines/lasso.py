@@ -1,6 +1,7 @@
 """LASSO, by the coordinate descent of celer."""
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from ..least_squares import point_estimate
 from ..problem import Problem, pose
 
 # Of an unknown noise level: most alternations, and the relative change at which it has settled.
-ALTERNATIONS, SETTLED = 20, 1e-3
+ALTERNATIONS, SETTLED = 500, 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,8 @@ class LASSO:
     with the Kronecker product A formed: M N numbers.
     t = scale sqrt(2 s2 log N), or scale sqrt(s2 log N) where complex: the level under which noise alone stays in
     all N columns. An unknown s2 is ||y - A x||^2 / M, which alternates with x: the scaled LASSO.
-    tolerance: of celer, the duality gap as a share of ||y||^2.
+    tolerance: of celer, the duality gap as a share of ||y||^2. A problem has settled where celer and the
+        alternation have, within 500 of these.
     Source: Chen, Donoho and Saunders, SIAM J. Scientific Computing 1998; Massias, Gramfort and Salmon, "Celer: a
     fast solver for the Lasso with dual extrapolation", ICML 2018; Sun and Zhang, "Scaled sparse linear
     regression", 2012.
@@ -52,46 +54,61 @@ class LASSO:
         """
         require_celer()
         problem, units = equalise(pose(factors, y, noise_variance), in_double=True)
-        x, noise, passes = zip(*map(self._solve, _each(problem)), strict=True)
+        x, noise, passes, settled = zip(*map(self._solve, _each(problem)), strict=True)
         found = torch.from_numpy(np.stack(x)).to(y.device)
         if problem.noise_variance is None:
             problem = problem._replace(
                 noise_variance=torch.tensor(noise, dtype=found.real.dtype, device=y.device)
             )
         iterations = torch.tensor(passes, device=y.device)
-        ended = torch.full_like(iterations, Ended.SETTLED)
+        ended = torch.where(torch.tensor(settled, device=y.device), Ended.SETTLED, Ended.ITERATIONS)
         return point_estimate(problem, found, iterations, ended, iterations, units)
 
-    def _solve(self, problem: Problem) -> tuple[np.ndarray, float, int]:
-        """x (N,), the noise variance, and how often it was solved."""
+    def _solve(self, problem: Problem) -> tuple[np.ndarray, float, int, bool]:
+        """x (N,), the noise variance, how often it was solved, and whether all of it has settled."""
         N = math.prod(problem.lengths)
         A = kron_matvec([F.cpu() for F in problem.factors], torch.eye(N, dtype=problem.y.dtype)).mT.numpy()
         y = problem.y[0].cpu().numpy()
         if problem.noise_variance is not None:
             s2 = float(problem.noise_variance[0])
-            return self._lasso(A, y, s2), s2, 1
+            x, settled = self._lasso(A, y, s2)
+            return x, s2, 1, settled
         s2, count, change = float(np.mean(np.abs(y) ** 2)), 0, math.inf
         while count < ALTERNATIONS and change > SETTLED:
-            x = self._lasso(A, y, s2)
+            x, settled = self._lasso(A, y, s2)
             s2, before = float(np.mean(np.abs(y - A @ x) ** 2)), s2
             count, change = count + 1, abs(s2 - before) / max(before, np.finfo(float).tiny)
-        return x, s2, count
+        return x, s2, count, settled and change <= SETTLED
 
-    def _lasso(self, A: np.ndarray, y: np.ndarray, s2: float) -> np.ndarray:
+    def _lasso(self, A: np.ndarray, y: np.ndarray, s2: float) -> tuple[np.ndarray, bool]:
+        """x (N,), and whether celer came to its tolerance."""
         from celer import GroupLasso, Lasso
 
         N = A.shape[1]
         if not np.any(y):
-            return np.zeros(N, A.dtype)
+            return np.zeros(N, A.dtype), True
         options: dict[str, Any] = {"fit_intercept": False, "tol": self.tolerance}
         if not np.iscomplexobj(A):
             t = self.scale * math.sqrt(2 * s2 * math.log(max(2, N)))
-            return np.asarray(Lasso(alpha=t / len(y), **options).fit(np.asfortranarray(A), y).coef_)
+            return _fit(Lasso(alpha=t / len(y), **options), np.asfortranarray(A), y)
         t = self.scale * math.sqrt(s2 * math.log(max(2, N)))
-        pairs = GroupLasso(groups=2, alpha=t / (2 * len(y)), **options).fit(
-            _real_pairs(A), np.concatenate((y.real, y.imag))
-        )
-        return np.asarray(pairs.coef_[0::2] + 1j * pairs.coef_[1::2])
+        solver = GroupLasso(groups=2, alpha=t / (2 * len(y)), **options)
+        pairs, settled = _fit(solver, _real_pairs(A), np.concatenate((y.real, y.imag)))
+        return pairs[0::2] + 1j * pairs[1::2], settled
+
+
+def _fit(solver: Any, A: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, bool]:
+    """The coefficients, and whether the solver settled: it warns where it did not."""
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        found = np.asarray(solver.fit(A, y).coef_)
+    unsettled = [warning for warning in told if issubclass(warning.category, ConvergenceWarning)]
+    for warning in told:
+        if warning not in unsettled:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    return found, not unsettled
 
 
 def require_celer() -> None:

@@ -66,6 +66,8 @@ class LMMSE:
         for i, L in enumerate(self.roots):
             if not bool(torch.isfinite(L).all()):
                 raise ValueError(f"roots[{i}] has NaN or infinite entries")
+            if L.is_complex() and not problem.y.is_complex():
+                raise ValueError(f"roots[{i}] must be real where y is, got {L.dtype}")
             L = L.to(device=problem.y.device, dtype=problem.y.dtype)
             if math.prod(L.shape[:-2]) == 1:
                 flat.append(L.reshape(1, *L.shape[-2:]))

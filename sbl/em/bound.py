@@ -31,6 +31,11 @@ class BoundMinimisation(ExpectationMaximisation):
     s2 <- sqrt(||y - A mean||^2 / tr K^-1), at least the rounding of y.
     """
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.inner().most < 1:
+            raise ValueError(f"sweeps must be at least 1, got {self.inner().most}")
+
     @abstractmethod
     def inner(self) -> Sweeps:
         """The sweeps of an M-step."""

@@ -75,6 +75,12 @@ class ExpectationMaximisation(ABC):
 
     structured: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        if self.max_iterations < 1:
+            raise ValueError(f"max_iterations must be at least 1, got {self.max_iterations}")
+        if not isinstance(self.pruning, float | int | tuple | None):
+            raise ValueError(f"pruning must be a number or a tuple of numbers, got {self.pruning!r}")
+
     def __call__(
         self,
         factors: Sequence[Tensor],
@@ -94,11 +100,15 @@ class ExpectationMaximisation(ABC):
             prior: prior variances to start at, as `Estimate.hyperparameters` has them: (..., N_i) for each factor,
                 or one (..., N) for an unstructured prior; entries of zero stay zero. None starts at `initial`.
             history: record the cost, change, noise variance and prior variances of every iteration.
-            compact: return only the kept entries, with their indices in `support`.
+            compact: return only the kept entries, with their indices in `support`: of Kronecker-structured priors
+                with a tolerance.
 
         Raises:
-            ValueError: an argument has a wrong shape, a NaN, or a negative variance; the message names it.
+            ValueError: an argument has a wrong shape, a NaN, or a negative variance, or `compact` is asked for
+                where no entries are taken out; the message names it.
         """
+        if compact and not (self.structured and self.tolerance is not None):
+            raise ValueError("compact needs a Kronecker-structured prior and a tolerance")
         problem = pose(factors, y, noise_variance)
         if prior is not None:
             lengths = problem.lengths if self.structured else (math.prod(problem.lengths),)

@@ -6,9 +6,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..problem import pose
+from ..problem import Problem, pose
 from .loop import ExpectationMaximisation
 from .state import initial_state
+from .units import equalise
 
 
 class Trace(NamedTuple):
@@ -61,9 +62,17 @@ def trace(
     assert estimate.hyperparameter_path is not None
     ran = slice(0, int(estimate.iterations))
     noise, path = estimate.noise_variance_path[ran], [g[ran] for g in estimate.hyperparameter_path]
-    means = []
-    for s2, *g in zip(noise, *path, strict=True):
-        state = initial_state(pose(factors, y, s2), tuple(v.unsqueeze(0) for v in g))
-        means.append(estimator.posterior(state).mean()[0])
-    mean = torch.stack(means).unflatten(1, [A.shape[1] for A in factors])
-    return Trace(mean, tuple(path), noise, estimate.cost[ran], estimate.change[ran])
+    means = torch.stack(
+        [_mean(estimator, pose(factors, y, s2), g) for s2, *g in zip(noise, *path, strict=True)]
+    )
+    return Trace(means, tuple(path), noise, estimate.cost[ran], estimate.change[ran])
+
+
+def _mean(estimator: ExpectationMaximisation, problem: Problem, prior: list[Tensor]) -> Tensor:
+    """That of x (N_1, ..., N_I) under these prior variances, in the units in which the estimator works."""
+    g, units = tuple(v.unsqueeze(0) for v in prior), None
+    if not estimator.as_published:
+        problem, units = equalise(problem, not estimator.structured)
+        g = units.prior(g)
+    mean = estimator.posterior(initial_state(problem, g)).mean()
+    return (mean if units is None else units.whole(mean))[0].unflatten(0, problem.lengths)

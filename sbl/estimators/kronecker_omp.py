@@ -33,6 +33,11 @@ class KroneckerOMP:
 
     sparsity: int | tuple[int, ...] | None = None
 
+    def __post_init__(self) -> None:
+        wanted = self.sparsity if isinstance(self.sparsity, tuple) else (self.sparsity,)
+        if any(k is not None and k < 1 for k in wanted):
+            raise ValueError(f"sparsity must be at least 1, got {self.sparsity}")
+
     def __call__(
         self, factors: Sequence[Tensor], y: Tensor, noise_variance: Tensor | float | None = None
     ) -> Estimate:

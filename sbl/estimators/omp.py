@@ -36,6 +36,10 @@ class OMP:
 
     sparsity: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.sparsity is not None and self.sparsity < 1:
+            raise ValueError(f"sparsity must be at least 1, got {self.sparsity}")
+
     def __call__(
         self, factors: Sequence[Tensor], y: Tensor, noise_variance: Tensor | float | None = None
     ) -> Estimate:

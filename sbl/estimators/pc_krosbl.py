@@ -32,7 +32,8 @@ class PCKroSBL(BoundMinimisation):
     Source: He and Joseph, IEEE Trans. Signal Processing 2024, the block-sparse extension.
 
     Takes, returns and raises what `ExpectationMaximisation.__call__` says; `hyperparameters` holds the coupled
-    variances, a `prior` the s_i that lie behind them. A negative `beta` raises ValueError.
+    variances, a `prior` the s_i that lie behind them. A negative `beta`, and a coupled
+    position that no factor has, raise ValueError.
 
     >>> A = [torch.eye(4, dtype=torch.float64), torch.eye(2, dtype=torch.float64)]
     >>> y = torch.tensor([0.0, 0, 3, 0, 3, 0, 0, 0], dtype=torch.float64)
@@ -51,6 +52,7 @@ class PCKroSBL(BoundMinimisation):
     sweeps: int = 10
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.beta < 0:
             raise ValueError(f"beta must not be negative, got {self.beta}")
 
@@ -65,6 +67,9 @@ class PCKroSBL(BoundMinimisation):
         return tuple(g)
 
     def begin(self, problem: Problem) -> State:
+        count = len(problem.factors)
+        if not set(self.coupled or ()) <= set(range(count)):
+            raise ValueError(f"coupled must hold positions from 0 to {count - 1}, got {self.coupled}")
         state = super().begin(problem)
         if self.as_published:
             return state

@@ -108,11 +108,14 @@ class UnfoldedKroSBL(nn.Module):
         Args:
             factors: I matrices (..., M_i, N_i), real or complex, single or double precision.
             y: (..., M_1 ... M_I), the first factor slowest, of the factors' dtype.
-            noise_variance: s2, positive, broadcasts to the batch.
+            noise_variance: s2, positive, broadcasts to the batch; it has to be known.
 
         Raises:
-            ValueError: an argument has a wrong shape, a NaN, or a negative variance; the message names it.
+            ValueError: an argument has a wrong shape, a NaN, or a negative variance, or the noise variance is
+                None; the message names it.
         """
+        if noise_variance is None:
+            raise ValueError("noise_variance must be given: UnfoldedKroSBL does not estimate it")
         problem = pose(factors, y, noise_variance)
         count = self.architecture["factors"]
         if len(problem.factors) != count:

@@ -98,13 +98,20 @@ class KroSBLChannelEstimator(BaseChannelEstimator):
         self._groups = pilot_groups(mask, pilots, subcarriers)
         self._axes = array_axes(array)
         self._symbols, self._subcarriers = pattern.num_ofdm_symbols, subcarriers
-        apart = max(int(group.offsets.diff().min()) for group in self._groups if len(group.offsets) > 1)
+        steps = [int(group.offsets.diff().min()) for group in self._groups if len(group.offsets) > 1]
+        if not steps:
+            raise ValueError("resource_grid must have pilots of each stream on two subcarriers at least")
+        apart = max(steps)
         bandwidth = float(subcarriers[-1] - subcarriers[0] + 1) * spacing
         self._delays = (delays or DelayGrid()).delays(bandwidth, 1 / (apart * spacing))
         self._spacing = spacing
         estimator = estimator or (OffGridKroSBL() if prior is None else on_grid())
         self._off_grid = estimator if isinstance(estimator, OffGridKroSBL) else None
         self._estimator = on_grid() if isinstance(estimator, OffGridKroSBL) else estimator
+        if estimate_noise and isinstance(estimator, UnfoldedKroSBL):
+            raise ValueError(
+                "estimate_noise must be False with an UnfoldedKroSBL, which does not estimate it"
+            )
         self._noise_unknown = estimate_noise
         self._prior = self._profiles(prior)
 

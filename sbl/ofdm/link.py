@@ -47,6 +47,8 @@ class Uplink:
     rate: float = 0.5
 
     def __post_init__(self) -> None:
+        if int(self.grid.num_data_symbols) == 0:
+            raise ValueError("grid must have data symbols beside its pilots")
         if self.bits not in QAM_BITS:
             raise ValueError(f"bits must be one of {', '.join(map(str, QAM_BITS))}, got {self.bits}")
         if not 0.2 <= self.rate < 1:

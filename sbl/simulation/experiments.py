@@ -96,10 +96,10 @@ UNFOLDED = "Unfolded:"
 SVD_PRUNES_FROM_DB = 25.0
 
 
-def irs_estimator(name: str, as_published: bool = False) -> Estimator:
+def irs_estimator(name: str, as_published: bool = False, snr_db: float = 0.0) -> Estimator:
     """The estimator called `name` in the IRS experiment; Unfolded:PATH is the one of a weights file.
 
-    as_published: with the paper's settings and in its form, where the estimator has one.
+    as_published: with the paper's settings at that SNR and in its form, where the estimator has one.
 
     Raises ValueError where there is none of that name, and what `load_estimator` raises for the file.
     """
@@ -108,7 +108,11 @@ def irs_estimator(name: str, as_published: bool = False) -> Estimator:
     if name not in IRS_ESTIMATORS:
         known = ", ".join([*IRS_ESTIMATORS, *IRS_REFERENCES])
         raise ValueError(f"no estimator {name}; there are {known} and {UNFOLDED}FILE")
-    return published(_IRS_PUBLISHED.get(name, IRS_ESTIMATORS[name])) if as_published else IRS_ESTIMATORS[name]
+    if not as_published:
+        return IRS_ESTIMATORS[name]
+    if name == "SVD" and snr_db >= SVD_PRUNES_FROM_DB:
+        return SVDKroSBL(floor=1e-4, as_published=True)
+    return published(_IRS_PUBLISHED.get(name, IRS_ESTIMATORS[name]))
 
 
 def published(estimator: Estimator) -> Estimator:
@@ -227,14 +231,13 @@ class IRSExperiment:
         if estimator == BOUND:
             return self._bound(drawn, _column(snrs_db))
         scores = []
-        for pruned, group in groupby(snrs_db, SVD_PRUNES_FROM_DB.__le__):
+        for _, group in groupby(snrs_db, SVD_PRUNES_FROM_DB.__le__):
+            together = list(group)
             if estimator in IRS_REFERENCES:
                 method = irs_reference(estimator, self.system, drawn.rays, seed)
             else:
-                method = irs_estimator(estimator, self.as_published)
-            if pruned and estimator == "SVD" and self.as_published:
-                method = SVDKroSBL(floor=1e-4, as_published=True)
-            snr_db = _column(list(group))
+                method = irs_estimator(estimator, self.as_published, together[0])
+            snr_db = _column(together)
             y, s2 = observe(drawn.clean, drawn.noise, snr_db)
             estimate, seconds = _timed(method, self.system.factors(drawn.training), y, s2)
             found = self.system.channel_of(estimate.mean, drawn.training)

@@ -1,7 +1,6 @@
 """One random problem of an experiment, estimated iteration by iteration."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -79,7 +78,7 @@ def trace_problem(
 
     out = Path(out)
     names, [snr_db] = different("estimators", estimators.split(",")), decibels(str(snr))
-    methods = {name: _iterative(options, name) for name in names}
+    methods = {name: _iterative(options, name, snr_db) for name in names}
     posed = pose_problem(options, snr_db, trial, seed)
     traces = {
         name: trace(method, posed.factors, posed.y, posed.noise_variance)
@@ -91,18 +90,17 @@ def trace_problem(
     return traced
 
 
-def _iterative(options: SyntheticOptions | IRSOptions, name: str) -> Any:
+def _iterative(options: SyntheticOptions | IRSOptions, name: str, snr_db: float) -> Any:
     from ..em.loop import ExpectationMaximisation
-    from .experiments import IRS_ESTIMATORS, SYNTHETIC_ESTIMATORS, irs_estimator
+    from .experiments import IRS_ESTIMATORS, SYNTHETIC_ESTIMATORS, irs_estimator, published
 
     table = IRS_ESTIMATORS if isinstance(options, IRSOptions) else SYNTHETIC_ESTIMATORS
     known = {known: method for known, method in table.items() if isinstance(method, ExpectationMaximisation)}
     if name not in known:
         raise ValueError(f"no estimator {name} that iterates; there are {', '.join(known)}")
-    form = {"as_published": True} if options.as_published else {}
     if isinstance(options, IRSOptions):
-        return irs_estimator(name, **form)
-    return replace(known[name], **form)
+        return irs_estimator(name, options.as_published, snr_db)
+    return published(known[name]) if options.as_published else known[name]
 
 
 def pose_problem(
@@ -130,7 +128,7 @@ def _pose_synthetic(options: SyntheticOptions, snr_db: float, trial: int, seed: 
 
     (_, experiment), *others = options.experiments()
     if others:
-        raise ValueError("one problem is traced: name one --sparsity and one --first_rows")
+        raise ValueError("one problem is traced: the options make several: name one number for each")
     drawn = draw_synthetic(
         trial_generator(seed, trial), experiment.rows, experiment.columns, experiment.sparsity
     )

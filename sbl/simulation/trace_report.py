@@ -1,6 +1,7 @@
 """What a traced estimation leaves behind: files, figures, TensorBoard and a page."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ def write_trace(traced: Traced, settings: dict[str, Any]) -> None:
     """The page, and beside it everything else that `trace_problem` leaves."""
     out = traced.report.parent
     out.mkdir(parents=True, exist_ok=True)
+    _clear(out)
     _write_files(out, traced, settings)
     with fresh_writer(out / "tensorboard" / "problem") as writer:
         report = Report(out, writer)
@@ -26,6 +28,16 @@ def write_trace(traced: Traced, settings: dict[str, Any]) -> None:
         report.write(f"Estimation, iteration by iteration: {settings['experiment']}, {settings['snr']:g} dB")
     for name, kept in traced.traces.items():
         _log(out / "tensorboard" / name, kept, traced.nmse[name])
+
+
+def _clear(out: Path) -> None:
+    """Takes away what an earlier trace left of each estimator, which TensorBoard would show beside this one's."""
+    earlier = out / "trace.json"
+    if not earlier.exists():
+        return
+    for name in json.loads(earlier.read_text(encoding="utf-8"))["estimators"]:
+        shutil.rmtree(out / "tensorboard" / name, ignore_errors=True)
+        (out / "figures" / f"hyperparameters_{name}.png").unlink(missing_ok=True)
 
 
 def _write_files(out: Path, traced: Traced, settings: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@
 import errno
 import os
 import resource
+from pathlib import Path
 
 import pytest
 
@@ -36,15 +37,15 @@ def test_a_full_disk_leaves_the_file_as_it_was(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_a_failure_on_the_way_leaves_the_file_as_it_was(tmp_path, monkeypatch, call):
+@pytest.mark.parametrize(("place", "call"), [(os, "fsync"), (Path, "replace")])
+def test_a_failure_on_the_way_leaves_the_file_as_it_was(tmp_path, monkeypatch, place, call):
     path = tmp_path / "weights"
     write_whole(path, b"before")
 
     def fail(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(os, call, fail)
+    monkeypatch.setattr(place, call, fail)
     with pytest.raises(OSError, match=r"No space left on device.*weights") as raised:
         write_whole(path, b"after")
     assert raised.value.errno == errno.ENOSPC

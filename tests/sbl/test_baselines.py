@@ -3,11 +3,13 @@
 # mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
 
 import math
+import warnings
 
 import numpy as np
 import pytest
 import torch
 
+from unfoldkit.kernels import kron_matvec
 from unfoldkit.sbl import (
     EMVAMP,
     LASSO,
@@ -121,6 +123,54 @@ def test_an_unknown_noise_variance_is_the_likeliest(draw):
         return float(torch.logdet(K) + y @ torch.linalg.solve(K, y))
 
     assert cost(found) <= min(cost(found * 1.02), cost(found / 1.02))
+
+
+@pytest.mark.parametrize("snr_db", [10.0, 20.0, 40.0])
+@pytest.mark.parametrize("columns", [(4, 5), (9, 8)])
+def test_no_other_noise_variance_is_likelier(draw, snr_db, columns):
+    """With fewer unknowns than measurements, and with more, where it may fit everything without noise."""
+    factors, x, y, _ = draw(columns=columns, batch=(50,), snr_db=snr_db)
+    found = GenieMMSE(torch.ones_like(x))(factors, y).noise_variance
+    A = kron_matvec([F.unsqueeze(-3) for F in factors], torch.eye(math.prod(columns)).double()).mT
+    values, vectors = torch.linalg.eigh(A @ A.mT)
+    energy = (vectors.mT @ y.unsqueeze(-1)).squeeze(-1).square()
+
+    def cost(noise):
+        total = values.clamp(min=0) + noise.unsqueeze(-1)
+        return (total.log() + energy / total).sum(-1)
+
+    grid = torch.linspace(-30, 10, 2000, dtype=torch.float64).exp()
+    least = torch.stack([cost(noise.expand(50)) for noise in grid]).amin(0)
+    assert (cost(found) <= least + 1e-6).all()
+
+
+def test_what_explains_nothing_is_not_said_to_explain_everything():
+    generator = torch.Generator().manual_seed(0)
+    factors = [torch.randn(m, 2, generator=generator).double() for m in (6, 5)]
+    y = torch.randn(30, generator=generator).double()
+    for method in (LeastSquares(), LMMSE([torch.eye(2)] * 2), EMVAMP()):
+        assert float(method(factors, y, 0.0).residual_to_noise) > 1e12
+
+
+def test_complex_roots_are_refused_where_y_is_real(draw):
+    factors, _, y, s2 = draw()
+    with pytest.raises(ValueError, match=r"roots\[0\] must be real"):
+        LMMSE([1j * torch.eye(7), torch.eye(8)])(factors, y, s2)
+
+
+def test_lasso_says_whether_it_settled(draw):
+    """With its noise known it finds the same noise again; without any noise celer does not come to its end."""
+    pytest.importorskip("celer")
+    factors, _, y, _ = draw(columns=(8, 9), batch=(20,), snr_db=25.0)
+    found = LASSO()(factors, y)
+    assert (found.ended == Ended.SETTLED).all()
+    again = LASSO()(factors, y, found.noise_variance)
+    torch.testing.assert_close(again.residual_to_noise, torch.ones(20).double(), rtol=0.05, atol=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        unsettled = LASSO()(factors, y, 0.0)
+    assert (unsettled.ended == Ended.ITERATIONS).any()
+    assert not unsettled.converged.all()
 
 
 def lasso_loop(A, y, t):

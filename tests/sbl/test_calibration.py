@@ -102,6 +102,26 @@ def test_what_cannot_be_is_named(options, message):
         calibrate(AMKroSBL(), factors, y, s2, **options)
 
 
+@pytest.mark.parametrize("unit_modulus", [True, False])
+def test_an_element_that_receives_nothing_leaves_the_others_their_gains(unit_modulus):
+    """Of modulus one every gain stays; free, the gain of a dead element is zero."""
+    y, _, s2, factors = uplinks(phase_errors(5), 30.0)
+    rows = [A.shape[0] for A in factors]
+    y = y.unflatten(-1, rows).index_fill(-1, torch.tensor(3), 0).flatten(1)
+    moduli = calibrate(AMKroSBL(), factors, y, s2, factor=ARRAY, unit_modulus=unit_modulus).gains.abs()
+    expected = torch.full((16,), 1.0 if unit_modulus else math.sqrt(16 / 15), dtype=torch.float64)
+    if not unit_modulus:
+        expected[3] = 0
+    torch.testing.assert_close(moduli, expected, rtol=0.05, atol=0.01)
+
+
+def test_silence_teaches_nothing():
+    y, _, s2, factors = uplinks(phase_errors(0), 20.0, count=2)
+    for unit_modulus in (True, False):
+        found = calibrate(AMKroSBL(), factors, 0 * y, s2, factor=ARRAY, unit_modulus=unit_modulus)
+        torch.testing.assert_close(found.gains, torch.ones_like(found.gains))
+
+
 def test_a_factor_of_each_problem_has_no_common_gains():
     y, _, s2, factors = uplinks(phase_errors(0), 20.0, count=2)
     with pytest.raises(ValueError, match=r"factors\[2\] must be shared"):

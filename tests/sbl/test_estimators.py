@@ -7,7 +7,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unfoldkit.sbl import KSBL, OMP, PCSBL, AMKroSBL, ClassicSBL, KroneckerOMP, OracleLS, PCKroSBL, SVDKroSBL
+from unfoldkit.sbl import (
+    EMVAMP,
+    KSBL,
+    OMP,
+    PCSBL,
+    AMKroSBL,
+    ClassicSBL,
+    KroneckerOMP,
+    OracleLS,
+    PCKroSBL,
+    SVDKroSBL,
+)
 from unfoldkit.sbl.em.loop import CACHED_ENTRIES
 from unfoldkit.sbl.estimate import Ended
 from unfoldkit.sbl.simulation.experiments import IRSExperiment
@@ -218,6 +229,9 @@ def test_bad_arguments_are_named(draw, estimator):
         ((factors, y * float("inf"), s2), "y"),
         ((factors, y, -s2), "noise_variance"),
         ((factors, y, float("nan")), "noise_variance"),
+        ((factors, y, torch.tensor(0.1 + 5j)), "noise_variance must be real"),
+        (([A.float() for A in factors], y.float(), 1e-50), "noise_variance is out of the range"),
+        (([A.float() for A in factors], y.float(), 1e50), "noise_variance is out of the range"),
         ((factors, y.expand(2, -1), torch.ones(3)), "noise_variance"),
         (([factors[0].expand(2, -1, -1), factors[1].expand(3, -1, -1)], y, s2), "factors and y"),
     ]:
@@ -235,6 +249,30 @@ def test_bad_settings_are_named(draw):
         KroneckerOMP((1, 2, 3))(factors, y, s2)
     with pytest.raises(ValueError, match="support"):
         OracleLS([torch.ones(7, dtype=torch.bool)])(factors, y, s2)
+    for coupled in ((2,), (-1,)):
+        with pytest.raises(ValueError, match="coupled must hold positions from 0 to 1"):
+            PCKroSBL(coupled=coupled)(factors, y, s2)
+    for method in (ClassicSBL(), SVDKroSBL(tolerance=None)):
+        with pytest.raises(ValueError, match="compact needs"):
+            method(factors, y, s2, compact=True)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: AMKroSBL(sweeps=0), "sweeps must be at least 1, got 0"),
+        (lambda: PCKroSBL(sweeps=0), "sweeps must be at least 1, got 0"),
+        (lambda: ClassicSBL(max_iterations=0), "max_iterations must be at least 1, got 0"),
+        (lambda: SVDKroSBL(pruning=[0.1, 0.1]), "pruning must be a number or a tuple"),
+        (lambda: OMP(0), "sparsity must be at least 1, got 0"),
+        (lambda: KroneckerOMP((2, -1)), "sparsity must be at least 1"),
+        (lambda: EMVAMP(damping=0.0), "damping must be above 0"),
+        (lambda: EMVAMP(max_iterations=0), "max_iterations must be at least 1"),
+    ],
+)
+def test_options_that_would_do_nothing_are_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
 
 
 def test_pc_krosbl_without_coupling_is_am_krosbl(draw):

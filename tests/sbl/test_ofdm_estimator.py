@@ -277,5 +277,12 @@ def test_what_does_not_fit_is_refused():
         KroSBLChannelEstimator(grid, (4,))(y, torch.ones(3))
     with pytest.raises(ValueError, match="prior must hold vectors"):
         KroSBLChannelEstimator(grid, (4,), prior=[torch.ones(2)])
+    with pytest.raises(ValueError, match="estimate_noise must be False"):
+        KroSBLChannelEstimator(grid, (4,), estimator=UnfoldedKroSBL(), estimate_noise=True)
+    with pytest.raises(ValueError, match="pilots of each stream on two subcarriers"):
+        KroSBLChannelEstimator(
+            ResourceGrid(14, 2, 30e3, num_tx=2, pilot_pattern="kronecker", pilot_ofdm_symbol_indices=[2]),
+            (4,),
+        )
     with pytest.raises(ValueError, match="span and oversampling"):
         KroSBLChannelEstimator(grid, (4,), delays=DelayGrid(span=-1.0))

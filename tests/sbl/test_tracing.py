@@ -28,6 +28,15 @@ def test_each_iteration_is_the_estimate_of_one_that_stops_there(draw, method, no
             assert_close(path[k - 1], g)
 
 
+@pytest.mark.parametrize("method", ESTIMATORS, ids=lambda method: type(method).__name__)
+def test_the_means_are_right_at_any_scale(draw, method):
+    factors, _, y, s2 = draw(dtype=torch.float32)
+    kept, estimate = (
+        solve(factors, y * 1e-10, s2 * 1e-20) for solve in (lambda *x: trace(method, *x), method)
+    )
+    assert_close(kept.mean[-1] * 1e10, estimate.mean * 1e10, rtol=1e-3, atol=1e-5)
+
+
 def test_paths_of_a_batch_are_those_of_its_members(draw, kronecker):
     factors, _, y, s2 = draw(batch=(3,))
     together = kronecker(factors, y, s2, history=True)

@@ -197,6 +197,12 @@ def test_wrong_number_of_factors_is_named(draw):
         UnfoldedKroSBL()(factors, y, s2)
 
 
+def test_an_unknown_noise_variance_is_refused(draw):
+    factors, _, y, _ = draw((5, 6), (7, 8))
+    with pytest.raises(ValueError, match="noise_variance must be given"):
+        UnfoldedKroSBL(factors=2)(factors, y, None)
+
+
 def test_wrong_files_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="nothing"):
         load_estimator(tmp_path / "nothing.safetensors")

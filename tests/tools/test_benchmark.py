@@ -109,3 +109,20 @@ def test_compressed_networks_are_measured_and_drawn(tmp_path, monkeypatch, capsy
     assert benchmark.main(["compression", "--results", *files, "--figure", str(figure)]) == 0
     assert figure.read_bytes().startswith(b"\x89PNG")
     assert "separable 0.5" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["kernels", "--only", "nosuch", "--rounds", "1", "--device", "cpu"], "--only: no operation"),
+        (["estimators", "--only", "nosuch"], "--only: no such case"),
+        (["kernels", "--rounds", "0"], "--rounds: must be at least 1"),
+        (["surface", "--trials", "0"], "--trials: must be at least 1"),
+        (["classical", "--device", "tpu"], "--device: invalid choice"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(arguments, message, capsys):
+    with pytest.raises(SystemExit) as ended:
+        benchmark.main(arguments)
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err.strip().splitlines()[-1]

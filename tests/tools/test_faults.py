@@ -207,16 +207,16 @@ def test_a_signal_saves_within_the_epoch_and_loses_no_step(tmp_path, monkeypatch
 
 
 def test_a_full_disk_ends_a_run_with_its_last_checkpoint(tmp_path, monkeypatch, whole):
-    replace, calls = os.replace, []
+    replace, calls = Path.replace, []
 
-    def fail_later(source, target, **_):
+    def fail_later(source, target):
         calls.append(target)
         if len(calls) > 7:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        replace(source, target)
+        return replace(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", fail_later)
+        patch.setattr(Path, "replace", fail_later)
         with pytest.raises(OSError, match=r"cannot be written \(No space left on device\)") as raised:
             train(configured(), tmp_path / "full")
     assert str(tmp_path / "full") in str(raised.value)

@@ -11,7 +11,7 @@ from unfoldkit.sbl import IRSOptions, SyntheticOptions, trace, trace_problem
 from unfoldkit.sbl.simulation import trace_report
 from unfoldkit.sbl.simulation.experiments import IRSExperiment, SyntheticExperiment, irs_estimator
 from unfoldkit.sbl.simulation.trace_figures import hyperparameter_figure, support_figure
-from unfoldkit.sbl.simulation.trace_problem import pose_problem
+from unfoldkit.sbl.simulation.trace_problem import _iterative, pose_problem
 from unfoldkit.tools import trace_estimate
 
 SMALL = ["--rows", "6,7", "--columns", "8,8", "--sparsity", "2", "--estimators", "SVD,classic"]
@@ -91,6 +91,28 @@ def test_a_trace_is_returned_with_its_problem_and_page(tmp_path, monkeypatch):
     stored = json.loads((tmp_path / "trace.json").read_text())
     assert stored["estimators"]["SVD"]["nmse"] == traced.nmse["SVD"].tolist()
     assert stored["settings"]["known_noise"] is stored["settings"]["as_published"] is False
+
+
+def test_as_published_svd_prunes_at_high_snr_as_in_a_simulation():
+    options = IRSOptions(bs=4, ms=3, irs=8, grid=5, pilots=2, patterns=3, as_published=True)
+    [(_, experiment)] = options.experiments()
+    for snr_db in (24.0, 26.0):
+        posed, method = pose_problem(options, snr_db), _iterative(options, "SVD", snr_db)
+        kept = trace(method, posed.factors, posed.y, posed.noise_variance)
+        [scores] = experiment.run("SVD", [snr_db], seed=0, trials=range(1))
+        nmse = posed.nmse(posed.seen(kept.mean[-1]), posed.truth).item()
+        assert nmse == pytest.approx(scores["nmse"][0], rel=1e-6)
+        assert method.floor == 1e-4
+        assert (method.usual_pruning() if method.pruning is None else method.pruning) == (snr_db > 25) * 1e-3
+
+
+def test_estimators_of_an_earlier_trace_are_not_left_beside_this_one(tmp_path):
+    options = SyntheticOptions(rows="4,5", columns="6,6", sparsity="2")
+    trace_problem(options, tmp_path, "SVD,AM", 20.0)
+    trace_problem(options, tmp_path, "SVD", 10.0)
+    assert {path.name for path in (tmp_path / "tensorboard").iterdir()} == {"problem", "SVD"}
+    pictures = {path.name for path in (tmp_path / "figures").glob("hyperparameters_*")}
+    assert pictures == {"hyperparameters_SVD.png"}
 
 
 def test_pilots_of_a_trial_are_those_of_a_simulation_that_draws_them_anew():

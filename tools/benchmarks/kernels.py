@@ -243,6 +243,8 @@ def run(device: str | None, rounds: int, only: list[str] | None, file: str | Non
                     "of_copy": moved / timing.seconds / bandwidth[place] if case.memory_bound else None,
                 }
             )
+    if not rows:
+        raise ValueError(f"--only: no operation's name holds {' or '.join(only or [])}")
     _print(rows)
     if file:
         place = device or found[-1]

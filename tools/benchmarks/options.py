@@ -22,9 +22,16 @@ def particular(options: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in vars(options).items() if name not in ("command", "run", "json")}
 
 
+def positive(text: str) -> int:
+    """A whole number, 1 or more."""
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
+    return number
+
+
 def rounds(parser: argparse.ArgumentParser, default: int, of: str = "") -> None:
     parser.add_argument(
-        "--rounds", type=int, default=default, help=f"timed rounds{of} (default: %(default)s)"
+        "--rounds", type=positive, default=default, help=f"timed rounds{of} (default: %(default)s)"
     )
 
 
@@ -74,7 +81,9 @@ def estimators(commands: Commands) -> None:
     )
     rounds(parser, 5, " of short cases")
     only(parser, "of irs, synthetic, single, batch, large, huge (default: all)")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="cpu or cuda (default: %(default)s)"
+    )
 
 
 def run_estimators(options: argparse.Namespace) -> int:
@@ -94,9 +103,9 @@ def ofdm(commands: Commands) -> None:
         "other drops. Needs the extra unfoldkit[sionna].",
         run_ofdm,
     )
-    parser.add_argument("--drops", type=int, default=200, help="of four users (default: %(default)s)")
+    parser.add_argument("--drops", type=positive, default=200, help="of four users (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=20_000, help="of the first drop (default: %(default)s)")
-    parser.add_argument("--covariance_drops", type=int, default=600, help="(default: %(default)s)")
+    parser.add_argument("--covariance_drops", type=positive, default=600, help="(default: %(default)s)")
     parser.add_argument(
         "--detected", type=int, default=20, help="drops with bit errors (default: %(default)s)"
     )
@@ -112,7 +121,7 @@ def ofdm(commands: Commands) -> None:
         help="of LMMSE's passes over frequency, time and space (default: f-t-s t-f-s); t-s-f and s-t-f keep "
         "2.8 GB of filters an SNR",
     )
-    parser.add_argument("--processes", type=int, default=1, help="of one thread (default: %(default)s)")
+    parser.add_argument("--processes", type=positive, default=1, help="of one thread (default: %(default)s)")
     parser.add_argument(
         "--device",
         choices=("cpu", "cuda"),
@@ -137,11 +146,11 @@ def surface(commands: Commands) -> None:
         "coherence interval that they take.",
         run_surface,
     )
-    parser.add_argument("--patterns", type=int, nargs="+", default=[1, 2, 4, 6, 10, 18, 34, 66])
+    parser.add_argument("--patterns", type=positive, nargs="+", default=[1, 2, 4, 6, 10, 18, 34, 66])
     parser.add_argument("--snr", type=float, default=5.0, help="in dB (default: %(default)s)")
-    parser.add_argument("--bits", type=int, default=2, help="of a phase (default: %(default)s)")
-    parser.add_argument("--coherence", type=int, default=300, help="symbols (default: %(default)s)")
-    parser.add_argument("--trials", type=int, default=100, help="(default: %(default)s)")
+    parser.add_argument("--bits", type=positive, default=2, help="of a phase (default: %(default)s)")
+    parser.add_argument("--coherence", type=positive, default=300, help="symbols (default: %(default)s)")
+    parser.add_argument("--trials", type=positive, default=100, help="(default: %(default)s)")
     parser.add_argument("--seed", type=int, default=2026, help="(default: %(default)s)")
 
 
@@ -214,8 +223,8 @@ def epoch(commands: Commands) -> None:
     device(parser)
     parser.add_argument("--networks", nargs="+", default=["S3"], metavar="NETWORK", help="default: S3")
     parser.add_argument("--data", metavar="DIR", help="the folder of SIRST (default: generated pictures)")
-    parser.add_argument("--size", type=int, default=256, help="of pictures (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=8, help="pictures a step (default: %(default)s)")
+    parser.add_argument("--size", type=positive, default=256, help="of pictures (default: %(default)s)")
+    parser.add_argument("--batch", type=positive, default=8, help="pictures a step (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=7, help="at least 4 (default: %(default)s)")
     parser.add_argument(
         "--precision", default="bf16-mixed", help="of --machine.precision (default: %(default)s)"
@@ -260,7 +269,9 @@ def classical(commands: Commands) -> None:
         "of as many calls of torch.linalg.svd as it took iterations, alternating the two.",
         run_classical,
     )
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="cpu or cuda (default: %(default)s)"
+    )
     rounds(parser, 5)
 
 

@@ -48,9 +48,10 @@ def prepare_folder(configuration: Any, out: Path, last: Path, resume: bool) -> N
 
     stored = out / "config.yaml"
     wanted = yaml.safe_load(yaml.safe_dump(asdict(configuration)))
-    if resume and not stored.is_file():
+    left = last.is_file() or (out / "run.json").is_file() or any(out.glob("*.safetensors"))
+    if resume and (not stored.is_file() or (left and not last.is_file())):
         raise FileNotFoundError(f"{last}: no checkpoint to resume from")
-    if last.is_file() and not resume:
+    if left and not resume:
         raise ValueError(f"{out}: holds a run already; add --resume to continue it, or choose another --out")
     if resume:
         _require_same(configuration, wanted, stored)
