@@ -90,7 +90,7 @@ class Recipe:
             where most pictures hold no object, too.
         fidelity_weight: weight of the restoration error in the loss.
         protocol: evaluation protocol for validation: overlap, centroid, vessel or defect.
-        validate_every: epochs between validations.
+        validate_every: epochs between validations; the last epoch is followed by one in any case.
         look_every: steps between further validations; 0 for none.
         keep_last_batch: train on the last, incomplete batch of an epoch.
         seed: of weights, order and augmentation.

@@ -72,7 +72,7 @@ def train(
     keep_memory()
     configuration, out = as_initialised(settled(configuration)), Path(out)
     require_precision(configuration.machine.precision)
-    require_checkpoints(configuration.machine.checkpoint_every)
+    require_counts(configuration)
     last = last_checkpoint(out)
     prepare_folder(configuration, out, last, resume)
     L.seed_everything(configuration.recipe.seed, workers=True, verbose=False)
@@ -162,9 +162,14 @@ def require_precision(precision: str) -> None:
         raise ValueError(f"--machine.precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
 
 
-def require_checkpoints(every: int) -> None:
-    if every < 1:
-        raise ValueError(f"--machine.checkpoint_every must be at least 1, got {every}")
+def require_counts(configuration: Configuration) -> None:
+    recipe, machine = configuration.recipe, configuration.machine
+    counts = {"--recipe.epochs": recipe.epochs, "--recipe.validate_every": recipe.validate_every}
+    for name, count in (counts | {"--machine.checkpoint_every": machine.checkpoint_every}).items():
+        if count < 1:
+            raise ValueError(f"{name} must be at least 1, got {count}")
+    if str(machine.devices) == "0":
+        raise ValueError("--machine.devices must be at least 1, or auto, got 0")
 
 
 def require_several(configuration: Configuration, net: UnfoldedNetwork) -> None:

@@ -75,7 +75,7 @@ class Looks(NamedTuple):
 
 
 class Selection(L.Callback):
-    """Looks at the validation pictures every `look_every` steps and at epochs' ends, and keeps what they find.
+    """Looks at the validation pictures every `look_every` steps, where Lightning does and after the last epoch.
 
     values: val/selection of every look, in order; a resumed run goes on with them, and logs what they come to
     as looks/best, looks/last and looks/mean. A network that finds nothing anywhere is told of once at first, where
@@ -95,7 +95,10 @@ class Selection(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         loop = trainer.fit_loop.epoch_loop
-        due = loop._should_check_val_fx
+        regular, due = loop._should_check_val_epoch, loop._should_check_val_fx
+        loop._should_check_val_epoch = lambda: (  # type: ignore[method-assign]
+            regular() or trainer.current_epoch + 1 == trainer.max_epochs
+        )
         if self.look_every:
             loop._should_check_val_fx = lambda data_fetcher: (  # type: ignore[method-assign]
                 due(data_fetcher) or (loop.total_batch_idx + 1) % self.look_every == 0

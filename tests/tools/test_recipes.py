@@ -268,9 +268,10 @@ def test_other_precisions_are_refused_by_their_option(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_checkpoints_every_zero_epochs_are_refused_by_their_option(tmp_path):
-    with pytest.raises(ValueError, match=r"--machine\.checkpoint_every must be at least 1, got 0"):
-        train(configured("--machine.checkpoint_every=0"), tmp_path)
+def test_counts_of_nothing_are_refused_by_their_option(tmp_path):
+    for option in ("machine.checkpoint_every", "recipe.validate_every", "recipe.epochs", "machine.devices"):
+        with pytest.raises(ValueError, match=rf"--{option} must be at least 1.*got 0"):
+            train(configured(f"--{option}=0"), tmp_path)
 
 
 def test_a_batch_of_one_is_refused_by_its_option_where_batch_norm_needs_more(tmp_path):

@@ -1,5 +1,7 @@
 """Training from the command line's entry: it learns, keeps its results, and resumes to the same numbers."""
 
+import json
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -115,3 +117,24 @@ def test_a_run_is_not_overwritten_nor_resumed_with_other_options(tmp_path):
         train(configured(*SCENES, "--recipe.epochs=2"), tmp_path, resume=True)
     with pytest.raises(FileNotFoundError, match="no checkpoint to resume from"):
         train(configured(*SCENES), tmp_path / "other", resume=True)
+
+
+def test_a_run_without_checkpoints_is_not_overwritten_either(tmp_path):
+    configuration = configured(*SCENES, "--recipe.epochs=1", "--machine.checkpoint_every=5")
+    train(configuration, tmp_path)
+    weights = (tmp_path / "last.safetensors").read_bytes()
+    assert not (tmp_path / "checkpoints" / "last.ckpt").exists()
+    with pytest.raises(ValueError, match="holds a run already"):
+        train(configuration, tmp_path)
+    with pytest.raises(FileNotFoundError, match="no checkpoint to resume from"):
+        train(configuration, tmp_path, resume=True)
+    assert (tmp_path / "last.safetensors").read_bytes() == weights
+
+
+@pytest.mark.parametrize(("validate_every", "looks"), [(2, 2), (9, 1)])
+def test_the_last_weights_are_those_of_the_last_epoch(tmp_path, validate_every, looks):
+    options = ("--recipe.epochs=3", f"--recipe.validate_every={validate_every}")
+    net = train(configured(*SCENES, *options), tmp_path)
+    kept = rpcanet.load_weights(tmp_path / "last.safetensors").state_dict()
+    assert all(torch.equal(kept[name], value.cpu()) for name, value in net.state_dict().items())
+    assert len(json.loads((tmp_path / "run.json").read_text())["curve"]) == looks
