@@ -49,7 +49,8 @@ def open_pictures(
     80
     """
     if name == "synthetic":
-        return SyntheticScenes(split, count or SYNTHETIC_COUNTS.get(split, 1), size, seed)
+        count = SYNTHETIC_COUNTS.get(split, 1) if count is None else count
+        return SyntheticScenes(split, count, size, seed)
     known = record_of(name).preparation
     grey, keep_empty = grey or known.grey, keep_empty or known.keep_empty
     pairs = find_pairs(name, split, root)

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import lightning as L
 import torch
-from torch.utils.data import DataLoader, DistributedSampler, Sampler
+from torch.utils.data import DataLoader, DistributedSampler, Sampler, default_collate
 
 from .preparation import SegmentationDataset, Turn
 from .reading.picture import Sample
@@ -29,6 +29,24 @@ class Rest(Sampler[Turn]):
         return map(partial(Turn, self.sampler.epoch), islice(iter(self.sampler), self.skipped(), None))
 
 
+def of_one_size(samples: list[Sample]) -> Sample:
+    """One batch; raises ValueError, with two pictures and what to do, where the samples differ in size."""
+    first = samples[0]
+    for other in samples:
+        if other.image.shape != first.image.shape:
+            raise ValueError(
+                f"pictures of one batch must be of one size, got {_sized(first)} and {_sized(other)}: "
+                "set a size that they are resized to or, with crop, that windows of them have"
+            )
+    batch: Sample = default_collate(samples)
+    return batch
+
+
+def _sized(sample: Sample) -> str:
+    height, width = sample.image.shape[-2:]
+    return f"{sample.name} of {width}x{height} pixels"
+
+
 class SegmentationData(L.LightningDataModule):
     """Batches of `train` and `validation`.
 
@@ -41,7 +59,8 @@ class SegmentationData(L.LightningDataModule):
     they then lie in its memory, where that has room (`ResidentPictures`), and need no workers. Where there are
     workers, they stay from epoch to epoch.
 
-    Raises ValueError where `batch_size`, over all processes, exceeds the number of training pictures.
+    Raises ValueError where `batch_size`, over all processes, exceeds the number of training pictures. A batch of
+    pictures of different sizes raises it, too.
     """
 
     def __init__(
@@ -110,6 +129,7 @@ class SegmentationData(L.LightningDataModule):
             dataset,
             batch_size,
             sampler=order,
+            collate_fn=of_one_size,
             num_workers=self.workers,
             drop_last=drop_last,
             persistent_workers=self.workers > 0,

@@ -17,7 +17,16 @@ from unfoldkit.rpcanet.inference.options import Export
 
 def main() -> None:
     parser = described_parser("export.py", __doc__)
-    parser.add_class_arguments(Export)
+    parser.add_class_arguments(Export, skip={"pictures"})
+    parser.add_argument(
+        "--pictures",
+        "--pictures+",
+        nargs="+",
+        action="extend",
+        type=str,
+        default=[],
+        help="pictures, or folders of them, on which the export is checked, too, at their own size",
+    )
     options = Export(**parser.parse_args().as_dict())
     with one_line_errors("export.py"):
         from unfoldkit.rpcanet.inference.checked_export import export_weights

@@ -34,10 +34,12 @@ def read_video(path: str | Path, block: int = 200, levels: Levels | None = None)
     `PictureWarning` says. `levels` decides which levels become 0 and 255, see `grade`: the same ones in all
     frames, "percentile" from SAMPLES of them (`video_levels`).
 
-    Raises FileNotFoundError where there is no such file; ValueError where no frame of it can be read, where its
-    frames hold grey of a depth that cannot be read without loss, and, after its last frame, where these are fewer
-    than the file says.
+    Raises FileNotFoundError where there is no such file; ValueError for a block of less than one frame, where no
+    frame of it can be read, where its frames hold grey of a depth that cannot be read without loss, and, after its
+    last frame, where these are fewer than the file says.
     """
+    if block < 1:
+        raise ValueError(f"block must be at least 1, got {block}")
     chosen = video_levels(path, levels)
     count = 0
     frames: list[np.ndarray] = []

@@ -11,8 +11,10 @@ from unfoldkit.common.files import write_whole
 
 from ...datasets import normalise, read_image
 from ...datasets.inputs import inputs_in
+from ...datasets.reading.levels import levels_of
 from ..inference.preprocessing import Preprocessing, prepared_network
 from ..networks.weights import read_training, save_weights
+from ..zoo.pretrained import PREFIX
 from .compress import Compressed, compress
 from .options import Compression
 
@@ -24,23 +26,27 @@ def compress_weights(options: Compression) -> tuple[Path, Compressed]:
     """
     if options.count < 1:
         raise ValueError(f"--count must be at least 1, got {options.count}")
-    name = Path(options.weights.removeprefix("zoo:")).stem
+    name = Path(options.weights.removeprefix(PREFIX)).stem
     out = Path(options.out or f"{name}-{options.method}-{options.size:g}.safetensors")
     if out.exists() and Path(options.weights).exists() and out.samefile(options.weights):
         raise ValueError(f"{out}: holds the weights to compress; choose another --out")
     net, found = prepared_network(options.weights)
     made = compress(net, options.method, options.size, calibration(options, found))
+    out.parent.mkdir(parents=True, exist_ok=True)
     save_weights(made.net, out, read_training(options.weights))
     if options.json is not None:
+        Path(options.json).parent.mkdir(parents=True, exist_ok=True)
         write_whole(options.json, json.dumps(report(options, made), indent=2) + "\n")
     return out, made
 
 
 def calibration(options: Compression, found: Preprocessing) -> Iterator[Tensor]:
-    """Pictures as the network takes them, (1, height, width) each."""
+    """Pictures as the network takes them, (1, height, width) each, evenly over the folder."""
     paths = [] if options.pictures is None else list(inputs_in([options.pictures]).values())
-    for path in paths[:: max(1, len(paths) // max(1, options.count))][: options.count]:
-        image = normalise(read_image(path, found.grey), found.mean, found.std)
+    count = min(options.count, len(paths))
+    for path in (paths[i * len(paths) // count] for i in range(count)):
+        levels = read_image(path, found.grey, levels_of(found.levels))
+        image = normalise(levels, found.mean, found.std)
         size = (found.size, found.size) if found.size else image.shape[1:]
         yield F.interpolate(image[None], size, mode="bilinear", align_corners=False)[0]
 

@@ -15,7 +15,7 @@ class Compression:
             coefficients) or low_rank_plus_sparse.
         size: share of the parameters that is kept.
         pictures: a folder of pictures, or one, such as it was trained on, which say what errors matter.
-        count: how many of them, from first to last, to look at.
+        count: how many of them to look at, evenly over the folder.
         out: the file to write; by default NAME-METHOD-SIZE.safetensors in this folder.
         json: file to write the report to.
     """

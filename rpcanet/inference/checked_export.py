@@ -9,6 +9,7 @@ from ...datasets import SyntheticScenes, normalise, read_image
 from ...datasets.inputs import inputs_in
 from ..networks.unfolding import UnfoldedNetwork
 from ..networks.weights import load_weights, read_training
+from ..zoo.pretrained import PREFIX
 from .export import export, exported, largest_difference
 from .options import Export
 
@@ -24,10 +25,12 @@ def export_weights(options: Export) -> tuple[Path, float]:
     largest value (the file is then removed), or needs a package that is missing.
     """
     net = load_weights(options.weights)
-    out = Path(options.out or Path(options.weights).stem + ENDINGS[options.format])
-    if out.exists() and out.samefile(options.weights):
+    name = Path(options.weights.removeprefix(PREFIX)).stem
+    out = Path(options.out or name + ENDINGS[options.format])
+    if out.exists() and Path(options.weights).exists() and out.samefile(options.weights):
         raise ValueError(f"{out}: holds the weights to export; choose another --out")
     images = check_images(net, options.pictures)
+    out.parent.mkdir(parents=True, exist_ok=True)
     try:
         export(net, out, options.format, read_training(options.weights))
     except ImportError as error:

@@ -31,12 +31,17 @@ from .counting import Counts
 from .detections import Levels
 from .evaluation import answer, probability_of
 from .fast import optimize
-from .options import Evaluation
+from .options import OF_NETWORKS, Evaluation, refuse_unread
 from .preprocessing import Preprocessing, prepared_network
 from .scoring import curve_figure, score_predictions
 
 BINS = 50  # thresholds of a curve
 BATCH = 4  # pictures at once
+UNREAD: dict[str, dict[str, Any]] = {  # by what is evaluated
+    "weights": {"scale": None},
+    "method": {"scale": None, **OF_NETWORKS},
+    "predictions": OF_NETWORKS,
+}
 BYTES_A_PIXEL = 4096  # of a GPU's memory, that the patches of a classical method take
 
 
@@ -91,8 +96,10 @@ def evaluate_data_set(options: Evaluation) -> Evaluated:
     """
     keep_memory()
     require_device(options.device)
-    if [options.weights, options.method, options.predictions].count(None) != 2:
+    sources = [source for source in UNREAD if getattr(options, source) is not None]
+    if len(sources) != 1:
         raise ValueError("expected one of --weights, --method and --predictions")
+    refuse_unread(options, sources[0], UNREAD[sources[0]])
     start = time.perf_counter()
     evaluated = (
         of_weights(options.weights, options)

@@ -57,11 +57,12 @@ def export(
             f"net is a LowRankRPCANet: its singular value decompositions cannot be exported to {format}; "
             "format safetensors can hold it"
         )
+    training = training or {}
     about = {
         "network": name_of(net),
         "architecture": json.dumps(net.architecture),
-        "training": json.dumps(training or {}),
-        **processing(net.mean, net.std),
+        "training": json.dumps(training),
+        **processing(net.mean, net.std, training),
     }
     write_whole(path, (_onnx if format == "onnx" else _program)(_traced(net), about))
 

@@ -1,10 +1,14 @@
 """What evaluation, prediction and export take, as options of a command line or from Python."""
 
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
 
 from ...datasets.names import DataSetName
 from ..names import MethodName, ProtocolName
+
+# Options that are read of networks alone, and what stands in the place of each for anything else; None: nothing.
+OF_NETWORKS = {"mean": 0.0, "std": 255.0, "tile": None, "precision": None, "compile": None}
 
 
 @dataclass
@@ -25,7 +29,7 @@ class Evaluation:
         field_of_view: count vessels inside the camera's field of view alone (DRIVE's mask/), not as the papers.
         size: pictures are resized to this height and width; by default as the weights say, else as the data set's
             authors have it; 0 keeps each picture's own size, as does a picture of more than three times that.
-        mean: grey level, 0 to 255, that is subtracted; by default as the weights or the data set say.
+        mean: grey level, 0 to 255, that is subtracted, of weights alone; by default as they or the data set say.
         std: grey level that is divided by; likewise.
         levels: what becomes of levels that are not 8 bits: full (the whole range), percentile (what a picture
             uses) or LOW,HIGH; by default as trained, else full where 16 bits fill their range, else percentile.
@@ -86,7 +90,7 @@ class Prediction:
         size: pictures are resized to this height and width for the network and its answer back again; by default
             as the weights say, else 256; 0 runs the network at each picture's own size, as does a classical
             method, and a picture of more than three times the size.
-        mean: grey level, 0 to 255, that is subtracted; by default as the weights or the data set say.
+        mean: grey level, 0 to 255, that is subtracted, of weights alone; by default as they or the data set say.
         std: grey level that is divided by; likewise.
         levels: what becomes of levels that are not 8 bits: full (the whole range), percentile (what the picture
             uses) or LOW,HIGH; by default full where 16 bits fill their range, else percentile.
@@ -127,7 +131,7 @@ class Export:
     """What to export, and as what.
 
     Args:
-        weights: a .safetensors file of train.py, or an officially published .pkl.
+        weights: a .safetensors file of train.py, an officially published .pkl or zoo:NAME.
         format: onnx (opset 20), torch-export (a .pt2 program) or safetensors.
         out: the file to write; by default the weights' name with the format's ending, in this folder.
         pictures: picture files or folders on which the export is checked, too, at their own size.
@@ -137,3 +141,19 @@ class Export:
     format: Literal["onnx", "torch-export", "safetensors"] = "onnx"
     out: str | None = None
     pictures: list[str] = field(default_factory=list)
+
+
+def refuse_unread(options: Any, beside: str, unread: Mapping[str, Any]) -> None:
+    """ValueError where one of `options`, a dataclass, is given that is not read beside the option `beside`.
+
+    unread: the names of such options, each with what stands in its place, which may as well be given.
+
+    >>> refuse_unread(Prediction(["a.png"], method="pcp", std=40.0), "method", {"mean": 0.0, "std": 255.0})
+    Traceback (most recent call last):
+    ValueError: --std is not read beside --method: leave it out, got 40.0
+    """
+    defaults = {option.name: option.default for option in fields(options)}
+    for name, used in unread.items():
+        given = getattr(options, name)
+        if given not in (defaults[name], used):
+            raise ValueError(f"--{name} is not read beside --{beside}: leave it out, got {given!r}")

@@ -24,7 +24,7 @@ from ..networks.unfolding import Decomposition
 from .detections import Detection, Levels, detections_in, write_detections
 from .evaluation import decompose, probability_of
 from .fast import optimize
-from .options import Prediction
+from .options import OF_NETWORKS, Prediction, refuse_unread
 from .preprocessing import Preprocessing, prepared_network
 from .video_prediction import predict_video
 
@@ -55,6 +55,8 @@ def predict(options: Prediction) -> list[Path]:
     """
     if not 0 <= options.threshold <= 1:
         raise ValueError(f"--threshold must be from 0 to 1, got {options.threshold}")
+    if options.block < 1:
+        raise ValueError(f"--block must be at least 1, got {options.block}")
     keep_memory()
     require_device(options.device)
     inputs = inputs_in(options.inputs)
@@ -97,6 +99,7 @@ def prepared(options: Prediction) -> tuple[Preprocessing, Decomposer]:
     if (options.weights is None) == (options.method is None):
         raise ValueError("expected one of --weights and --method")
     if options.weights is None:
+        refuse_unread(options, "method", {"dataset": None, "size": 0, **OF_NETWORKS})
         return Preprocessing(size=0, levels=options.levels), by_method(str(options.method), options.device)
     net, found = prepared_network(
         options.weights,

@@ -23,6 +23,7 @@ from ...datasets.preparation import normalise
 from ...datasets.reading.levels import levels_of
 from ..classical import METHODS
 from ..inference.fast import optimize
+from ..inference.options import refuse_unread
 from ..inference.preprocessing import MUCH_LARGER, Preprocessing, prepared_network
 from .interpretation import SOLVER_STEPS, Interior, interior_measures, look_at_solver, look_inside
 from .measures import Statistics
@@ -63,6 +64,7 @@ def subject_of(options: Interpretation) -> Subject:
     if (options.weights is None) == (options.method is None):
         raise ValueError("expected one of --weights and --method")
     if options.weights is None:
+        refuse_unread(options, "method", {"dataset": None, "mean": 0.0, "std": 255.0})
         method = METHODS[str(options.method)]
         labels = [*map(str, SOLVER_STEPS), "end"]
         size, largest = (256, MUCH_LARGER * 256) if options.size is None else (options.size, math.inf)

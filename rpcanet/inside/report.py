@@ -144,8 +144,6 @@ def show_pictures(report: Report, pictures: "dict[str, dict[str, np.ndarray]]", 
 
     from .figures import stage_maps
 
-    folder = report.folder / "stages"
-    folder.mkdir(exist_ok=True)
     columns = {
         "background": ("B", subject.unit, "cividis"),
         "object": ("O", subject.object_unit, "viridis"),
@@ -168,4 +166,6 @@ def show_pictures(report: Report, pictures: "dict[str, dict[str, np.ndarray]]", 
             f"{name}: the picture, then background, object and restoration of every {subject.axis}.",
         )
         moved = {key: np.moveaxis(part, 0, -1) for key, part in parts.items()}
-        write_mat(folder / f"{name}.mat", {"image": image, **moved})
+        path = report.folder / "stages" / f"{name}.mat"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_mat(path, {"image": image, **moved})

@@ -149,7 +149,8 @@ def _mean_ratio(part: np.ndarray, whole: np.ndarray, of_nothing: float = math.na
 def write_csv(path: str | Path, rows: Sequence[Mapping[str, str | float]]) -> None:
     """Rows as a table with the first row's columns; an empty cell stands for NaN.
 
-    Raises ValueError where there are no rows or they differ in columns, OSError where it cannot be written.
+    The folder is made where it is missing. Raises ValueError where there are no rows or they differ in columns,
+    OSError where it cannot be written.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "rows.csv"
@@ -164,4 +165,5 @@ def write_csv(path: str | Path, rows: Sequence[Mapping[str, str | float]]) -> No
     table.writeheader()
     for row in rows:
         table.writerow({name: "" if value != value else value for name, value in row.items()})
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, text.getvalue())

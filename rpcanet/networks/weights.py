@@ -32,6 +32,17 @@ NETWORKS: dict[str, type[UnfoldedNetwork]] = {
     "drpca_net": DRPCANet,
     "l_rpcanet": LRPCANet,
 }
+# In words: how colour becomes grey and what becomes of a file's levels, as a training states them.
+GREY = {
+    "opencv": "colour as BT.601 luma, as OpenCV decodes it to grey",
+    "pillow": "colour as BT.601 luma of the decoded colours, as Pillow's convert('L')",
+}
+OWN = "from each picture's own low and high level (its percentiles 1 and 99, and what lies close beyond)"
+DEPTHS = {
+    "full": "the whole range of a file's type onto 0 to 255, 16 bits divided by 257",
+    "percentile": f"{OWN} onto 0 to 255",
+    "default": f"8 bits as they are, 16 bits that fill their range divided by 257, others {OWN} onto 0 to 255",
+}
 
 
 def build(name: str, **architecture: Any) -> UnfoldedNetwork:
@@ -68,10 +79,10 @@ def save_weights(
 ) -> None:
     """Write `net` to a safetensors file that holds all that `load_weights` needs.
 
-    Beside the tensors and their checksum it carries the architecture, the input normalisation and `training`, the
-    configuration (JSON values) that the network was trained with, by default its `record`. half: convolutions are
-    kept in float16. card: of weights that come with the package. Raises OSError where it cannot be written; what
-    was there before then stays.
+    Beside the tensors and their checksum it carries the architecture, in words how pictures become input, and
+    `training`, the configuration (JSON values) that the network was trained with, by default its `record`. half:
+    convolutions are kept in float16. card: of weights that come with the package. Raises OSError where it cannot
+    be written; what was there before then stays.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "net.safetensors"
@@ -82,26 +93,47 @@ def save_weights(
     tensors = {key: tensor.contiguous() for key, tensor in net.state_dict().items()}
     if half:
         tensors = {key: x.half() if x.is_floating_point() and x.ndim > 1 else x for key, x in tensors.items()}
+    training = net.record if training is None else training
     metadata = {
         "format": FORMAT,
         "network": name_of(net),
         "architecture": json.dumps(net.architecture),
-        "training": json.dumps(net.record if training is None else training),
-        **processing(net.mean, net.std),
+        "training": json.dumps(training),
+        **processing(net.mean, net.std, training),
         "checksum": checksum(tensors),
         **({"card": json.dumps(asdict(card))} if card else {}),
     }
     write_whole(path, save(tensors, metadata))
 
 
-def processing(mean: float, std: float) -> dict[str, str]:
-    """In words, how grey levels become a network's input, and what its outputs are: metadata for its files."""
+def processing(mean: float, std: float, training: Mapping[str, Any]) -> dict[str, str]:
+    """In words, how a picture becomes a network's input, and what its outputs are: metadata for its files.
+
+    training: as `save_weights` takes it; what it does not state is described as the commands do it by default.
+    """
+    stated = training.get("data")
+    data = stated if isinstance(stated, Mapping) else {}
+    grey = GREY.get(str(data.get("grey")), "colour as BT.601 luma")
+    levels = str(data.get("levels") or "default")
+    depth = DEPTHS.get(levels, f"a file's levels {levels} onto 0 and 255, clipped beyond")
     return {
-        "preprocessing": f"image = (levels - {mean:g}) / {std:g}; levels: grey, 0 to 255 (colour as BT.601 luma; "
-        "16 bits divided by 257), float32 (batch, 1, height, width), any height and width",
+        "preprocessing": f"image = (levels - {mean:g}) / {std:g}, float32 (batch, 1, height, width), "
+        f"{_sizes(data)}; levels: grey, 0 to 255; {grey}; {depth}",
         "postprocessing": "object: logits, sigmoid(object) is the probability of an object, a mask is where it "
         f"exceeds 0.5; background and restoration: grey levels are {std:g} * x + {mean:g}",
     }
+
+
+def _sizes(data: Mapping[str, Any]) -> str:
+    """In words, which height and width an input may have, and which those of the training had."""
+    size = data.get("size")
+    if not size:
+        return "any height and width"
+    if data.get("crop"):
+        return (
+            f"any height and width, trained on windows of {size}x{size} cut out of pictures at their own size"
+        )
+    return f"any height and width, trained on pictures resized to {size}x{size} (bilinearly)"
 
 
 def name_of(net: Unfolding) -> str:

@@ -173,3 +173,9 @@ def test_the_exif_case(reference_file):
     mask = read_mask(reference_file("cases/vision/exif/m3.png"))
     assert np.argwhere(mask).mean(0).tolist() == [51.5, 11.5]
     assert image[mask > 0].mean() > image.mean() + 3 * image.std()
+
+
+@pytest.mark.parametrize("block", [0, -1])
+def test_a_block_of_no_frames_is_refused(tmp_path, block):
+    with pytest.raises(ValueError, match=f"block must be at least 1, got {block}"):
+        next(read_video(tmp_path / "video.avi", block))

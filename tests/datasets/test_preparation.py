@@ -62,6 +62,18 @@ def test_batches_need_as_many_pictures():
         SegmentationData(data, data, batch_size=5)
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_pictures_of_one_batch_are_of_one_size_or_named(workers):
+    large, small = (SyntheticScenes("train", 1, size)[0] for size in (64, 48))
+    pictures = SegmentationDataset([large._replace(name="large"), small._replace(name="small")], None)
+    data = SegmentationData(pictures, pictures, batch_size=2, workers=workers)
+    complaint = "(large of 64x64|small of 48x48) pixels.*(large|small).*: set a size"
+    with pytest.raises(ValueError, match=complaint):
+        next(iter(data.train_dataloader()))
+    each = SegmentationData(pictures, pictures, batch_size=1, workers=workers)
+    assert {batch.image.shape[2:] for batch in each.train_dataloader()} == {(64, 64), (48, 48)}
+
+
 @pytest.mark.parametrize(
     ("count", "keep_last", "batches"), [(7, True, [4, 3]), (7, False, [4]), (5, True, [4]), (8, True, [4, 4])]
 )

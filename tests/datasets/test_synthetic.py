@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from unfoldkit.datasets import SyntheticScenes
+from unfoldkit.datasets import SyntheticScenes, open_pictures
 from unfoldkit.datasets.synthetic import _background
 
 
@@ -40,6 +40,12 @@ def test_background_is_low_rank():
 def test_impossible_requests_are_refused(options):
     with pytest.raises(ValueError, match="must be"):
         SyntheticScenes(*options)
+
+
+def test_no_scenes_are_not_taken_for_the_usual_number():
+    with pytest.raises(ValueError, match="count must be at least 1"):
+        open_pictures("synthetic", "test", count=0)
+    assert len(open_pictures("synthetic", "test", count=None)) == 80
 
 
 def test_iteration_ends():

@@ -5,6 +5,7 @@ from collections import OrderedDict
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from unfoldkit.rpcanet import (
@@ -156,6 +157,33 @@ def test_tensors_of_another_size_are_refused(tmp_path):
 def test_unknown_network_name():
     with pytest.raises(ValueError, match="name must be one of rpcanet, rpcanet"):
         build("unet")
+
+
+@pytest.mark.parametrize(
+    ("data", "stated"),
+    [
+        (
+            {"size": 200, "levels": "7300,8200", "grey": "pillow"},
+            ["resized to 200x200", "levels 7300,8200 onto 0 and 255", "Pillow's convert('L')"],
+        ),
+        ({"size": 48, "crop": True, "levels": "full", "grey": "opencv"}, ["windows of 48x48", "OpenCV"]),
+        ({"size": 0, "levels": "full"}, ["any height and width; levels", "16 bits divided by 257"]),
+        ({"size": 0, "levels": "percentile"}, ["255; colour as BT.601 luma; from each picture's own low"]),
+        (
+            {"size": 0, "levels": None},
+            ["8 bits as they are", "16 bits that fill their range", "others from each"],
+        ),
+        (None, ["any height and width; levels", "luma; 8 bits as they are"]),
+    ],
+)
+def test_files_state_in_words_how_the_network_was_trained_to_take_pictures(tmp_path, data, stated):
+    net, path = RPCANet(1, 4, mean=83.5, std=54), tmp_path / "net.safetensors"
+    save_weights(net, path, {} if data is None else {"data": data})
+    with safe_open(path, framework="pt") as file:
+        words = file.metadata()["preprocessing"]
+    assert words.startswith("image = (levels - 83.5) / 54, float32 (batch, 1, height, width), ")
+    assert all(part in words for part in stated), words
+    assert ("257" in words) == ((data or {}).get("levels") in (None, "full"))
 
 
 @pytest.mark.parametrize(

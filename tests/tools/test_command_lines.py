@@ -130,6 +130,19 @@ def test_predict_marks_a_real_target(reference_file, tmp_path):
     assert (truth & found).sum() > 0.5 * (truth | found).sum()
 
 
+def mixed_sizes(folder):
+    """A data set of a picture of 64x64 and one of 48x48, in every split."""
+    for split in ("train", "val"):
+        for name, size in (("a", 64), ("b", 48)):
+            mask = np.zeros((size, size), np.uint8)
+            mask[5:9, 5:9] = 255
+            for kind, levels in (("images", mask // 2 + np.arange(size, dtype=np.uint8)), ("masks", mask)):
+                path = folder / "mixed" / split / kind / f"{name}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                cv2.imwrite(str(path), levels)
+    return folder / "mixed"
+
+
 def faults(tmp_path, weights):
     """(tool, arguments, what the line must say)"""
     broken = tmp_path / "broken.png"
@@ -144,12 +157,41 @@ def faults(tmp_path, weights):
     (lone / "images" / "a.png").unlink()
     cv2.imwrite(str(lone / "images" / "b.png"), np.zeros((8, 8), np.uint8))
     on = ("evaluate.py", "--weights", weights, "--dataset")
+    by = ("evaluate.py", "--method", "pcp", "--dataset", "synthetic", "--size", "32")
+    saved = ("evaluate.py", "--predictions", twin, "--dataset", "synthetic")
     out = ("--out", tmp_path / "out")
+    split = ("predict.py", "--method", "pcp", *out, broken)
+    mixed = ("train.py", "--data.name", "folder", "--data.root", mixed_sizes(tmp_path), "--data.size", "0")
+    small = (
+        "--data.batch_size",
+        "2",
+        "--data.workers",
+        "0",
+        "--network.stages",
+        "1",
+        "--network.channels",
+        "4",
+    )
     return [
         ((*on, "sirst"), "root is missing"),
         ((*on, "sirst", "--root", tmp_path / "none"), "none: no such folder"),
         ((*on, "folder", "--root", tmp_path / "lone"), "b.png: no mask of that name"),
         ((*on, "synthetic", "--split", "all"), "split must be one of train, val, test"),
+        ((*on, "synthetic", "--count", "0"), "count must be at least 1 and size at least 32, got 0"),
+        ((*on, "synthetic", "--scale", "5"), "--scale is not read beside --weights: leave it out, got 5.0"),
+        ((*by, "--scale", "5"), "--scale is not read beside --method"),
+        ((*by, "--mean", "7"), "--mean is not read beside --method"),
+        ((*by, "--std", "3"), "--std is not read beside --method"),
+        ((*by, "--precision", "bfloat16"), "--precision is not read beside --method"),
+        ((*saved, "--mean", "7"), "--mean is not read beside --predictions"),
+        ((*saved, "--tile", "512"), "--tile is not read beside --predictions"),
+        ((*split, "--block", "0"), "--block must be at least 1, got 0"),
+        ((*split, "--block", "-1", "--skip_bad"), "--block must be at least 1, got -1"),
+        ((*split, "--dataset", "drive"), "--dataset is not read beside --method"),
+        ((*split, "--size", "32"), "--size is not read beside --method"),
+        ((*split, "--mean", "5"), "--mean is not read beside --method"),
+        ((*split, "--std", "0"), "--std is not read beside --method"),
+        ((*split, "--compile", "true"), "--compile is not read beside --method"),
         (("evaluate.py", "--weights", broken, "--dataset", "synthetic"), "broken.png: neither safetensors"),
         (("predict.py", "--weights", weights, *out, broken), "broken.png: not a readable picture"),
         (("predict.py", "--weights", weights, *out, broken, twin), "would overwrite those of"),
@@ -161,7 +203,20 @@ def faults(tmp_path, weights):
         (("train.py", "--data.name", "sirst", *out), "root is missing"),
         (("train.py", "--data.train_count", "2", "--data.workers", "0", *out), "batch_size must be from 1"),
         (("train.py", "--recipe.epochs", "many", *out), "epochs"),
+        (("train.py", "--data.train_count", "0", *out), "count must be at least 1"),
+        ((*mixed, *small, *out), "pictures of one batch must be of one size, got"),
     ]
+
+
+def test_what_stands_in_the_place_of_an_option_may_be_given(tmp_path):
+    """As the settings in the JSON of an evaluation have it."""
+    options = Evaluation("synthetic", method="pcp", count=1, size=32)
+    settings = evaluate_data_set(options).settings
+    assert (settings.mean, settings.std) == (0, 255)
+    assert evaluate_data_set(settings).settings == settings
+    cv2.imwrite(str(tmp_path / "a.png"), np.arange(1024, dtype=np.uint8).reshape(32, 32))
+    given = {"size": 0, "mean": 0.0, "std": 255.0}
+    assert predict(Prediction([str(tmp_path / "a.png")], method="pcp", out=str(tmp_path / "out"), **given))
 
 
 def test_every_fault_is_one_clear_line_and_status_2(tmp_path, weights, monkeypatch, capsys):

@@ -10,6 +10,9 @@ import pytest
 import torch
 
 from unfoldkit import rpcanet
+from unfoldkit.rpcanet.compression.command import calibration
+from unfoldkit.rpcanet.compression.options import Compression
+from unfoldkit.rpcanet.inference.preprocessing import Preprocessing
 from unfoldkit.rpcanet.training.configuration import Configuration, Data, Machine, Network, Recipe
 from unfoldkit.tools import compress
 
@@ -51,6 +54,36 @@ def test_a_file_becomes_smaller_and_trains_on(weights, tmp_path, run):
     assert any(not torch.equal(before[key], after[key]) for key in before if ".factors.left" in key)
     stored = rpcanet.read_training(tmp_path / "run/last.safetensors")["network"]
     assert (stored["name"], stored["stages"], stored["channels"]) == ("rpcanet++", 1, 8)
+
+
+def test_the_folders_of_what_it_writes_are_made(weights, tmp_path, run):
+    out, report = tmp_path / "new/half.safetensors", tmp_path / "other/report.json"
+    assert run(compress, "--weights", weights, "--out", out, "--json", report)[0] == 0
+    assert rpcanet.read_training(out) == TRAINING
+    assert json.loads(report.read_text())["method"] == "separable"
+
+
+def looked_at(folder, count, **stated):
+    """The mean level of each picture of a folder that a compression looks at."""
+    options = Compression("net.safetensors", pictures=str(folder), count=count)
+    found = Preprocessing(size=8, std=1.0, **stated)
+    return [round(image.mean().item()) for image in calibration(options, found)]
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"), [(12, [i * 23 // 12 for i in range(12)]), (2, [0, 11]), (30, list(range(23)))]
+)
+@pytest.mark.filterwarnings("ignore:.*range of levels")
+def test_pictures_are_looked_at_evenly_from_first_to_last(tmp_path, count, expected):
+    for level in range(23):
+        cv2.imwrite(str(tmp_path / f"{level:02d}.png"), np.full((8, 8), level, np.uint8))
+    assert looked_at(tmp_path, count) == expected
+
+
+@pytest.mark.filterwarnings("ignore:.*range of levels")
+def test_levels_of_pictures_are_those_of_the_training(tmp_path):
+    cv2.imwrite(str(tmp_path / "raw.png"), np.full((8, 8), 7750, np.uint16))
+    assert looked_at(tmp_path, 1, levels="7300,8200") == [round(255 * 450 / 900)]
 
 
 def test_training_starts_from_the_weights_it_is_given(weights, tmp_path):

@@ -1,9 +1,12 @@
 """Exports: the same function as the source network at every size, described in their metadata."""
 
 import json
+import shlex
 import sys
 from functools import lru_cache
 
+import cv2
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -11,11 +14,12 @@ import torch
 from unfoldkit import rpcanet
 from unfoldkit.rpcanet import Export, export_weights
 from unfoldkit.rpcanet.inference.export import OPSET, exported, largest_difference
+from unfoldkit.tools import export as command
 from unfoldkit.tools.export import main
 
 FORMATS = ("onnx", "torch-export", "safetensors")
 SIZES = ((1, 1, 1, 1), (3, 1, 17, 50))
-TRAINING = {"recipe": {"epochs": 3}}
+TRAINING = {"recipe": {"epochs": 3}, "data": {"size": 200, "levels": "7300,8200"}}
 
 
 @pytest.fixture(
@@ -63,6 +67,8 @@ def test_onnx_states_opset_sizes_and_processing(export):
         assert [bool(d.dim_param) for d in plane.type.tensor_type.shape.dim] == [True, False, True, True]
     stated = {entry.key: entry.value for entry in model.metadata_props}
     assert "(levels - 80) / 60" in stated["preprocessing"]
+    assert "resized to 200x200" in stated["preprocessing"]
+    assert "levels 7300,8200" in stated["preprocessing"]
     assert "sigmoid(object)" in stated["postprocessing"]
     assert json.loads(stated["architecture"])["stages"] == 2
     assert json.loads(stated["training"]) == TRAINING
@@ -91,6 +97,61 @@ def test_a_low_rank_network_goes_to_safetensors_alone(tmp_path):
 def test_weights_are_not_overwritten(weights):
     with pytest.raises(ValueError, match="holds the weights to export"):
         export_weights(Export(str(weights), "safetensors", str(weights)))
+
+
+def test_weights_that_come_with_the_package_are_exported_under_their_name_again_and_again(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        out, largest = export_weights(Export("zoo:rpcanet++-s3-sirst", "safetensors"))
+        assert (str(out), largest) == ("rpcanet++-s3-sirst.safetensors", 0)
+
+
+def test_the_folder_of_an_export_is_made(weights, tmp_path):
+    out = tmp_path / "new" / "folder" / "copy.safetensors"
+    assert export_weights(Export(str(weights), "safetensors", str(out)))[0].is_file()
+
+
+@pytest.fixture
+def compared(monkeypatch):
+    """The sizes of the images on which an export is held to its source, as they come."""
+    sizes = []
+    monkeypatch.setattr(
+        "unfoldkit.rpcanet.inference.checked_export.largest_difference",
+        lambda net, run, image: sizes.append(tuple(image.shape[2:])) or 0.0,
+    )
+    return sizes
+
+
+@pytest.fixture
+def folders(weights, tmp_path, monkeypatch):
+    """Where the command runs: weights and two folders of one picture each, called as its examples call them."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "official.pkl").write_bytes(weights.read_bytes())
+    for name, shape in (("DIR", (21, 34)), ("OTHER", (40, 15))):
+        (tmp_path / name).mkdir()
+        cv2.imwrite(str(tmp_path / name / f"{name}.png"), np.arange(np.prod(shape)).reshape(shape) % 251)
+    return tmp_path
+
+
+def test_the_examples_line_with_pictures_runs_as_it_stands(folders, compared, run):
+    line = next(line for line in command.__doc__.splitlines() if "--pictures" in line)
+    status, said, complaint = run(command, *shlex.split(line)[2:])
+    assert status == 0, complaint
+    assert said.startswith("official.safetensors: agrees with official.pkl")
+    assert compared[-1] == (21, 34)
+
+
+@pytest.mark.parametrize(
+    "several",
+    ["--pictures DIR OTHER", "--pictures DIR --pictures OTHER", "--pictures+ DIR --pictures+ OTHER"],
+)
+def test_several_folders_of_pictures(folders, compared, run, several):
+    given = ("--weights", "official.pkl", "--format", "safetensors", *several.split())
+    status, _, complaint = run(command, *given)
+    assert status == 0, complaint
+    assert compared[-2:] == [(21, 34), (40, 15)]
 
 
 def test_an_export_that_differs_is_removed(weights, tmp_path, monkeypatch, capsys):

@@ -17,6 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from unfoldkit import rpcanet
 from unfoldkit.rpcanet import Interpretation, interpret
 from unfoldkit.rpcanet.inside.interpret import batches, pictures_of, subject_of
+from unfoldkit.tools import interpret as command
 
 ROOT = Path(__file__).parents[2]
 MEASURES = {"spectrum", "effective_rank", "energy", "sparsity", "fidelity"}
@@ -154,6 +155,26 @@ def test_faults_are_named(pictures, tmp_path):
     for message, options in faults.items():
         with pytest.raises((ValueError, FileNotFoundError), match=message):
             interpret(Interpretation(str(pictures), out=str(tmp_path / "out"), **options))
+
+
+def test_pictures_of_subfolders_are_shown_below_their_folders(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 255, (32, 32), dtype=np.uint8)
+    for name in ("seq1/000", "seq2/000"):
+        (tmp_path / "pictures" / name).parent.mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "pictures" / f"{name}.png"), picture)
+    interpret(Interpretation(str(tmp_path / "pictures"), method="pcp", out=str(tmp_path / "out"), size=32))
+    for name in ("seq1/000", "seq2/000"):
+        assert loadmat(tmp_path / "out" / "stages" / f"{name}.mat")["image"].shape == (32, 32)
+        assert (tmp_path / "out" / "figures" / f"{name}.png").is_file()
+
+
+@pytest.mark.parametrize("option", ["--mean=5", "--std=1", "--dataset=drive"])
+def test_options_of_networks_are_refused_of_a_method(pictures, tmp_path, run, option):
+    given = ("--method", "pcp", "--images", pictures, "--out", tmp_path / "out", option)
+    status, _, complaint = run(command, *given)
+    assert status == 2
+    assert f"{option.partition('=')[0]} is not read beside --method" in complaint
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_command_line_explains_itself_and_its_faults(tmp_path):

@@ -96,6 +96,12 @@ def test_each_pictures_numbers_and_a_curve(data, maps, tmp_path, run):
     assert cv2.imread(str(tmp_path / "curve.png")) is not None
 
 
+def test_the_folders_of_all_that_is_written_are_made(data, maps, tmp_path, run):
+    written = [tmp_path / name for name in ("a/each.csv", "b/curve.csv", "c/numbers.json")]
+    scored(run, data, maps, written[2], "--csv", written[0], "--curve", written[1])
+    assert all(path.is_file() for path in (*written, tmp_path / "b/curve.png"))
+
+
 def test_predictions_of_a_network_at_256_ask_for_masks_at_256(data, maps, tmp_path, run):
     given = ("--predictions", maps, "--dataset=folder", "--root", data)
     status, said = run(evaluate, *given)
