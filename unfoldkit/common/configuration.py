@@ -48,7 +48,8 @@ def prepare_folder(configuration: Any, out: Path, last: Path, resume: bool) -> N
 
     stored = out / "config.yaml"
     wanted = yaml.safe_load(yaml.safe_dump(asdict(configuration)))
-    left = last.is_file() or (out / "run.json").is_file() or any(out.glob("*.safetensors"))
+    results = (last, out / "run.json", out / "best.safetensors", out / "last.safetensors")
+    left = any(path.is_file() for path in results)
     if resume and (not stored.is_file() or (left and not last.is_file())):
         raise FileNotFoundError(f"{last}: no checkpoint to resume from")
     if left and not resume:
