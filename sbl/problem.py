@@ -130,8 +130,8 @@ def _check_tensors(factors: Sequence[Tensor], y: Tensor) -> None:
 
 
 def _noise(noise_variance: Tensor | float, y: Tensor) -> Tensor:
-    kept = isinstance(noise_variance, Tensor)
-    given = torch.as_tensor(noise_variance, dtype=None if kept else torch.float64, device=y.device)
+    dtype = None if isinstance(noise_variance, Tensor) else torch.float64
+    given = torch.as_tensor(noise_variance, dtype=dtype, device=y.device)
     if given.is_complex():
         raise ValueError(f"noise_variance must be real, got {given.dtype}")
     _check_finite("noise_variance", given)
@@ -140,7 +140,7 @@ def _noise(noise_variance: Tensor | float, y: Tensor) -> Tensor:
         return noise
     if bool((given < 0).any()):
         raise ValueError("noise_variance must not be negative")
-    if bool(noise.isinf().any() | ((noise == 0) & (given > 0)).any()):
+    if given.dtype != noise.dtype and bool(noise.isinf().any() | ((noise == 0) & (given > 0)).any()):
         raise ValueError(
             f"noise_variance is out of the range of {noise.dtype}: scale y, or give it in float64"
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch.nn.functional as F
 from torch import Tensor
 
-from unfoldkit.common.files import write_whole
+from unfoldkit.common.files import write_result
 
 from ...datasets import normalise, read_image
 from ...datasets.inputs import inputs_in
@@ -35,8 +35,7 @@ def compress_weights(options: Compression) -> tuple[Path, Compressed]:
     out.parent.mkdir(parents=True, exist_ok=True)
     save_weights(made.net, out, read_training(options.weights))
     if options.json is not None:
-        Path(options.json).parent.mkdir(parents=True, exist_ok=True)
-        write_whole(options.json, json.dumps(report(options, made), indent=2) + "\n")
+        write_result(options.json, json.dumps(report(options, made), indent=2) + "\n")
     return out, made
 
 

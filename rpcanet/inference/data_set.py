@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, default_collate
 
 from unfoldkit.common.console import keep_memory, naming, progress, report_skipped, require_device
 from unfoldkit.common.figures import save_figure
-from unfoldkit.common.files import write_whole
+from unfoldkit.common.files import write_result
 
 from ...datasets import PictureFiles, Sample, SegmentationDataset, open_pictures, record_of
 from ...datasets.files import taken_as_they_are
@@ -75,8 +75,7 @@ class Evaluated:
             **({"pictures": [seen._asdict() for seen in self.pictures]} if self.pictures else {}),
             "settings": asdict(self.settings),
         }
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(content, indent=2) + "\n")
+        write_result(path, json.dumps(content, indent=2) + "\n")
 
     def write_curve(self, path: str | Path) -> None:
         """The curve as CSV, and as PNG of that name beside it."""

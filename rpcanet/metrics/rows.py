@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from unfoldkit.common.files import write_whole
+from unfoldkit.common.files import write_result
 
 from .centroid import CentroidProtocol
 from .defect import DefectProtocol
@@ -165,5 +165,4 @@ def write_csv(path: str | Path, rows: Sequence[Mapping[str, str | float]]) -> No
     table.writeheader()
     for row in rows:
         table.writerow({name: "" if value != value else value for name, value in row.items()})
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, text.getvalue())
+    write_result(path, text.getvalue())

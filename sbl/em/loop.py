@@ -114,13 +114,15 @@ class ExpectationMaximisation(ABC):
             lengths = problem.lengths if self.structured else (math.prod(problem.lengths),)
             problem = with_prior(problem, prior, lengths)
         pruning = self._pruning(problem)
-        units = None
-        if not self.as_published:
-            problem, units = equalise(problem, not self.structured)
+        problem, units = self.in_units(problem)
         with torch.inference_mode(untracked(problem)):
             run = self._run_compiled(problem, pruning, history)
             run = run or self._run_in_parts(problem, pruning, history)
         return self._finish(problem, units, run.as_tensors(), compact)
+
+    def in_units(self, problem: Problem) -> tuple[Problem, Units | None]:
+        """The problem as this estimator works on it: equalised, but as it is where `as_published`."""
+        return (problem, None) if self.as_published else equalise(problem, not self.structured)
 
     @abstractmethod
     def m_step(self, second_moment: Tensor, state: State) -> tuple[Tensor, ...]:

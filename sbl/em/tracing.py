@@ -9,7 +9,6 @@ from torch import Tensor
 from ..problem import Problem, pose
 from .loop import ExpectationMaximisation
 from .state import initial_state
-from .units import equalise
 
 
 class Trace(NamedTuple):
@@ -70,9 +69,7 @@ def trace(
 
 def _mean(estimator: ExpectationMaximisation, problem: Problem, prior: list[Tensor]) -> Tensor:
     """That of x (N_1, ..., N_I) under these prior variances, in the units in which the estimator works."""
-    g, units = tuple(v.unsqueeze(0) for v in prior), None
-    if not estimator.as_published:
-        problem, units = equalise(problem, not estimator.structured)
-        g = units.prior(g)
-    mean = estimator.posterior(initial_state(problem, g)).mean()
+    problem, units = estimator.in_units(problem)
+    g = tuple(v.unsqueeze(0) for v in prior)
+    mean = estimator.posterior(initial_state(problem, g if units is None else units.prior(g))).mean()
     return (mean if units is None else units.whole(mean))[0].unflatten(0, problem.lengths)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from unfoldkit import __version__
-from unfoldkit.common.files import write_whole
+from unfoldkit.common.files import write_result
 from unfoldkit.common.streaming import behind
 
 
@@ -67,8 +67,7 @@ def _on_host(tensor: Tensor) -> Tensor:
 def _write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
     content = io.BytesIO()
     torch.save(checkpoint, content)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, content.getvalue())
+    write_result(path, content.getvalue())
 
 
 def best_and_last(folder: Path, monitor: str, mode: str, every: int = 1) -> list[ModelCheckpoint]:

@@ -45,6 +45,12 @@ def write_whole(path: str | Path, content: str | bytes) -> None:
         draft.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+def write_result(path: str | Path, content: str | bytes) -> None:
+    """`write_whole` into a folder that is made where it is missing."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, content)
+
+
 def cache_folder() -> Path:
     """Where compiled code is kept: UNFOLDKIT_CACHE, else the user's cache folder."""
     chosen = os.environ.get("UNFOLDKIT_CACHE")

@@ -47,13 +47,12 @@ class Report:
         import cv2
 
         from unfoldkit.common.figures import rendered
-        from unfoldkit.common.files import write_whole
+        from unfoldkit.common.files import write_result
 
         pixels = rendered(figure, dpi=120)
         content = cv2.imencode(".png", pixels[..., ::-1])[1].tobytes()
         path = self.folder / "figures" / f"{name}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, content)
+        write_result(path, content)
         self.writer.add_image(f"figures/{name}", pixels, dataformats="HWC")
         source = base64.b64encode(content).decode()
         self.parts.append(
