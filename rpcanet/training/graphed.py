@@ -202,6 +202,11 @@ class GraphedTask(SegmentationTask):
             for name, value in zip(LOSSES, losses, strict=True):
                 self.validation_losses[name].update(value, len(batch.mask))
 
+    def teardown(self, stage: str) -> None:
+        """Let go of the graphs: at the end of a process NCCL waits for every one that holds its collectives."""
+        if self.steps is not None:
+            self.steps.replays.clear()
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._read()
 

@@ -94,7 +94,10 @@ def train(
     )
     recipe = configuration.recipe
     task = kind(net, recipe.learning_rate, recipe.fidelity_weight, recipe.protocol, recipe.loss)
-    trainer.fit(task, data, ckpt_path=last if last.is_file() else None, weights_only=True)
+    try:
+        trainer.fit(task, data, ckpt_path=last if last.is_file() else None, weights_only=True)
+    finally:  # by Lightning itself only after a run that ended well
+        task.teardown("fit")
     net.record = asdict(configuration)
     if trainer.is_global_zero:
         device = device_name(trainer.strategy.root_device)
