@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from .catalogue import find_pairs, layout_of
-from .files import PictureFiles, inverted
+from .files import Pair, PictureFiles, inverted
 from .reading.levels import PictureWarning
 from .reading.picture import read_levels, size_of
 from .records import record_of
@@ -67,11 +67,12 @@ def check(
 ) -> list[Findings]:
     """Read every picture of every split of a data set; raises where no split can be opened.
 
+    A trainval that holds nothing but what train and val hold is left out: each fault is listed once.
     `track` is given the indices of each split and what is being done with them, to show how far it is.
     """
     layout_of(name, root)
     counts, known = record_of(name).counts, record_of(name).preparation
-    found = []
+    found, seen = [], set[Pair]()
     for split in counts or SPLITS:
         findings = Findings(split, counts.get(split))
         try:
@@ -82,6 +83,9 @@ def check(
                 continue
             findings.faults.append(str(error))
         else:
+            if split == "trainval" and seen.issuperset(pairs):
+                continue
+            seen.update(pairs)
             for index in track(range(len(files)), f"Reading {split}"):
                 look(files, index, findings)
             findings.faults += filter(None, [inverted(files.pairs[0].mask.parent, findings.shares)])

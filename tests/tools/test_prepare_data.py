@@ -111,6 +111,24 @@ def test_a_folder_may_have_any_splits(drive, monkeypatch, capsys):
     assert run(monkeypatch, capsys, "folder", "--root", drive)[0] == 0
 
 
+def test_pictures_of_train_are_not_counted_again_as_trainval(drive, monkeypatch, capsys):
+    shutil.copy(drive / "training/images/21_training.tif", drive / "test/images/01_test.tif")
+    (drive / "training/images/22_training.tif").write_bytes(b"nothing")
+    status, said = run(monkeypatch, capsys, "folder", "--root", drive)
+    assert status == 1
+    assert said.count("22_training.tif: not a readable picture") == 1
+    assert said.count("picture '01_test' of test is also in train") == 1
+    assert "trainval" not in said
+
+
+def test_a_trainval_of_more_than_train_and_val_is_read(drive, monkeypatch, capsys):
+    shutil.copytree(drive / "training", drive / "trainval")
+    shutil.copy(drive / "test/images/02_test.tif", drive / "trainval/images/21_training.tif")
+    status, said = run(monkeypatch, capsys, "folder", "--root", drive)
+    assert status == 1
+    assert "picture '02_test' of test is also in trainval, as '21_training'" in said
+
+
 @pytest.mark.parametrize("name", RECORDS)
 def test_each_data_set_is_described(name, monkeypatch, capsys):
     status, said = run(monkeypatch, capsys, name)
