@@ -8,31 +8,37 @@ from .reading.picture import ENDINGS, is_picture, stem
 from .reading.video import VIDEO_ENDINGS, is_video
 
 
-def inputs_in(inputs: Iterable[str | Path]) -> dict[str, Path]:
+def inputs_in(inputs: Iterable[str | Path], out: str | Path | None = None) -> dict[str, Path]:
     """All pictures and videos of files and folders, in order, by name.
 
     A file's name is its own without ending; below a folder the folders in between are kept, seq1/000, so that
-    results can be laid out alike. Hidden files and what is no picture or video are passed over.
+    results can be laid out alike. Hidden files and what is no picture or video are passed over, and so are the
+    results of an earlier run where their folder `out` lies below one of the inputs.
 
     Raises FileNotFoundError where an input is missing, ValueError where a folder holds nothing to look at, or a
-    link that leads out of it, and where two inputs have one name.
+    link that leads out of it, where it is `out` itself, and where two inputs have one name.
     """
     found: dict[str, Path] = {}
     for given in map(Path, inputs):
         if not given.exists():
             raise FileNotFoundError(f"{given}: no such file or folder; expected pictures or videos")
-        for name, path in (_below(given) if given.is_dir() else {stem(given): given}).items():
+        for name, path in (_below(given, out) if given.is_dir() else {stem(given): given}).items():
             if name in found:
                 raise ValueError(f"{path}: its results would overwrite those of {found[name]}")
             found[name] = path
     return found
 
 
-def _below(folder: Path) -> dict[str, Path]:
-    """The pictures and videos of a folder and those below."""
+def _below(folder: Path, out: str | Path | None) -> dict[str, Path]:
+    """The pictures and videos of a folder and those below, but for `out`."""
+    results = None if out is None or outside(Path(out), folder) else Path(out)
+    if results is not None and results.resolve() == folder.resolve():
+        raise ValueError(f"{folder}: holds the pictures to look at; choose another --out")
     found: dict[str, Path] = {}
     for path in visible(folder):
         if not (is_picture(path) or is_video(path)):
+            continue
+        if results is not None and not outside(path, results):
             continue
         if outside(path, folder):
             raise ValueError(f"{path}: a link out of {folder}; expected the file itself")

@@ -84,7 +84,7 @@ class Prediction:
     Args:
         inputs: picture and video files, or folders of them, with all that lie below.
         weights: a .safetensors file of train.py, or an officially published .pkl.
-        out: folder for the results.
+        out: folder for the results; what lies in it already is not looked at.
         method: a classical method in place of weights; its probability is |object| over the picture's largest.
         dataset: what weights that do not say it were trained on, for how pictures are prepared.
         size: pictures are resized to this height and width for the network and its answer back again; by default

@@ -59,7 +59,7 @@ def predict(options: Prediction) -> list[Path]:
         raise ValueError(f"--block must be at least 1, got {options.block}")
     keep_memory()
     require_device(options.device)
-    inputs = inputs_in(options.inputs)
+    inputs = inputs_in(options.inputs, options.out)
     found, decomposer = prepared(options)
     written: list[Path] = []
     skipped: list[str] = []

@@ -81,7 +81,7 @@ def subject_of(options: Interpretation) -> Subject:
 
 def pictures_of(options: Interpretation) -> dict[str, Path]:
     """The pictures by name; raises where there are none, or where one that --names lists is missing."""
-    found = inputs_in([options.images])
+    found = inputs_in([options.images], options.out)
     if options.names is None:
         return found
     listed = {name: find_name(name, found) for name in read_names(Path(options.names))}

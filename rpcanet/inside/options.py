@@ -14,7 +14,7 @@ class Interpretation:
         images: a folder of pictures, with all that lie below, or one picture.
         weights: a .safetensors file of train.py, or an officially published .pkl.
         method: a classical method in place of weights.
-        out: folder for the results.
+        out: folder for the results; what lies in it already is not looked at.
         names: a file of picture names without ending, one a line, such as a data set's test.txt; by default all.
         show: names of the pictures to draw, separated by commas, or how many, evenly over the folder.
         dataset: what weights that do not say it were trained on, for how pictures are prepared.

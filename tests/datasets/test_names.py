@@ -133,6 +133,18 @@ def test_inputs_are_pictures_and_videos_in_and_below_folders(tmp_path):
     assert list(inputs_in([tmp_path / "seq2/film.AVI", tmp_path / "seq1"])) == ["film", "000"]
 
 
+def test_results_of_an_earlier_run_are_no_inputs(tmp_path, monkeypatch):
+    place(tmp_path, "in/b.png", "in/out/b_mask.png", "in/out/c/d.png", "in/outer/e.png")
+    (tmp_path / "link").symlink_to(tmp_path / "in/out")
+    monkeypatch.chdir(tmp_path / "in")
+    for folder, out in ((tmp_path / "in", tmp_path / "link"), (".", "out"), ("../in", "../in/out/")):
+        assert list(inputs_in([folder], out)) == ["b", "outer/e"]
+    assert list(inputs_in(["out/c", "out/b_mask.png"], "out")) == ["d", "b_mask"]  # asked for by name
+    assert list(inputs_in(["outer"], "out")) == ["e"]
+    with pytest.raises(ValueError, match=r"out: holds the pictures to look at; choose another --out"):
+        inputs_in([tmp_path / "in/out"], "../link")
+
+
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [

@@ -116,6 +116,12 @@ def test_predict_writes_each_picture_at_its_own_size(weights, tmp_path):
         assert cv2.imread(str(out / f"{stem}_panel.png")).shape[2] == 3
 
 
+def test_predict_again_into_a_folder_below_its_pictures_writes_the_same(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), np.arange(1024, dtype=np.uint8).reshape(32, 32))
+    options = Prediction([str(tmp_path)], method="pcp", out=str(tmp_path / "out"))
+    assert predict(options) == predict(options)
+
+
 @pytest.mark.reference
 def test_predict_marks_a_real_target(reference_file, tmp_path):
     predict(

@@ -141,6 +141,14 @@ def test_pictures_of_one_size_keep_it(tmp_path):
     assert np.max(measures["spectrum"]["std"]) < 1e-5 * np.max(measures["spectrum"]["mean"])
 
 
+def test_figures_of_an_earlier_look_are_no_pictures(tmp_path):
+    (tmp_path / "out/figures").mkdir(parents=True)
+    for name in ("a.png", "out/figures/spectrum.png"):
+        cv2.imwrite(str(tmp_path / name), np.eye(32, dtype=np.uint8))
+    options = Interpretation(str(tmp_path), method="pcp", out=str(tmp_path / "out"))
+    assert list(pictures_of(options)) == ["a"]
+
+
 def test_faults_are_named(pictures, tmp_path):
     names = tmp_path / "names.txt"
     names.write_text("a\nz\n")
