@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from ...kernels import svdvals
-from ...kernels.factorisations.low_rank import whitening
 from ..names import CompressionName
 from ..networks.unfolding import UnfoldedNetwork
 from .calibration import Layer, layers_of, output_errors
@@ -138,9 +137,7 @@ def unit_gains(weight: Tensor, weighing: Weighing) -> list[float]:
 
     Where errors are not weighed, the share of the weight's square that it adds.
     """
-    rows, _ = whitening(matrix_of(weight), weighing.inputs)
-    whitened, _ = whitening(rows.mT, weighing.outputs)
-    saved = svdvals(whitened).square()
+    saved = svdvals(weighing.white(matrix_of(weight))).square()
     if weighing.inputs is None:
         saved = saved / saved.sum()
     parts = [part.sum().item() for part in saved.split(unit_of(weight.shape))]

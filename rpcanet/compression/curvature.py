@@ -16,14 +16,33 @@ FIDELITY = 0.01  # weight of the restoration's mean square error, as in `decompo
 INPUTS, OUTPUTS = 1e-4, 1e-2  # of the mean eigenvalue, for directions that few pictures know nothing of
 
 
+class Gram(NamedTuple):
+    """A positive definite matrix, G^1/2 and G^-1/2, in double precision."""
+
+    matrix: Tensor
+    root: Tensor
+    inverse_root: Tensor
+
+
 class Weighing(NamedTuple):
     """How an error E (m, n) of a layer's matrix counts: |G^1/2 E H^1/2|^2.
 
-    inputs: G (m, m), outputs: H (n, n), in double precision; the identity where they are None.
+    inputs: G (m, m), outputs: H (n, n); the identity where they are None.
     """
 
-    inputs: Tensor | None = None
-    outputs: Tensor | None = None
+    inputs: Gram | None = None
+    outputs: Gram | None = None
+
+    def white(self, matrix: Tensor) -> Tensor:
+        """G^1/2 W H^1/2 of W (m, n), whose errors count alike, in double precision."""
+        white = matrix.double()
+        white = white if self.inputs is None else self.inputs.root @ white
+        return white if self.outputs is None else white @ self.outputs.root
+
+    def factors(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+        """G^-1/2 L and R H^-1/2: factors of W, of the factors of `white`(W)."""
+        left = left if self.inputs is None else self.inputs.inverse_root @ left
+        return left, right if self.outputs is None else right @ self.outputs.inverse_root
 
 
 def weighings(net: UnfoldedNetwork, pictures: Sequence[Tensor]) -> dict[str, Weighing]:
@@ -40,12 +59,16 @@ def weighings(net: UnfoldedNetwork, pictures: Sequence[Tensor]) -> dict[str, Wei
     draws = loss_draws(net, pictures)
     found = {}
     for name, gram in gram_matrices(net, pictures).items():
-        inputs = damped(gram, INPUTS)
-        _, unwhiten = whitening(draws[name][0], inputs)
-        white = unwhiten @ draws[name].double()
-        outputs = (white.mT @ white).mean(0) / len(inputs)
-        found[name] = Weighing(inputs, damped(outputs, OUTPUTS))
+        inputs = decomposed(damped(gram, INPUTS))
+        white = inputs.inverse_root @ draws[name].double()
+        outputs = (white.mT @ white).mean(0) / len(gram)
+        found[name] = Weighing(inputs, decomposed(damped(outputs, OUTPUTS)))
     return found
+
+
+def decomposed(matrix: Tensor) -> Gram:
+    """`matrix` and its roots, of one eigendecomposition."""
+    return Gram(matrix, *whitening(identity(matrix), matrix))
 
 
 def loss_draws(net: UnfoldedNetwork, pictures: Sequence[Tensor]) -> dict[str, Tensor]:
@@ -82,4 +105,8 @@ def signs(like: Tensor, generator: torch.Generator) -> Tensor:
 def damped(matrix: Tensor, share: float) -> Tensor:
     """Plus that share of the mean eigenvalue, and what keeps zero positive definite, on the diagonal."""
     least = share * matrix.diagonal().mean() + torch.finfo(matrix.dtype).tiny ** 0.5
-    return matrix + least * torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
+    return matrix + least * identity(matrix)
+
+
+def identity(like: Tensor) -> Tensor:
+    return torch.eye(len(like), dtype=like.dtype, device=like.device)

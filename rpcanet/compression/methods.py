@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ...kernels import low_rank_plus_sparse, monarch_project, sparse_dictionary, truncated_svd
 from ...kernels.factorisations.low_rank import whitening
-from .curvature import Weighing
+from .curvature import Gram, Weighing
 from .forms import BlockFactors, DictionaryFactors, Factors, LowRankSparseFactors, matrix_of, packed
 
 BLOCKS = 4
@@ -30,7 +30,7 @@ def separable(weight: Tensor, rank: int, weighing: Weighing) -> Factors:
 
     Source: Jaderberg et al., "Speeding up convolutional neural networks with low rank expansions", BMVC 2014.
     """
-    vertical, horizontal = balanced(*truncated_svd(matrix_of(weight), rank, *weighing))
+    vertical, horizontal = low_rank(matrix_of(weight), rank, weighing)
     return BlockFactors(
         weight.shape, left=horizontal.mT[None].contiguous(), right=vertical.mT[None].contiguous()
     )
@@ -52,11 +52,12 @@ def monarch(weight: Tensor, rank: int, weighing: Weighing) -> Factors:
     )
 
 
-def groups(gram: Tensor | None, blocks: int) -> Tensor | None:
+def groups(gram: Gram | None, blocks: int) -> Tensor | None:
     """The blocks on the diagonal, (blocks, m / blocks, m / blocks) of (m, m)."""
     if gram is None:
         return None
-    return gram.unflatten(1, (blocks, -1)).unflatten(0, (blocks, -1)).diagonal(dim1=0, dim2=2).movedim(-1, 0)
+    blocked = gram.matrix.unflatten(1, (blocks, -1)).unflatten(0, (blocks, -1))
+    return blocked.diagonal(dim1=0, dim2=2).movedim(-1, 0)
 
 
 def dictionary(weight: Tensor, rank: int, weighing: Weighing) -> Factors:
@@ -65,9 +66,11 @@ def dictionary(weight: Tensor, rank: int, weighing: Weighing) -> Factors:
     m, n = matrix.shape
     atoms = int(rank * (m + n) / (m + n / 2 + n / 32))
     scale = roots(weighing.outputs, matrix[0])
-    found = sparse_dictionary(matrix * scale, atoms, max(1, atoms // 2), weighing.inputs)
-    used = (found.coefficients != 0).any(1)
-    vertical, horizontal = balanced(found.dictionary[:, used], found.coefficients[used] / scale)
+    rows = Weighing(weighing.inputs)
+    found = sparse_dictionary(rows.white(matrix * scale), atoms, max(1, atoms // 2))
+    D, C = (part.to(matrix.dtype) for part in rows.factors(*found))
+    used = (C != 0).any(1)
+    vertical, horizontal = balanced(D[:, used], C[used] / scale)
     return DictionaryFactors(weight.shape, atoms=vertical, **packed(horizontal))
 
 
@@ -79,15 +82,22 @@ def low_rank_sparse(weight: Tensor, rank: int, weighing: Weighing) -> Factors:
     nonzeros = max(1, (rank - kept) * (m + n) - m * n // 32)
     scale = roots(weighing.inputs, matrix[:, 0])[:, None] * roots(weighing.outputs, matrix[0])
     sparse = low_rank_plus_sparse(matrix * scale, kept, nonzeros / (m * n)).sparse / scale
-    left, right = balanced(*truncated_svd(matrix - sparse, kept, *weighing))
+    left, right = low_rank(matrix - sparse, kept, weighing)
     return LowRankSparseFactors(weight.shape, left=left, right=right, **packed(sparse))
 
 
-def roots(gram: Tensor | None, like: Tensor) -> Tensor:
+def low_rank(matrix: Tensor, rank: int, weighing: Weighing) -> tuple[Tensor, Tensor]:
+    """The factors of the closest matrix of that rank, as errors are weighed."""
+    left, right = weighing.factors(*truncated_svd(weighing.white(matrix), rank))
+    return balanced(left.to(matrix.dtype), right.to(matrix.dtype))
+
+
+def roots(gram: Gram | None, like: Tensor) -> Tensor:
     """Of the diagonal, of mean square one."""
     if gram is None:
         return torch.ones_like(like)
-    return (gram.diagonal() / gram.diagonal().mean()).sqrt().to(like.dtype)
+    squares = gram.matrix.diagonal()
+    return (squares / squares.mean()).sqrt().to(like.dtype)
 
 
 def balanced(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,12 +7,13 @@ from copy import deepcopy
 import pytest
 import torch
 
-from unfoldkit import rpcanet
+from unfoldkit import kernels, rpcanet
+from unfoldkit.kernels.factorisations import low_rank
 from unfoldkit.kernels.features import SCALE
 from unfoldkit.rpcanet.compression import thin
-from unfoldkit.rpcanet.compression.calibration import output_errors
+from unfoldkit.rpcanet.compression.calibration import layers_of, output_errors
 from unfoldkit.rpcanet.compression.compress import METHODS, numbers, unit_costs
-from unfoldkit.rpcanet.compression.curvature import FIDELITY, Weighing, loss_draws
+from unfoldkit.rpcanet.compression.curvature import FIDELITY, Weighing, decomposed, loss_draws
 from unfoldkit.rpcanet.compression.forms import (
     DictionaryFactors,
     Factors,
@@ -249,9 +250,19 @@ def test_errors_are_weighed_as_the_loss_weighs_them(method):
     G, H = (torch.diag(torch.logspace(0, -6, 24).double()) for _ in range(2))
     blind, seeing = (
         matrix_of(weight - METHODS[method](weight, 8, weighing)().detach()).double()
-        for weighing in (Weighing(), Weighing(G, H))
+        for weighing in (Weighing(), Weighing(decomposed(G), decomposed(H)))
     )
     assert (G.sqrt() @ seeing @ H.sqrt()).norm() < 0.8 * (G.sqrt() @ blind @ H.sqrt()).norm()
+
+
+@each_method
+def test_a_matrix_that_weighs_errors_is_decomposed_once(method, monkeypatch):
+    """G and H of each layer; beside them the blocks of both where a Monarch matrix is closest."""
+    seen = []
+    monkeypatch.setattr(low_rank, "eigh", lambda matrix: seen.append(matrix) or kernels.eigh(matrix))
+    made = rpcanet.compress(settled(), method, 0.4, pictures())
+    blocks = 2 * len(made.layers) if method == "monarch" else 0
+    assert len(seen) == 2 * len(layers_of(settled())) + blocks
 
 
 def test_a_sparse_matrix_is_kept_by_its_nonzeros():
