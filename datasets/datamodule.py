@@ -9,7 +9,7 @@ import lightning as L
 import torch
 from torch.utils.data import DataLoader, DistributedSampler, Sampler, default_collate
 
-from .preparation import SegmentationDataset, Turn
+from .preparation import SegmentationDataset, Turn, require_one_size
 from .reading.picture import Sample
 from .resident import Order, ResidentBatches, ResidentPictures, fits, resident_bytes
 
@@ -30,21 +30,10 @@ class Rest(Sampler[Turn]):
 
 
 def of_one_size(samples: list[Sample]) -> Sample:
-    """One batch; raises ValueError, with two pictures and what to do, where the samples differ in size."""
-    first = samples[0]
-    for other in samples:
-        if other.image.shape != first.image.shape:
-            raise ValueError(
-                f"pictures of one batch must be of one size, got {_sized(first)} and {_sized(other)}: "
-                "set a size that they are resized to or, with crop, that windows of them have"
-            )
+    """One batch; raises ValueError where the samples differ in size."""
+    require_one_size((sample.name, *sample.image.shape[-2:]) for sample in samples)
     batch: Sample = default_collate(samples)
     return batch
-
-
-def _sized(sample: Sample) -> str:
-    height, width = sample.image.shape[-2:]
-    return f"{sample.name} of {width}x{height} pixels"
 
 
 class SegmentationData(L.LightningDataModule):

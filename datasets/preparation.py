@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import repeat
@@ -200,6 +200,19 @@ class SegmentationDataset(Dataset[Sample]):
 def bytes_of(versions: dict[str, Picture]) -> int:
     """What a picture takes in memory."""
     return sum(image.nbytes + mask.nbytes for image, mask, _ in versions.values())
+
+
+def require_one_size(samples: Iterable[tuple[str, int, int]]) -> None:
+    """Raises ValueError, with two pictures and what to do, where samples (name, height, width) differ in size."""
+    of_size: dict[str, str] = {}
+    for name, height, width in samples:
+        of_size.setdefault(f"{width}x{height} pixels", name)
+    if len(of_size) > 1:
+        first, other = [f"{name} of {size}" for size, name in of_size.items()][:2]
+        raise ValueError(
+            f"pictures of one batch must be of one size, got {first} and {other}: "
+            "set a size that they are resized to or, with crop, that windows of them have"
+        )
 
 
 def normalise(image: np.ndarray, mean: float, std: float) -> torch.Tensor:

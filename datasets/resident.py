@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .preparation import Cut, SegmentationDataset, Turn, bytes_of
+from .preparation import Cut, SegmentationDataset, Turn, bytes_of, require_one_size
 from .reading.picture import Sample
 
 SHARE = 0.25  # of a device's free memory that a data set may take
@@ -49,15 +49,14 @@ class ResidentPictures:
     def batch(self, turns: list[Turn]) -> Sample:
         """One batch; raises ValueError where the samples differ in size."""
         cuts = [self.dataset.cut(turn) for turn in turns]
-        sizes = {(cut.height, cut.width) for cut in cuts}
-        if len(sizes) > 1:
-            raise ValueError(f"pictures of one batch must be of one size, got {sorted(sizes)}")
+        names = [self.dataset.kept[turn.picture]["e"].name for turn in turns]
+        require_one_size((name, cut.height, cut.width) for name, cut in zip(names, cuts, strict=True))
         index = self._pixels(turns, cuts)
         image, mask = self.images.take(index), self.labels.take(index)
         return Sample(
             image=(image.float() - self.mean) / self.std,
             mask=mask.float(),
-            name=[self.dataset.kept[turn.picture]["e"].name for turn in turns],  # type: ignore[arg-type]  # as collated
+            name=names,  # type: ignore[arg-type]  # as collated
         )
 
     def _pixels(self, turns: list[Turn], cuts: list[Cut]) -> Tensor:

@@ -2,12 +2,14 @@
 
 # mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
 
+import numpy as np
 import pytest
 import torch
 
 from unfoldkit.datasets import SegmentationDataset, SyntheticScenes
-from unfoldkit.datasets.datamodule import Rest, SegmentationData
+from unfoldkit.datasets.datamodule import Rest, SegmentationData, of_one_size
 from unfoldkit.datasets.preparation import Turn
+from unfoldkit.datasets.reading.picture import Picture
 from unfoldkit.datasets.resident import ResidentBatches, ResidentPictures
 
 KINDS = {
@@ -48,6 +50,21 @@ def test_batches_are_those_of_the_data_set(kind, device):
 def test_pictures_that_are_not_in_memory_are_refused():
     with pytest.raises(ValueError, match="not in memory"):
         ResidentPictures(SegmentationDataset(SyntheticScenes("train", count=2)), torch.device("cpu"))
+
+
+def test_pictures_of_two_sizes_are_named_as_a_loader_names_them():
+    sizes = {"a": (9, 7), "b": (9, 7), "seq/c": (9, 5)}
+    pictures = [Picture(*np.zeros((2, *size), np.uint8), name) for name, size in sizes.items()]
+    dataset = SegmentationDataset(pictures, size=None)
+    dataset.keep()
+    turns = [Turn(0, index) for index in range(3)]
+    with pytest.raises(
+        ValueError, match="got a of 7x9 pixels and seq/c of 5x9 pixels: set a size"
+    ) as resident:
+        ResidentPictures(dataset, torch.device("cpu")).batch(turns)
+    with pytest.raises(ValueError, match="one size") as loaded:
+        of_one_size([dataset[turn] for turn in turns])
+    assert str(resident.value) == str(loaded.value)
 
 
 @pytest.mark.parametrize("keep_last", [True, False])
