@@ -12,6 +12,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from unfoldkit.common.files import write_whole
+from unfoldkit.common.weights import require_finite
 
 from ..zoo.pretrained import PREFIX, Card, checksum, zoo_file
 from .drpca_net import DRPCANet
@@ -333,4 +334,6 @@ def _filled(
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{source}: the tensors do not fit {type(net).__name__}: {reason[:500]}") from error
-    return net.float()
+    net.float()
+    require_finite(net, source)
+    return net

@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from unfoldkit.common.files import write_whole
+from unfoldkit.common.weights import require_finite
 
 from ..estimators.unfolded import UnfoldedKroSBL
 
@@ -62,4 +63,5 @@ def load_estimator(path: str | Path) -> UnfoldedKroSBL:
         net.load_state_dict(state, assign=True)
     except RuntimeError as error:
         raise ValueError(f"{path}: the tensors do not fit UnfoldedKroSBL: {error}") from error
+    require_finite(net, path)
     return net.eval().requires_grad_(False)

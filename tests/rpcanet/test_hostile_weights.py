@@ -159,3 +159,20 @@ def test_every_truncation_of_weights_is_named(tmp_path, kind):
         path.write_bytes(whole[:length])
         with pytest.raises(ValueError, match=r"w.safetensors"):
             load(path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300])
+def test_a_tensor_that_float32_cannot_hold_is_named(tmp_path, value):
+    state = rpcanet.build("rpcanet", stages=1, channels=2).double().state_dict()
+    state["stages.0.oem.epsilon"].fill_(value)
+    torch.save(state, tmp_path / "net.pth")
+    with pytest.raises(ValueError, match=r"net.pth: stages.0.oem.epsilon holds NaN or infinity"):
+        rpcanet.load_weights(tmp_path / "net.pth")
+
+
+def test_an_estimator_that_is_not_finite_is_named(tmp_path):
+    net = UnfoldedKroSBL(iterations=2)
+    net.start.data.fill_(torch.nan)
+    save_estimator(net, tmp_path / "net.safetensors")
+    with pytest.raises(ValueError, match=r"net.safetensors: start holds NaN or infinity"):
+        load_estimator(tmp_path / "net.safetensors")
