@@ -5,6 +5,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from unfoldkit.common.files import whole_file
+
 from ...datasets import SyntheticScenes, normalise, read_image
 from ...datasets.inputs import inputs_in
 from ..networks.unfolding import UnfoldedNetwork
@@ -19,10 +21,10 @@ RANDOM_SIZES = ((1, 1, 64, 48), (2, 1, 33, 70))
 
 
 def export_weights(options: Export) -> tuple[Path, float]:
-    """Write the exported file and check it; returns where it is and the largest relative difference found.
+    """Write the exported file once it is checked; returns where it is and the largest relative difference found.
 
     Raises ValueError where the export would overwrite its source, differs from it by more than 1e-4 of a plane's
-    largest value (the file is then removed), or needs a package that is missing.
+    largest value, or needs a package that is missing; what was there before then stays.
     """
     net = load_weights(options.weights)
     name = Path(options.weights.removeprefix(PREFIX)).stem
@@ -31,17 +33,19 @@ def export_weights(options: Export) -> tuple[Path, float]:
         raise ValueError(f"{out}: holds the weights to export; choose another --out")
     images = check_images(net, options.pictures)
     out.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        export(net, out, options.format, read_training(options.weights))
-    except ImportError as error:
-        raise ValueError(
-            f"--format {options.format} needs {error.name}: pip install 'unfoldkit[export]'"
-        ) from None
-    run = exported(out, options.format)
-    largest = max(largest_difference(net, run, image) for image in images)
-    if not largest < TOLERANCE:
-        out.unlink()
-        raise ValueError(f"{out}: differs from {options.weights} by {largest:.1e} of a plane's largest value")
+    with whole_file(out, ENDINGS[options.format]) as draft:
+        try:
+            export(net, draft, options.format, read_training(options.weights))
+        except ImportError as error:
+            raise ValueError(
+                f"--format {options.format} needs {error.name}: pip install 'unfoldkit[export]'"
+            ) from None
+        run = exported(draft, options.format)
+        largest = torch.tensor([largest_difference(net, run, image) for image in images]).max().item()
+        if not largest < TOLERANCE:
+            raise ValueError(
+                f"{out}: differs from {options.weights} by {largest:.1e} of a plane's largest value"
+            )
     return out, largest
 
 

@@ -83,9 +83,9 @@ def exported(path: str | Path, format: Format) -> Run:
 
 @torch.inference_mode()
 def largest_difference(net: UnfoldedNetwork, run: Run, image: Tensor) -> float:
-    """max |a - b| / max |b| over the planes a of `run` and b of `net`; `net` is used as it stands."""
+    """max |a - b| / max |b| over the planes a of `run` and b of `net`, NaN where any is; `net` as it stands."""
     pairs = zip(run(image), net(image)[:3], strict=True)
-    return max(((a - b).abs().max() / b.abs().max()).item() for a, b in pairs)
+    return torch.stack([(a - b).abs().max() / b.abs().max() for a, b in pairs]).max().item()
 
 
 class _Planes(nn.Module):

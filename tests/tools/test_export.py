@@ -154,19 +154,33 @@ def test_several_folders_of_pictures(folders, compared, run, several):
     assert compared[-2:] == [(21, 34), (40, 15)]
 
 
-def test_an_export_that_differs_is_removed(weights, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("plane", range(3))
+def test_an_export_of_which_any_plane_is_nan_differs(weights, plane):
+    net, image = rpcanet.load_weights(weights), torch.rand(1, 1, 16, 16)
+    planes = [*net(image)[:3]]
+    assert largest_difference(net, lambda _: planes, image) < 1e-4
+    planes[plane] = planes[plane] + torch.nan
+    assert np.isnan(largest_difference(net, lambda _: planes, image))
+
+
+@pytest.mark.parametrize("before", [None, b"of an earlier export"])
+def test_an_export_that_differs_leaves_what_was_there(weights, tmp_path, monkeypatch, capsys, before):
+    """And differs where it does on any picture."""
+    found, out = iter([0.0, float("nan"), 0.0]), tmp_path / "x.onnx"
     monkeypatch.setattr(
-        "unfoldkit.rpcanet.inference.checked_export.largest_difference", lambda *_: float("nan")
+        "unfoldkit.rpcanet.inference.checked_export.largest_difference", lambda *_: next(found)
     )
-    monkeypatch.setattr(sys, "argv", ["export.py", f"--weights={weights}", f"--out={tmp_path / 'x.onnx'}"])
+    monkeypatch.setattr(sys, "argv", ["export.py", f"--weights={weights}", f"--out={out}"])
     monkeypatch.setattr("unfoldkit.rpcanet.inference.export._traced", lambda net: None)
     monkeypatch.setattr("unfoldkit.rpcanet.inference.export._onnx", lambda *_: b"")
     monkeypatch.setattr("unfoldkit.rpcanet.inference.checked_export.exported", lambda *_: None)
+    if before:
+        out.write_bytes(before)
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 2
-    assert "x.onnx: differs from" in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
+    assert f"{out}: differs from {weights} by nan" in capsys.readouterr().err
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == ([before] if before else [])
 
 
 @pytest.mark.slow
