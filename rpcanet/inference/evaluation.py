@@ -75,17 +75,21 @@ def answer(net: Unfolding, image: Tensor, padding: int = 1, tile: int = 1024) ->
 
 
 @torch.inference_mode()
-def decompose(net: Unfolding, levels: Tensor, size: int | None = None, tile: int = 1024) -> Decomposition:
+def decompose(
+    net: Unfolding, levels: Tensor, size: int | None = None, tile: int = 1024, padding: int = 1
+) -> Decomposition:
     """Split a picture of grey levels into background and objects, at the picture's own size.
 
     levels: (height, width), 0 to 255, of any dtype.  size: the picture is brought to (size, size) for the
     network and its answer back again, bilinearly; None runs the network on the picture as it is.  tile: where
-    that is larger than (tile, tile), it is cut into overlapping tiles (`rpcanet.inference.tiling`).
+    that is larger than (tile, tile), it is cut into overlapping tiles (`rpcanet.inference.tiling`).  padding: what
+    the network sees is padded to a multiple of it, as `padding_of` has it for vessels.
 
     The parts come as (1, 1, height, width) in the network's dtype: background and restoration in grey levels, the
     object as logits.
 
-    Raises ValueError where levels is not two-dimensional, real and there, or size negative.
+    Raises ValueError where levels is not two-dimensional, real, finite and there, size negative, or the network in
+    training mode.
 
     >>> from unfoldkit.rpcanet import RPCANet
     >>> decompose(RPCANet(stages=1).eval(), torch.full((30, 41), 128), size=64).object.shape
@@ -97,9 +101,14 @@ def decompose(net: Unfolding, levels: Tensor, size: int | None = None, tile: int
         raise ValueError(f"levels must be real, got {levels.dtype}")
     if size is not None and size < 0:
         raise ValueError(f"size must not be negative, got {size}")
+    if levels.is_floating_point() and not levels.isfinite().all():
+        raise ValueError("levels must be finite, got NaN or infinity")
+    if net.training:
+        raise ValueError("net must be in evaluation mode: call net.eval() first")
     device = next(net.parameters()).device
     image = ((levels.float() - net.mean) / net.std)[None, None].to(device, net.input_dtype)
-    background, object_, restoration = tiled(net, _resized(image, (size, size)) if size else image, tile)[:3]
+    seen = _resized(image, (size, size)) if size else image
+    background, object_, restoration = answer(net, seen, padding, tile)[:3]
     return Decomposition(
         background=_resized(background * net.std + net.mean, levels.shape),
         object=_resized(object_, levels.shape),

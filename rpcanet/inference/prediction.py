@@ -113,7 +113,7 @@ def prepared(options: Prediction) -> tuple[Preprocessing, Decomposer]:
 
     def by_network(levels: Tensor) -> Decomposition:
         size = None if max(levels.shape) > found.largest else found.size or None
-        return decompose(fast, levels, size, options.tile)
+        return decompose(fast, levels, size, options.tile, found.padding)
 
     return found, by_network
 

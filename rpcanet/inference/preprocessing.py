@@ -7,7 +7,7 @@ from typing import Any
 
 from ...datasets import record_of
 from ...datasets.names import Grey
-from ...datasets.records import RECORDS
+from ...datasets.records import RECORDS, padding_of
 from ..networks.unfolding import UnfoldedNetwork
 from ..networks.weights import load_weights, read_training, trained_size
 
@@ -22,6 +22,7 @@ class Preprocessing:
     mean, std: in grey levels, 0 to 255.  grey: how colour becomes grey.
     levels: what becomes of levels that are not 8 bits, as `datasets.read_image` takes it; None for its default.
     largest: height or width up to which a picture is resized; a larger one keeps its own size, in tiles.
+    padding: the multiple that height and width are then padded to.
     """
 
     size: int = 256
@@ -30,6 +31,7 @@ class Preprocessing:
     grey: Grey = "opencv"
     levels: str | None = None
     largest: float = math.inf
+    padding: int = 1
 
     @property
     def unit(self) -> str:
@@ -66,11 +68,14 @@ def _found(net: UnfoldedNetwork, weights: str | Path, dataset: str | None) -> Pr
     data = training.get("data", {})
     if "size" in data:
         grey: Grey = "pillow" if data.get("grey") == "pillow" else "opencv"
-        return Preprocessing(trained_size(training), net.mean, net.std, grey, data.get("levels"))
+        padding = padding_of(training.get("recipe", {}).get("protocol", ""))
+        return Preprocessing(
+            trained_size(training), net.mean, net.std, grey, data.get("levels"), padding=padding
+        )
     if dataset in RECORDS:
         known = record_of(dataset).preparation
         mean, std = (net.mean, net.std) if data else (known.mean, known.std)
-        return Preprocessing(known.size, mean, std, known.grey)
+        return Preprocessing(known.size, mean, std, known.grey, padding=known.padding)
     assumed = Preprocessing(mean=net.mean, std=net.std)
     print(
         f"{weights} does not say how its pictures were prepared: assuming 256x256 and {assumed.unit}; "

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from unfoldkit.rpcanet import RPCANet, decompose
+from unfoldkit.rpcanet.inference.evaluation import answer
 from unfoldkit.rpcanet.inside.panels import panel
 
 
@@ -21,9 +22,34 @@ def test_resizing_comes_back_to_the_pictures_size():
     assert decompose(net, torch.zeros(20, 30), size=16).object.shape == (1, 1, 20, 30)
 
 
-def test_levels_must_be_a_picture():
-    with pytest.raises(ValueError, match=r"levels must be \(height, width\), got shape \(3, 4, 4\)"):
-        decompose(RPCANet(stages=1).eval(), torch.zeros(3, 4, 4))
+def test_a_padded_picture_is_answered_as_evaluation_answers_it():
+    net = RPCANet(stages=1, channels=4, mean=100, std=50).eval()
+    levels = torch.randint(0, 256, (40, 50))
+    expected = answer(net, ((levels - 100) / 50)[None, None], padding=32)
+    found = decompose(net, levels, padding=32)
+    torch.testing.assert_close(found.object, expected.object)
+    assert not torch.equal(found.object, decompose(net, levels).object)
+
+
+@pytest.mark.parametrize(
+    ("levels", "message"),
+    [
+        (torch.zeros(3, 4, 4), r"levels must be \(height, width\), got shape \(3, 4, 4\)"),
+        (torch.full((8, 8), torch.nan), "levels must be finite"),
+    ],
+)
+def test_levels_must_be_a_picture(levels, message):
+    with pytest.raises(ValueError, match=message):
+        decompose(RPCANet(stages=1).eval(), levels)
+
+
+def test_a_network_in_training_mode_is_refused_and_left_as_it_was():
+    net = RPCANet(stages=1)
+    before = {key: tensor.clone() for key, tensor in net.state_dict().items()}
+    with pytest.raises(ValueError, match="net must be in evaluation mode"):
+        decompose(net, torch.zeros(8, 8))
+    for key, tensor in net.state_dict().items():
+        assert torch.equal(tensor, before[key]), key
 
 
 def test_panel_of_a_flat_picture_is_finite():

@@ -15,6 +15,8 @@ import torch
 from unfoldkit import rpcanet
 from unfoldkit.datasets import SegmentationDataset, open_pictures
 from unfoldkit.rpcanet import Evaluation, Prediction, evaluate_data_set, predict
+from unfoldkit.rpcanet.inference.evaluation import answer
+from unfoldkit.rpcanet.inference.preprocessing import prepared_network
 from unfoldkit.tools import evaluate
 from unfoldkit.tools.benchmarks.plain.networks import plain
 
@@ -114,6 +116,27 @@ def test_predict_writes_each_picture_at_its_own_size(weights, tmp_path):
         clear = probability != 128  # 0.5 itself is rounded to 128
         assert np.array_equal(mask[clear] == 255, probability[clear] > 128)
         assert cv2.imread(str(out / f"{stem}_panel.png")).shape[2] == 3
+
+
+def test_predict_pads_pictures_of_vessels_as_evaluation_does(tmp_path):
+    net = rpcanet.build("rpcanet", stages=2, channels=4, mean=100.0, std=50.0).eval()
+    training = {"data": {"size": 32, "crop": True}, "recipe": {"protocol": "vessel"}}
+    rpcanet.save_weights(net, tmp_path / "net.safetensors", training)
+    levels = np.random.default_rng(0).integers(0, 255, (45, 50), np.uint8)
+    cv2.imwrite(str(tmp_path / "a.png"), levels)
+    predict(
+        Prediction([str(tmp_path / "a.png")], str(tmp_path / "net.safetensors"), out=str(tmp_path / "out"))
+    )
+    image = (torch.from_numpy(levels).float() - 100) / 50
+    expected = 255 * answer(net, image[None, None], padding=32).object[0, 0].sigmoid()
+    found = cv2.imread(str(tmp_path / "out/a_probability.png"), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_allclose(found, expected.detach(), atol=0.51)
+
+
+def test_published_weights_pad_as_their_data_set(tmp_path):
+    torch.save(rpcanet.build("rpcanet", stages=1, channels=4).state_dict(), tmp_path / "net.pth")
+    assert prepared_network(tmp_path / "net.pth", "drive")[1].padding == 32
+    assert prepared_network(tmp_path / "net.pth", "sirst")[1].padding == 1
 
 
 def test_predict_again_into_a_folder_below_its_pictures_writes_the_same(tmp_path):
