@@ -18,7 +18,8 @@ class Ended(IntEnum):
     SETTLED: the prior variances, or a greedy method's residual, met the tolerance.
     ITERATIONS: it made all the iterations that it may.
     COST_ROSE: the prior variances settled where the marginal cost lies above the lowest on the way there, as it
-        does where an entry was pruned that the measurements speak for.
+        does where an entry was pruned that the measurements speak for; not told where the noise is more than 90 dB
+        below y, whose rounding the cost then shows.
     PRUNED: no entry of x is left; the mean is zero, as it is where y is.
     NOT_FINITE: numbers overflowed; the estimate is zero.
     """

@@ -9,12 +9,13 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from ...kernels import kron_matvec
 from ..algebra import kron_distance, reciprocal, squared_modulus
 from ..estimate import Ended, Estimate, spread
 from ..problem import Problem, pose, values_hidden, with_prior
 from . import compiled
 from .functional import Functionals
-from .kronecker_posterior import KroneckerPosterior, kronecker_posterior
+from .kronecker_posterior import LARGE, KroneckerPosterior, kronecker_posterior
 from .run import History, Moments, Run, at_full_length, join
 from .state import Pruning, State, initial_state, keep, prune, shrink
 from .units import Units, equalise
@@ -25,6 +26,8 @@ CACHED_ENTRIES = 2**19
 DENSE_ENTRIES = 2**26
 # The rise of the cost, for each measurement, above which it does not support an estimate.
 RISE = 1e-6
+# The share of y's power below which a noise variance makes such rises of the rounding of double precision.
+ROUNDED = 1e-9
 # The share of y's power up to which a noise variance counts as none, where entries are dropped.
 FAINT = 1e-12
 # The share of the noise's energy, for a `negligible` of one, that no entry is kept for.
@@ -284,6 +287,8 @@ class ExpectationMaximisation(ABC):
             posterior = self.posterior(state)
             moments = Moments(posterior.mean(), posterior.variance(), posterior.residual())
         mean, variance, residual = moments
+        residual = direct_where_small(residual, state, mean)
+        run = told(run, problem.y)
         lengths, measurements = problem.lengths, problem.y.shape[-1]
         misfit = residual * reciprocal(state.noise_variance) / measurements
         if units is not None:
@@ -321,6 +326,23 @@ class ExpectationMaximisation(ABC):
             support=tuple(i.reshape(*batch, *i.shape[1:]) for i in state.positions) if compact else None,
             functionals=functionals,
         )
+
+
+def direct_where_small(residual: Tensor, state: State, mean: Tensor) -> Tensor:
+    """||y - A mean||^2 (B,), from the mean itself where a difference of energies has no digits of it left."""
+    small = residual < LARGE * squared_modulus(state.y).sum(-1)
+    if values_hidden() or not small.any():
+        return residual
+    left = state.y - kron_matvec(state.factors, mean.flatten(1).to(state.y.dtype))
+    return torch.where(small, squared_modulus(left).sum(-1), residual)
+
+
+def told(run: Run, y: Tensor) -> Run:
+    """The run without the rises of its cost that cannot be told from rounding."""
+    power = squared_modulus(y).mean(-1)
+    rounded = (run.noise_variance > 0) & (run.noise_variance < ROUNDED * power)
+    settled = (run.ended == Ended.COST_ROSE) & rounded
+    return run._replace(ended=run.ended.masked_fill(settled, Ended.SETTLED))
 
 
 def untracked(problem: Problem) -> bool:

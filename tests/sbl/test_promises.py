@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 
+from unfoldkit.kernels import kron_matvec
 from unfoldkit.sbl import AMKroSBL, DecomposedSBL, OracleLS, PCKroSBL, UnfoldedKroSBL
 from unfoldkit.sbl.em.kronecker_posterior import kronecker_posterior
 from unfoldkit.sbl.em.loop import ExpectationMaximisation
@@ -154,6 +155,18 @@ def test_the_cost_rises_only_where_an_entry_is_pruned(draw):
         assert (rise <= 1e-9 * estimate.cost[:, :1].abs()).all()
         assert not (estimate.ended == Ended.COST_ROSE).any()
     assert (AMKroSBL()(factors, y, s2).ended == Ended.COST_ROSE).any()
+
+
+@pytest.mark.parametrize("snr_db", [120.0, torch.inf])
+def test_rounding_decides_no_status(draw, engine, snr_db):
+    """Beside noise that faint the cost is known to a thousandth at best, in differences of energies."""
+    factors, x, y, s2 = draw((8, 8), (12, 12), batch=(20,), snr_db=snr_db)
+    estimate = AMKroSBL()(factors, y, s2)
+    right = (estimate.mean - x).flatten(1).norm(dim=1) < 1e-4 * x.flatten(1).norm(dim=1)
+    assert set(estimate.ended[right].tolist()) <= {Ended.SETTLED, Ended.ITERATIONS}
+    assert estimate.converged[right].sum() > 10
+    left = (y - kron_matvec(factors, estimate.mean.flatten(1))).square().mean(-1) / estimate.noise_variance
+    torch.testing.assert_close(estimate.residual_to_noise, left, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["SVD", "AM", "PC0.8", "OMP"])
