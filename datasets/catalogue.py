@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from .files import Pair, PictureFiles, inverted, object_shares, outside
+from .files import Pair, PictureFiles, inverted, misleading, object_shares, outside
 from .layouts import LAYOUTS, LISTED, PARTED, SPLIT_FOLDERS, Layout
 from .preparation import Pictures
 from .reading.levels import Levels
@@ -81,9 +81,7 @@ def find_pairs(name: str, split: str, root: str | Path | None) -> list[Pair]:
 def _within(root: Path, pair: Pair) -> Pair:
     """The pair, with a fault where one of its files is a link that leads out of the data set."""
     leaving = [path for path in (pair.image, pair.mask) if outside(path, root)]
-    if pair.fault or not leaving:
-        return pair
-    return pair._replace(fault=f"{leaving[0]}: a link out of {root}; expected the file itself")
+    return pair._replace(fault=misleading(leaving[0], root)) if leaving else pair
 
 
 def layout_of(name: str, root: Path) -> Layout:

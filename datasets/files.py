@@ -1,6 +1,7 @@
 """Pairs of picture and mask files, and what is wrong with them."""
 
 import codecs
+import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -167,20 +168,29 @@ def object_shares(pairs: Sequence[Pair], most: int = 100) -> list[float]:
 
 def outside(path: Path, root: Path) -> bool:
     """Whether `path` in `root` is a link, or below one, that leads out of it."""
-    return not path.resolve().is_relative_to(root.resolve())
+    real = os.path.realpath(path)  # Path.resolve raises at a link to itself
+    return not Path(real).is_relative_to(root.resolve())
 
 
-def matched(images: Path, masks: Path, key: Callable[[str], str] = str) -> list[Pair]:
-    """The pairs of two folders whose `key` of the name is equal, by key.
+def misleading(link: Path, root: Path) -> str:
+    """What is wrong with a link that leads out of `root`, or to a folder that it lies in."""
+    where = f"out of {root}" if outside(link, root) else "to a folder that it lies in"
+    return f"{link}: a link {where}; expected the {'folder' if link.is_dir() else 'file'} itself"
+
+
+def matched(images: Path, masks: Path, root: Path, key: Callable[[str], str] = str) -> list[Pair]:
+    """The pairs of two folders of the data set in `root` whose `key` of the name is equal, by key.
 
     A mask may be called after its picture with an ending of MASK_ENDING. Raises where a folder holds no pictures;
-    a picture or mask without a partner becomes a pair with a fault.
+    a picture or mask without a partner, and a linked folder that is not followed, become pairs with a fault.
     """
-    image_of = pictures_in(images, key)
-    mask_of = called_after(pictures_in(masks, key), image_of)
+    image_of = pictures_in(images, root, key)
+    mask_of = called_after(pictures_in(masks, root, key), image_of)
 
     def pair(name: str) -> Pair:
         image, mask = image_of.get(name, images / name), mask_of.get(name, masks / name)
+        if name.endswith("/"):
+            return Pair(image, mask, name, misleading(image if name in image_of else mask, root))
         if name not in mask_of:
             return Pair(image, mask, name, f"{image}: no mask of that name in {masks}")
         if name not in image_of:
@@ -190,29 +200,53 @@ def matched(images: Path, masks: Path, key: Callable[[str], str] = str) -> list[
     return [pair(name) for name in [*sorted(image_of), *sorted(mask_of.keys() - image_of.keys())]]
 
 
-def pictures_in(folder: Path, key: Callable[[str], str] = str) -> dict[str, Path]:
+def pictures_in(folder: Path, root: Path, key: Callable[[str], str] = str) -> dict[str, Path]:
     """The picture files of a folder and those below by the `key` of their names: seq1/000 for seq1/000.png.
+
+    Linked folders that `visible` does not follow in the data set's `root` are there too, as NAME/.
 
     Raises FileNotFoundError where there is no such folder, ValueError where it holds none, or two of one name.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder; expected pictures in it")
-    there = [path for path in visible(folder) if is_picture(path)]
-    found = by_name(there, lambda path: key(without_ending(path.relative_to(folder).as_posix())))
+    there = list(visible(folder, root))
+    links = [path for path in there if path.is_dir()]
+
+    def name_of(path: Path) -> str:
+        return key(without_ending(path.relative_to(folder).as_posix()))
+
+    found = by_name([path for path in there if path not in links], name_of)
+    found |= {f"{name_of(link)}/": link for link in links}
     if not found:
         raise ValueError(f"{folder}: no pictures; expected files ending in {', '.join(ENDINGS)}")
     return found
 
 
-def visible(folder: Path) -> Iterator[Path]:
-    """The files of a folder and of those below, in order; without hidden ones and what archives of macOS add."""
+def visible(folder: Path, root: Path | None = None) -> Iterator[Path]:
+    """The files of a folder and of those below, in order; without hidden ones and what archives of macOS add.
+
+    Linked folders are followed where they lead to one in `root`; without it none is. Of one that leads out of it,
+    or to a folder that it lies in, the link itself is given.
+    """
+    yield from _visible(folder, root, ())
+
+
+def _visible(folder: Path, root: Path | None, above: tuple[Path, ...]) -> Iterator[Path]:
+    """As `visible`, below the real folders `above`."""
+    above = (*above, folder.resolve())
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or path.name == "__MACOSX":
             continue
-        if path.is_dir() and not path.is_symlink():
-            yield from visible(path)
+        if path.is_dir() and (not path.is_symlink() or _follows(path, root, above)):
+            yield from _visible(path, root, above)
         else:
             yield path
+
+
+def _follows(link: Path, root: Path | None, above: tuple[Path, ...]) -> bool:
+    """Whether a linked folder leads to one in `root` that holds none of those `above` the link."""
+    within = root is not None and not outside(link, root)
+    return within and not any(folder.is_relative_to(link.resolve()) for folder in above)
 
 
 def by_name(paths: Iterable[Path], name_of: Callable[[Path], str] = stem) -> dict[str, Path]:

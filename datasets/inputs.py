@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from .files import outside, visible, without_ending
+from .files import misleading, outside, visible, without_ending
 from .reading.picture import ENDINGS, is_picture, stem
 from .reading.video import VIDEO_ENDINGS, is_video
 
@@ -13,10 +13,11 @@ def inputs_in(inputs: Iterable[str | Path], out: str | Path | None = None) -> di
 
     A file's name is its own without ending; below a folder the folders in between are kept, seq1/000, so that
     results can be laid out alike. Hidden files and what is no picture or video are passed over, and so are the
-    results of an earlier run where their folder `out` lies below one of the inputs.
+    results of an earlier run where their folder `out` lies below one of the inputs. Linked folders are followed.
 
     Raises FileNotFoundError where an input is missing, ValueError where a folder holds nothing to look at, or a
-    link that leads out of it, where it is `out` itself, and where two inputs have one name.
+    link that leads out of it or to a folder that the link lies in, where it is `out` itself, and where two inputs
+    have one name.
     """
     found: dict[str, Path] = {}
     for given in map(Path, inputs):
@@ -31,17 +32,17 @@ def inputs_in(inputs: Iterable[str | Path], out: str | Path | None = None) -> di
 
 def _below(folder: Path, out: str | Path | None) -> dict[str, Path]:
     """The pictures and videos of a folder and those below, but for `out`."""
-    results = None if out is None or outside(Path(out), folder) else Path(out)
-    if results is not None and results.resolve() == folder.resolve():
+    if out is not None and Path(out).resolve() == folder.resolve():
         raise ValueError(f"{folder}: holds the pictures to look at; choose another --out")
+    results = None if out is None or not outside(folder, Path(out)) else Path(out)
     found: dict[str, Path] = {}
-    for path in visible(folder):
-        if not (is_picture(path) or is_video(path)):
+    for path in visible(folder, folder):
+        if not (is_picture(path) or is_video(path) or path.is_dir()):
             continue
         if results is not None and not outside(path, results):
             continue
-        if outside(path, folder):
-            raise ValueError(f"{path}: a link out of {folder}; expected the file itself")
+        if path.is_dir() or outside(path, folder):
+            raise ValueError(misleading(path, folder))
         inner = path.relative_to(folder)
         name = without_ending(inner.as_posix()) if is_picture(path) else inner.with_suffix("").as_posix()
         if name in found:

@@ -66,7 +66,7 @@ def find_list(root: Path, split: str) -> Path | None:
 def folder_pairs(root: Path, split: str) -> list[Pair]:
     """`SPLIT/images` and `SPLIT/masks`, with names that agree up to the ending."""
     folder = split_folder(root, split)
-    return matched(folder / "images", folder / "masks")
+    return matched(folder / "images", folder / "masks", root)
 
 
 def listed_pairs(root: Path, split: str, images: str = "images", masks: str = "masks") -> list[Pair]:
@@ -77,15 +77,14 @@ def listed_pairs(root: Path, split: str, images: str = "images", masks: str = "m
         raise FileNotFoundError(
             f"{root}: no split file {split}.txt; splits found there: {', '.join(there) or 'none'}"
         )
-    return _chosen(
-        names_file, pictures_in(root / images), pictures_in(root / masks), root / images, root / masks
-    )
+    image_of, mask_of = pictures_in(root / images, root), pictures_in(root / masks, root)
+    return _chosen(names_file, image_of, mask_of, root / images, root / masks)
 
 
 def drive_pairs(root: Path, split: str) -> list[Pair]:
     """DRIVE: `{training,test}/images/21_training.tif` with `1st_manual/21_manual1.gif`."""
     folder = split_folder(root, split)
-    return matched(folder / "images", folder / "1st_manual", key=lambda name: name.split("_")[0])
+    return matched(folder / "images", folder / "1st_manual", root, lambda name: name.split("_")[0])
 
 
 def stare_pairs(root: Path, split: str) -> list[Pair]:
@@ -109,26 +108,26 @@ def called(root: Path, pattern: str) -> list[Path]:
 
 def parted_pairs(root: Path, split: str, masks: str) -> list[Pair]:
     """`images/SPLIT` and masks in a folder beside, again by split."""
-    return matched(split_folder(root / "images", split), split_folder(root / masks, split))
+    return matched(split_folder(root / "images", split), split_folder(root / masks, split), root)
 
 
 def parted(root: Path, masks: str) -> bool:
     """Whether `images` and `masks` have a folder of pictures in common that is called after a split."""
     names = {name for synonyms in SYNONYMS.values() for name in synonyms}
-    return any(
-        all(
-            (root / part / name).is_dir() and any(map(is_picture, visible(root / part / name)))
-            for part in ("images", masks)
-        )
-        for name in names
-    )
+    return any(all(_holds(root / part / name, root) for part in ("images", masks)) for name in names)
+
+
+def _holds(folder: Path, root: Path) -> bool:
+    """Whether a folder of the data set in `root` has pictures, or linked folders that are not followed."""
+    there = visible(folder, root) if folder.is_dir() else ()
+    return any(is_picture(path) or path.is_dir() for path in there)
 
 
 def sd_saliency_pairs(root: Path, split: str) -> list[Pair]:
     """SD-saliency-900: `Source Images/*.bmp` and `Ground truth/*.png`."""
     images, masks = root / "Source Images", root / "Ground truth"
     names_file = _names_file(root, "sd_saliency_900", split)
-    return _chosen(names_file, pictures_in(images), pictures_in(masks), images, masks)
+    return _chosen(names_file, pictures_in(images, root), pictures_in(masks, root), images, masks)
 
 
 SPLIT_FOLDERS = Layout(

@@ -124,13 +124,54 @@ def test_a_link_within_the_data_set_and_to_the_data_set_are_followed(tmp_path):
     assert len(open_pictures("folder", "test", tmp_path / "alias")) == 2
 
 
+def test_linked_folders_are_followed_within_the_data_set_and_named_where_they_lead_out(tmp_path):
+    root = split_of(tmp_path / "set", ["good"])
+    for folder in ("images", "masks"):
+        for place in ("set/store", "elsewhere"):
+            (tmp_path / place / folder).mkdir(parents=True)
+            (tmp_path / place / folder / "a.png").write_bytes(encoded())
+        (root / "test" / folder / "b").symlink_to(f"../../store/{folder}")
+    assert [picture.name for picture in open_pictures("folder", "test", root)] == ["b/a", "good"]
+    for folder in ("images", "masks"):
+        (root / "test" / folder / "c").symlink_to(tmp_path / "elsewhere" / folder)
+        with pytest.raises(FileNotFoundError, match=rf"{folder}/c: a link out of .*; expected the folder"):
+            open_pictures("folder", "test", root)
+        kept = open_pictures("folder", "test", root, skip_bad=True)
+        assert [picture.name for picture in kept] == ["b/a", "good"]
+        (root / "test" / folder / "c").unlink()
+    (root / "test/masks/up").symlink_to("..")
+    with pytest.raises(FileNotFoundError, match=r"masks/up: a link to a folder that it lies in"):
+        open_pictures("folder", "test", root)
+
+
+def test_a_list_and_a_split_of_folders_know_linked_folders(tmp_path):
+    for folder in ("images", "masks"):
+        for place in ("set/store", "elsewhere"):
+            (tmp_path / place / folder).mkdir(parents=True)
+            (tmp_path / place / folder / "a.png").write_bytes(encoded())
+        (tmp_path / "set" / folder / "train").mkdir(parents=True)
+        (tmp_path / "set" / folder / "train/b").symlink_to(f"../../store/{folder}")
+    assert [picture.name for picture in open_pictures("folder", "train", tmp_path / "set")] == ["b/a"]
+    for folder in ("images", "masks"):
+        (tmp_path / "set" / folder / "train/b").unlink()
+        (tmp_path / "set" / folder / "train/b").symlink_to(tmp_path / "elsewhere" / folder)
+    with pytest.raises(FileNotFoundError, match=r"images/train/b: a link out of"):
+        open_pictures("folder", "train", tmp_path / "set")
+    for folder in ("images", "masks"):
+        (tmp_path / "set" / folder / "train").rename(tmp_path / "set" / folder / "kept")
+    (tmp_path / "set/train.txt").write_text("kept/b/a\n")
+    with pytest.raises(FileNotFoundError, match=r"images/kept/b/a.\*: a link out of"):
+        open_pictures("folder", "train", tmp_path / "set")
+
+
 def test_a_link_to_nothing_or_to_itself_is_an_error(tmp_path):
     root = split_of(tmp_path / "set", ["good", "loop"])
     loop = root / "test/images/loop.png"
-    loop.unlink()
-    loop.symlink_to("none.png")
-    with pytest.raises((FileNotFoundError, ValueError), match=r"loop.png"):
-        list(open_pictures("folder", "test", root))
+    for target in ("none.png", "loop.png"):
+        loop.unlink()
+        loop.symlink_to(target)
+        with pytest.raises((FileNotFoundError, ValueError), match=r"loop.png"):
+            list(open_pictures("folder", "test", root))
 
 
 def test_a_list_of_names_leads_nowhere_else(tmp_path):

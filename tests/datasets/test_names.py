@@ -167,6 +167,33 @@ def test_a_link_out_of_a_folder_of_inputs_is_refused(tmp_path):
         inputs_in([tmp_path / "in"])
 
 
+def test_linked_folders_of_inputs_are_followed_within_them(tmp_path):
+    place(tmp_path, "in/a.png", "in/seq/000.png", "in/seq/deep/b.png", "else/c.png", "results/a_mask.png")
+    (tmp_path / "in/other").symlink_to("seq")
+    names = ["a", "other/000", "other/deep/b", "seq/000", "seq/deep/b"]
+    assert list(inputs_in([tmp_path / "in"])) == names
+    (tmp_path / "in/out").symlink_to(tmp_path / "results")
+    assert list(inputs_in([tmp_path / "in"], tmp_path / "in/out")) == names
+    with pytest.raises(ValueError, match=r"in/out: a link out of .*in; expected the folder itself"):
+        inputs_in([tmp_path / "in"])
+
+
+@pytest.mark.parametrize(
+    ("links", "found"),
+    [
+        ({"a/up": ".."}, "a/up"),
+        ({"a/same": "../a"}, "a/same"),
+        ({"a/b": "../b", "b/a": "../a"}, "a/b/a"),
+    ],
+)
+def test_linked_folders_in_a_ring_are_refused(tmp_path, links, found):
+    place(tmp_path, "in/a/0.png", "in/b/1.png")
+    for link, target in links.items():
+        (tmp_path / "in" / link).symlink_to(target)
+    with pytest.raises(ValueError, match=rf"in/{found}: a link to a folder that it lies in"):
+        inputs_in([tmp_path / "in"])
+
+
 @pytest.mark.reference
 @pytest.mark.parametrize("name", ["list_posix_path_noext", "list_win_path", "list_win_rel"])
 def test_the_list_cases(reference_file, name):
