@@ -1,10 +1,11 @@
 """What to look at: the pictures and videos of files and folders, by the names of their results."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 
 from .files import misleading, outside, visible, without_ending
-from .reading.picture import ENDINGS, is_picture, stem
+from .reading.picture import ENDINGS, is_picture, page_names, stem
 from .reading.video import VIDEO_ENDINGS, is_video
 
 
@@ -28,6 +29,18 @@ def inputs_in(inputs: Iterable[str | Path], out: str | Path | None = None) -> di
                 raise ValueError(f"{path}: its results would overwrite those of {found[name]}")
             found[name] = path
     return found
+
+
+def require_names_of_pages(inputs: Mapping[str, Path]) -> None:
+    """ValueError where a page of one of `inputs` has the name of another: v_0001 of v.tif beside v_0001.png."""
+    names_of = cache(page_names)
+    for name, path in inputs.items():
+        pages = inputs.get(name.rpartition("_")[0])
+        if pages is None or is_video(pages) or is_video(path):
+            continue
+        last = name.rpartition("/")[2]
+        if last in names_of(pages) and last in names_of(path):
+            raise ValueError(f"{path}: its results would overwrite those of a page of {pages}")
 
 
 def _below(folder: Path, out: str | Path | None) -> dict[str, Path]:

@@ -3,6 +3,7 @@
 import gzip
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -61,6 +62,21 @@ def decode_pages(path: Path, flags: int) -> Iterator[np.ndarray]:
     except FAULTS as error:
         reason = "too many pixels" if "CV_IO_MAX_IMAGE" in str(error) else " ".join(str(error).split())
         raise ValueError(f"{path}: not a readable picture ({reason})") from error
+
+
+def count_pages(path: Path) -> int:
+    """How many pages or frames a file holds up to one that cannot be read, and one at least.
+
+    The pages of a TIFF file are counted without being decoded, damaged ones too.
+    """
+    count = 0
+    with suppress(FileNotFoundError, ValueError):
+        content = contents(path)
+        if tiff.is_tiff(content):
+            return max(1, len(tiff.pages(content)))
+        for _ in decode_pages(path, GREY):
+            count += 1
+    return max(1, count)
 
 
 def _pages(content: bytes, flags: int) -> Iterator[np.ndarray | None]:

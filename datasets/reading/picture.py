@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from ..names import Grey
-from .decoding import COLOUR, ENDINGS, GREY, decode, decode_pages
+from .decoding import COLOUR, ENDINGS, GREY, count_pages, decode, decode_pages
 from .levels import Graded, Levels, PictureWarning, grade, narrow
 from .masks import ObjectLevel, labels_of, objects
 
@@ -84,6 +84,12 @@ def read_pages(
         yield name, _graded(path, held, levels)
     else:
         yield f"{name}_{number:04d}", _graded(f"{path}: page {number}", held, levels)
+
+
+def page_names(path: Path) -> list[str]:
+    """The names that `read_pages` gives, without decoding the pages of a TIFF file."""
+    name, count = stem(path), count_pages(path)
+    return [name] if count == 1 else [f"{name}_{number:04d}" for number in range(1, count + 1)]
 
 
 def luma(colour: np.ndarray) -> np.ndarray:

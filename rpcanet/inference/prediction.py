@@ -14,7 +14,7 @@ from unfoldkit.common.console import keep_memory, naming, progress, report_skipp
 from unfoldkit.common.files import write_whole
 from unfoldkit.common.streaming import ahead, behind
 
-from ...datasets.inputs import inputs_in
+from ...datasets.inputs import inputs_in, require_names_of_pages
 from ...datasets.reading.levels import Graded, levels_of
 from ...datasets.reading.picture import read_pages
 from ...datasets.reading.video import is_video
@@ -60,6 +60,7 @@ def predict(options: Prediction) -> list[Path]:
     keep_memory()
     require_device(options.device)
     inputs = inputs_in(options.inputs, options.out)
+    require_names_of_pages(inputs)
     found, decomposer = prepared(options)
     written: list[Path] = []
     skipped: list[str] = []

@@ -9,7 +9,7 @@ from PIL import Image
 
 from unfoldkit.datasets import open_pictures, read_image, read_mask
 from unfoldkit.datasets.reading.levels import PictureWarning
-from unfoldkit.datasets.reading.picture import read_pages
+from unfoldkit.datasets.reading.picture import page_names, read_pages
 from unfoldkit.datasets.reading.video import read_video
 
 RNG = np.random.default_rng(0)
@@ -26,7 +26,7 @@ def several(path):
 def test_pages_are_read_one_by_one_or_refused_together(tmp_path, ending):
     path = several(tmp_path / f"many.{ending}")
     names, found = zip(*read_pages(path), strict=True)
-    assert names == ("many_0001", "many_0002", "many_0003")
+    assert names == ("many_0001", "many_0002", "many_0003") == tuple(page_names(path))
     for graded, page in zip(found, PAGES, strict=True):
         assert np.array_equal(graded.image, page)
     for read in (read_image, read_mask):
@@ -38,8 +38,14 @@ def test_pages_are_read_one_by_one_or_refused_together(tmp_path, ending):
 def test_a_file_of_one_picture_is_one_page_of_its_own_name(tmp_path, ending):
     Image.fromarray(PAGES[0]).save(tmp_path / f"one.{ending}")
     [(name, graded)] = read_pages(tmp_path / f"one.{ending}")
-    assert name == "one"
+    assert [name] == ["one"] == page_names(tmp_path / f"one.{ending}")
     assert np.array_equal(graded.image, read_image(tmp_path / f"one.{ending}"))
+
+
+def test_pages_of_a_tiff_file_are_counted_without_being_decoded(tmp_path, monkeypatch):
+    path = several(tmp_path / "many.tif")
+    monkeypatch.delattr(cv2, "imdecode")
+    assert len(page_names(path)) == 3
 
 
 @pytest.mark.parametrize("kind", ["uint8", "uint16", "int16", "float32", "float64"])

@@ -8,6 +8,7 @@ import json
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.datasets.test_damaged_files import ENDINGS, damaged, sound_files
 from unfoldkit import rpcanet
@@ -176,6 +177,25 @@ def test_all_pages_and_frames_are_taken_from_a_mixed_folder_of_subfolders(
     frames = [f"deep_{number:04d}" for number in range(1, 7)]
     assert sorted(entry["picture"] for entry in pictures) == sorted([*frames, *pages, "seq1/000", "seq2/000"])
     assert {entry["levels"] for entry in pictures if entry["picture"] in frames} == {"percentile"}
+
+
+@pytest.mark.parametrize("ending", ["tif", "gif"])
+def test_pages_do_not_overwrite_the_results_of_a_picture(tmp_path, scene, run, ending):
+    folder, out = tmp_path / "in/seq", tmp_path / "out"
+    folder.mkdir(parents=True)
+    pages = [Image.fromarray(cv2.imread(str(scene), 0) // k) for k in (1, 2)]
+    pages[0].save(folder / f"v.{ending}", save_all=True, append_images=pages[1:])
+    for name in ("v_0002", "v_0003"):
+        (folder / f"{name}.png").write_bytes(scene.read_bytes())
+    status, _, err = run(predict, tmp_path / "in", "--method=pcp", "--out", out)
+    assert status == 2
+    assert f"seq/v_0002.png: its results would overwrite those of a page of {folder}/v.{ending}" in complaint(
+        err
+    )
+    assert not out.exists()
+    (folder / "v_0002.png").unlink()
+    assert run(predict, tmp_path / "in", "--method=pcp", "--out", out)[0] == 0
+    assert len(list(out.glob("seq/v_000[123]_mask.png"))) == 3
 
 
 def test_a_truncated_video_is_refused_by_name_and_leaves_nothing(reference_file, tmp_path, run):
