@@ -30,6 +30,8 @@ from .measures import Statistics
 from .options import Interpretation
 from .report import Subject, log_measures, show_measures, show_pictures, write_measures
 
+SHOWN = 4  # pictures, where none are asked for
+
 
 def interpret(options: Interpretation) -> Path:
     """Write everything that is listed at the top of this file; returns the report's path."""
@@ -91,16 +93,23 @@ def pictures_of(options: Interpretation) -> dict[str, Path]:
     return {name: found[name] for name in listed.values() if name is not None}
 
 
-def chosen(show: str, names: list[str]) -> list[str]:
-    """The names that --show lists, or as many as it says."""
-    if show.isdigit():
-        count = min(int(show), len(names))
-        return [names[i * len(names) // count] for i in range(count)]
+def chosen(show: str | None, names: list[str]) -> list[str]:
+    """The names that --show lists, or as many, evenly over all, as a number says that is no name."""
+    if show is None:
+        return evenly(SHOWN, names)
     wanted = show.split(",")
     unknown = [name for name in wanted if name not in names]
+    if unknown and show.isdecimal():
+        return evenly(int(show), names)
     if unknown:
         raise ValueError(f"--show: no picture {', '.join(unknown)} among the {len(names)}")
     return wanted
+
+
+def evenly(count: int, names: list[str]) -> list[str]:
+    """At most `count` of the names, evenly spaced."""
+    count = min(count, len(names))
+    return [names[i * len(names) // count] for i in range(count)]
 
 
 def batches(

@@ -16,7 +16,8 @@ class Interpretation:
         method: a classical method in place of weights.
         out: folder for the results; what lies in it already is not looked at.
         names: a file of picture names without ending, one a line, such as a data set's test.txt; by default all.
-        show: names of the pictures to draw, separated by commas, or how many, evenly over the folder.
+        show: names of the pictures to draw, separated by commas; a number that is no name is how many, evenly over
+            the folder; by default four.
         dataset: what weights that do not say it were trained on, for how pictures are prepared.
         size: pictures are resized to this height and width; by default as the weights say, else 256; 0 keeps
             their own size, which must then be one for all.
@@ -32,7 +33,7 @@ class Interpretation:
     method: MethodName | None = None
     out: str = "runs/inside"
     names: str | None = None
-    show: str = "4"
+    show: str | None = None
     dataset: DataSetName | None = None
     size: int | None = None
     mean: float | None = None

@@ -16,7 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from unfoldkit import rpcanet
 from unfoldkit.rpcanet import Interpretation, interpret
-from unfoldkit.rpcanet.inside.interpret import batches, pictures_of, subject_of
+from unfoldkit.rpcanet.inside.interpret import batches, chosen, pictures_of, subject_of
 from unfoldkit.tools import interpret as command
 
 ROOT = Path(__file__).parents[2]
@@ -147,6 +147,20 @@ def test_figures_of_an_earlier_look_are_no_pictures(tmp_path):
         cv2.imwrite(str(tmp_path / name), np.eye(32, dtype=np.uint8))
     options = Interpretation(str(tmp_path), method="pcp", out=str(tmp_path / "out"))
     assert list(pictures_of(options)) == ["a"]
+
+
+def test_a_number_is_the_name_of_a_picture_where_there_is_one(tmp_path, run):
+    names = [f"{number:06d}" for number in range(1, 9)]
+    assert chosen("000003", names) == ["000003"]
+    assert chosen("000003,000005", names) == ["000003", "000005"]
+    assert chosen("2", names) == ["000001", "000005"]
+    assert chosen("100", names) == names
+    assert chosen(None, ["1", "2", "3", "4", "5", "6", "7", "8"]) == ["1", "3", "5", "7"]
+    for name in names[:3]:
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.eye(32, dtype=np.uint8))
+    given = ("--method=pcp", "--images", tmp_path, "--size=32", "--out", tmp_path / "out")
+    assert run(command, *given, "--show", "000002")[0] == 0
+    assert [path.name for path in (tmp_path / "out/stages").iterdir()] == ["000002.mat"]
 
 
 def test_faults_are_named(pictures, tmp_path):
