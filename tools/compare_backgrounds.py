@@ -36,13 +36,17 @@ def main() -> None:
         "--dataset", type=DataSetName, default="synthetic", help="whose test split to measure on"
     )
     parser.add_argument("--root", type=str, help="the data set's folder")
-    parser.add_argument("--count", type=int, default=80, help="generated scenes (synthetic only)")
+    parser.add_argument("--count", type=int, help="generated scenes (synthetic only; 80 by default)")
     parser.add_argument("--panel", type=Path, help="picture to write: input, B_K, exact background")
     options = parser.parse_args()
     with one_line_errors("compare_backgrounds.py"):
         from unfoldkit.rpcanet.inference.prediction import write_picture
         from unfoldkit.rpcanet.inside.backgrounds import measure_backgrounds
 
+        if options.count is not None and options.dataset != "synthetic":
+            raise ValueError(
+                f"--count is not read beside --dataset {options.dataset}: leave it out, got {options.count}"
+            )
         for weights in options.weights:
             row = measure_backgrounds(weights, options.dataset, options.root, options.count)
             print(shown(row), flush=True)

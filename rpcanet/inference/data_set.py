@@ -205,16 +205,21 @@ def data_set_preprocessing(options: Evaluation) -> Preprocessing:
 
 
 def settled(options: Evaluation, found: Preprocessing) -> Evaluation:
-    """The options with what they leave open as the weights or the data set's record have it."""
+    """The options with what they leave open as the weights or the data set's record have it.
+
+    Raises ValueError where one is given that is read of generated scenes alone.
+    """
     record = record_of(options.dataset)
-    training = {} if options.weights is None else read_training(options.weights)
+    seed = trained_seed({} if options.weights is None else read_training(options.weights))
+    if options.dataset != "synthetic":
+        refuse_unread(options, f"dataset {options.dataset}", {"count": None, "seed": seed})
     return replace(
         options,
         size=found.size,
         mean=found.mean,
         std=found.std,
         levels=found.levels,
-        seed=trained_seed(training) if options.seed is None else options.seed,
+        seed=seed if options.seed is None else options.seed,
         protocol=options.protocol or record.protocol,
         keep_empty=record.preparation.keep_empty if options.keep_empty is None else options.keep_empty,
         batch_size=together(options, found.size) if options.batch_size is None else options.batch_size,

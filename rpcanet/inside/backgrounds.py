@@ -35,7 +35,7 @@ class Backgrounds:
     panel: torch.Tensor
 
 
-def measure_backgrounds(weights: Path, dataset: str, root: str | None, count: int) -> Backgrounds:
+def measure_backgrounds(weights: Path, dataset: str, root: str | None, count: int | None) -> Backgrounds:
     """Over the test split, at the size the network was trained with."""
     net = load_weights(weights)
     training = read_training(weights)

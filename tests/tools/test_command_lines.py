@@ -207,6 +207,8 @@ def faults(tmp_path, weights):
         ((*on, "folder", "--root", tmp_path / "lone"), "b.png: no mask of that name"),
         ((*on, "synthetic", "--split", "all"), "split must be one of train, val, test"),
         ((*on, "synthetic", "--count", "0"), "count must be at least 1 and size at least 32, got 0"),
+        ((*on, "sirst", "--count", "5"), "--count is not read beside --dataset sirst: leave it out, got 5"),
+        ((*on, "folder", "--seed", "5"), "--seed is not read beside --dataset folder: leave it out, got 5"),
         ((*on, "synthetic", "--scale", "5"), "--scale is not read beside --weights: leave it out, got 5.0"),
         ((*by, "--scale", "5"), "--scale is not read beside --method"),
         ((*by, "--mean", "7"), "--mean is not read beside --method"),
@@ -243,6 +245,10 @@ def test_what_stands_in_the_place_of_an_option_may_be_given(tmp_path):
     settings = evaluate_data_set(options).settings
     assert (settings.mean, settings.std) == (0, 255)
     assert evaluate_data_set(settings).settings == settings
+    of_a_folder = Evaluation(
+        "folder", method="pcp", root=str(mixed_sizes(tmp_path)), split="val", seed=42, size=32
+    )
+    assert evaluate_data_set(of_a_folder).settings.seed == 42
     cv2.imwrite(str(tmp_path / "a.png"), np.arange(1024, dtype=np.uint8).reshape(32, 32))
     given = {"size": 0, "mean": 0.0, "std": 255.0}
     assert predict(Prediction([str(tmp_path / "a.png")], method="pcp", out=str(tmp_path / "out"), **given))
