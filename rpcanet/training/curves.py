@@ -23,7 +23,12 @@ class Curves(NamedTuple):
 
 
 def read_curves(run: Path, metric: str) -> Curves:
-    """The curves that a run of tools/train.py logged; raises ValueError where there are none."""
+    """The curves that a run of tools/train.py logged.
+
+    Raises FileNotFoundError where `run` is not the folder of one, ValueError where the curves are not there.
+    """
+    if not (run / "tensorboard").is_dir():
+        raise FileNotFoundError(f"{run}: expected the folder of a training run, with tensorboard/ in it")
     logged = EventAccumulator(str(run / "tensorboard"), {"scalars": 0}).Reload()
     tags = logged.Tags()["scalars"]
     missing = [tag for tag in (*LOGGED, f"val/{metric}") if tag not in tags]

@@ -49,3 +49,14 @@ def test_what_is_missing_is_named(run, options, message, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         training_curves.main()
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("folder", ["nope", "other"])
+def test_a_folder_without_a_run_is_named(run, folder, tmp_path, monkeypatch, capsys):
+    (tmp_path / "other").mkdir()
+    monkeypatch.setattr(sys, "argv", ["training_curves.py", str(run), str(tmp_path / folder)])
+    with pytest.raises(SystemExit) as ended:
+        training_curves.main()
+    assert ended.value.code == 2
+    said = f"error: {tmp_path / folder}: expected the folder of a training run, with tensorboard/ in it\n"
+    assert capsys.readouterr().err.endswith(said)
