@@ -171,6 +171,8 @@ def require_counts(configuration: Configuration) -> None:
     for name, count in (counts | {"--machine.checkpoint_every": machine.checkpoint_every}).items():
         if count < 1:
             raise ValueError(f"{name} must be at least 1, got {count}")
+    if recipe.look_every < 0:
+        raise ValueError(f"--recipe.look_every must be at least 0, got {recipe.look_every}")
     if str(machine.devices) == "0":
         raise ValueError("--machine.devices must be at least 1, or auto, got 0")
 

@@ -274,6 +274,12 @@ def test_counts_of_nothing_are_refused_by_their_option(tmp_path):
             train(configured(f"--{option}=0"), tmp_path)
 
 
+def test_fewer_than_no_steps_between_looks_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"--recipe\.look_every must be at least 0, got -1"):
+        train(configured("--recipe.look_every=-1"), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_batch_of_one_is_refused_by_its_option_where_batch_norm_needs_more(tmp_path):
     with pytest.raises(ValueError, match=r"--data\.batch_size must be at least 2 for rpcanet\+\+"):
         train(configured("--network.name=rpcanet++", "--data.batch_size=1"), tmp_path)
