@@ -21,7 +21,7 @@ def soft_threshold(x: Tensor, threshold: Tensor | float) -> Tensor:
         threshold: t, non-negative; a number, or real and broadcastable to x. Differentiable.
 
     Returns:
-        As x. The gradient at |x| = t is that of the zero below, in x and in t.
+        As x. The gradient at |x| = t is that of the zero below, in x and in t. NaN stays NaN.
 
     Raises:
         ValueError: a shape, dtype or device that does not fit, or a negative number.
@@ -53,7 +53,7 @@ def hard_threshold(x: Tensor, threshold: Tensor | float) -> Tensor:
         threshold: t, non-negative; a number, or real and broadcastable to x. Its gradient is 0.
 
     Returns:
-        As x. The penalty is not convex: the operator jumps at |x| = t, where it takes 0.
+        As x. The penalty is not convex: the operator jumps at |x| = t, where it takes 0. NaN stays NaN.
 
     Raises:
         ValueError: a shape, dtype or device that does not fit, or a negative number.
@@ -65,7 +65,7 @@ def hard_threshold(x: Tensor, threshold: Tensor | float) -> Tensor:
         tensor([ 3.,  0., -2.])
     """
     level = _threshold(x, threshold)
-    return torch.where(x.abs() > level, x, 0)
+    return torch.where(x.abs() <= level, 0, x)
 
 
 def group_soft_threshold(x: Tensor, threshold: Tensor | float, dim: int | tuple[int, ...]) -> Tensor:
@@ -77,7 +77,7 @@ def group_soft_threshold(x: Tensor, threshold: Tensor | float, dim: int | tuple[
         dim: the axis or axes that form a group.
 
     Returns:
-        As x. The gradient of a vanishing group is 0.
+        As x. The gradient of a vanishing group is 0. A group that holds NaN becomes NaN.
 
     Raises:
         ValueError: a shape, dtype or device that does not fit, or a negative number.
@@ -116,6 +116,9 @@ def _threshold(x: Tensor, threshold: Tensor | float) -> Tensor:
 
 
 def _shrink(x: Tensor, magnitude: Tensor, level: Tensor) -> Tensor:
-    """(1 - level / magnitude) x where the magnitude exceeds the level, 0 elsewhere, with finite gradients."""
-    kept = magnitude > level
+    """(1 - level / magnitude) x where the magnitude exceeds the level, NaN where it is NaN, 0 elsewhere.
+
+    Gradients of finite x are finite.
+    """
+    kept = ~(magnitude <= level)
     return x * torch.where(kept, 1 - level / torch.where(kept, magnitude, 1), 0)

@@ -115,6 +115,23 @@ def test_hard_threshold_keeps_or_drops():
     assert kernels.hard_threshold(x, 1.0).tolist() == [3.0, 0.0, pytest.approx(1.0001), 0.0]
 
 
+@pytest.mark.parametrize("level", [1.0, 100.0, torch.ones(3)])
+@pytest.mark.parametrize("threshold", [kernels.soft_threshold, kernels.hard_threshold])
+@pytest.mark.parametrize("imaginary", [None, 0.0, 1.0])
+def test_thresholds_keep_nan(threshold, level, imaginary):
+    x = torch.tensor([3.0, torch.nan, 0.5])
+    x = x if imaginary is None else torch.complex(x, torch.full((3,), imaginary))
+    for tensor in (x, x.clone().requires_grad_()):
+        assert threshold(tensor, level).isnan().tolist() == [False, True, False]
+
+
+def test_a_group_that_holds_nan_becomes_nan_and_no_other():
+    x = torch.tensor([[torch.nan, 4.0], [0.3, 0.4], [3.0, 4.0]])
+    for tensor in (x, x.to(torch.complex64)):
+        found = kernels.group_soft_threshold(tensor, 1.0, -1)
+        assert found.isnan().tolist() == [[True, True], [False, False], [False, False]]
+
+
 def test_thresholds_broadcast(matrices):
     x = matrices(0, "gaussian", 4, 5, torch.float64)
     level = torch.tensor([0.1, 0.7], dtype=torch.float64)
