@@ -19,6 +19,10 @@ SYNONYMS = {
 }
 
 
+class NoSplitError(FileNotFoundError):
+    """A root that has no folder or list for a split."""
+
+
 class Layout(NamedTuple):
     """One way to lay out a data set.
 
@@ -31,14 +35,15 @@ class Layout(NamedTuple):
 
 
 def split_folder(parent: Path, split: str) -> Path:
-    """The folder of `parent` that holds a split; train and trainval are one where there is but one of them."""
+    """The folder of `parent` that holds a split; train and trainval are one where there is but one of them.
+
+    Raises NoSplitError where there is none.
+    """
     for name in SYNONYMS.get(split, (split,)):
         if (parent / name).is_dir():
             return parent / name
     there = sorted(path.name for path in parent.iterdir() if path.is_dir())
-    raise FileNotFoundError(
-        f"{parent}: no split {split!r}; folders found there: {', '.join(there) or 'none'}"
-    )
+    raise NoSplitError(f"{parent}: no split {split!r}; folders found there: {', '.join(there) or 'none'}")
 
 
 def find_list(root: Path, split: str) -> Path | None:
@@ -74,7 +79,7 @@ def listed_pairs(root: Path, split: str, images: str = "images", masks: str = "m
     names_file = find_list(root, split)
     if names_file is None:
         there = sorted(path.stem for path in [*root.glob("*.txt"), *root.glob("*/*.txt")])
-        raise FileNotFoundError(
+        raise NoSplitError(
             f"{root}: no split file {split}.txt; splits found there: {', '.join(there) or 'none'}"
         )
     image_of, mask_of = pictures_in(root / images, root), pictures_in(root / masks, root)

@@ -111,6 +111,13 @@ def test_a_folder_may_have_any_splits(drive, monkeypatch, capsys):
     assert run(monkeypatch, capsys, "folder", "--root", drive)[0] == 0
 
 
+def test_a_split_that_cannot_be_opened_is_a_fault_of_a_folder_too(drive, monkeypatch, capsys):
+    shutil.rmtree(drive / "training/1st_manual")
+    status, said = run(monkeypatch, capsys, "folder", "--root", drive)
+    assert status == 1
+    assert said.count(f"{drive / 'training/1st_manual'}: no such folder") == 1
+
+
 def test_pictures_of_train_are_not_counted_again_as_trainval(drive, monkeypatch, capsys):
     shutil.copy(drive / "training/images/21_training.tif", drive / "test/images/01_test.tif")
     (drive / "training/images/22_training.tif").write_bytes(b"nothing")
