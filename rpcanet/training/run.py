@@ -167,12 +167,15 @@ def require_precision(precision: str) -> None:
 
 def require_counts(configuration: Configuration) -> None:
     recipe, machine = configuration.recipe, configuration.machine
-    counts = {"--recipe.epochs": recipe.epochs, "--recipe.validate_every": recipe.validate_every}
-    for name, count in (counts | {"--machine.checkpoint_every": machine.checkpoint_every}).items():
-        if count < 1:
-            raise ValueError(f"{name} must be at least 1, got {count}")
-    if recipe.look_every < 0:
-        raise ValueError(f"--recipe.look_every must be at least 0, got {recipe.look_every}")
+    for name, count, least in (
+        ("recipe.epochs", recipe.epochs, 1),
+        ("recipe.validate_every", recipe.validate_every, 1),
+        ("machine.checkpoint_every", machine.checkpoint_every, 1),
+        ("recipe.look_every", recipe.look_every, 0),
+        ("recipe.least_steps", recipe.least_steps, 0),
+    ):
+        if count < least:
+            raise ValueError(f"--{name} must be at least {least}, got {count}")
     if str(machine.devices) == "0":
         raise ValueError("--machine.devices must be at least 1, or auto, got 0")
 

@@ -274,9 +274,10 @@ def test_counts_of_nothing_are_refused_by_their_option(tmp_path):
             train(configured(f"--{option}=0"), tmp_path)
 
 
-def test_fewer_than_no_steps_between_looks_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"--recipe\.look_every must be at least 0, got -1"):
-        train(configured("--recipe.look_every=-1"), tmp_path)
+@pytest.mark.parametrize("option", ["recipe.look_every", "recipe.least_steps"])
+def test_fewer_steps_than_none_are_refused(tmp_path, option):
+    with pytest.raises(ValueError, match=rf"--{option} must be at least 0, got -1"):
+        train(configured(f"--{option}=-1"), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
