@@ -75,6 +75,14 @@ def test_onnx_states_opset_sizes_and_processing(export):
     assert stated["opset"] == str(OPSET)
 
 
+def test_no_mean_of_an_onnx_file_is_over_a_whole_plane(export):
+    """ONNX Runtime sums one of 400x400 to 2e-4, and two of 400 to rounding."""
+    graph = onnx.load(export("onnx")[0]).graph
+    known = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    assert not {node.op_type for node in graph.node} & {"GlobalAveragePool", "AveragePool"}
+    assert all(known[node.input[1]].size == 1 for node in graph.node if node.op_type == "ReduceMean")
+
+
 def test_a_program_holds_only_operators_of_torch(export):
     out, _ = export("torch-export")
     extra = {"metadata.json": ""}
@@ -181,6 +189,14 @@ def test_an_export_that_differs_leaves_what_was_there(weights, tmp_path, monkeyp
     assert ended.value.code == 2
     assert f"{out}: differs from {weights} by nan" in capsys.readouterr().err
     assert [path.read_bytes() for path in tmp_path.iterdir()] == ([before] if before else [])
+
+
+@pytest.mark.slow
+@pytest.mark.reference
+def test_onnx_agrees_on_a_large_picture_of_little_contrast(reference_file, tmp_path):
+    picture = str(reference_file("data/sirst/images/Misc_104.png"))
+    out = str(tmp_path / "net.onnx")
+    assert export_weights(Export("zoo:rpcanet++-s3-sirst", "onnx", out, [picture]))[1] < 1e-4
 
 
 @pytest.mark.slow
