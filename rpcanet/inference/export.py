@@ -111,7 +111,7 @@ def _traced(net: UnfoldedNetwork) -> torch.export.ExportedProgram:
 
 
 def _axis_by_axis(x: Tensor, dim: list[int], keepdim: bool = False) -> Tensor:
-    """The mean over several axes as one of means: ONNX Runtime's over a plane of 400x400 is right to 2e-4 alone."""
+    """The mean over several axes, one by one: over a plane of 400x400 ONNX Runtime has it right to 2e-4 alone."""
     if len(dim) < 2:
         return NotImplemented
     for axis in sorted((axis % x.ndim for axis in dim), reverse=True):

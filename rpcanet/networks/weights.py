@@ -14,6 +14,7 @@ from torch import Tensor
 from unfoldkit.common.files import write_whole
 from unfoldkit.common.weights import require_finite
 
+from ...datasets.records import padding_of
 from ..zoo.pretrained import PREFIX, Card, checksum, zoo_file
 from .drpca_net import DRPCANet
 from .l_rpcanet import LRPCANet
@@ -119,7 +120,7 @@ def processing(mean: float, std: float, training: Mapping[str, Any]) -> dict[str
     depth = DEPTHS.get(levels, f"a file's levels {levels} onto 0 and 255, clipped beyond")
     return {
         "preprocessing": f"image = (levels - {mean:g}) / {std:g}, float32 (batch, 1, height, width), "
-        f"{_sizes(data)}; levels: grey, 0 to 255; {grey}; {depth}",
+        f"{_sizes(data)}{_padding(training)}; levels: grey, 0 to 255; {grey}; {depth}",
         "postprocessing": "object: logits, sigmoid(object) is the probability of an object, a mask is where it "
         f"exceeds 0.5; background and restoration: grey levels are {std:g} * x + {mean:g}",
     }
@@ -127,7 +128,9 @@ def processing(mean: float, std: float, training: Mapping[str, Any]) -> dict[str
 
 def _sizes(data: Mapping[str, Any]) -> str:
     """In words, which height and width an input may have, and which those of the training had."""
-    size = data.get("size")
+    if "size" not in data:
+        return "any height and width, in training not stated: the commands resize pictures to 256x256 (bilinearly)"
+    size = data["size"]
     if not size:
         return "any height and width"
     if data.get("crop"):
@@ -135,6 +138,13 @@ def _sizes(data: Mapping[str, Any]) -> str:
             f"any height and width, trained on windows of {size}x{size} cut out of pictures at their own size"
         )
     return f"any height and width, trained on pictures resized to {size}x{size} (bilinearly)"
+
+
+def _padding(training: Mapping[str, Any]) -> str:
+    """In words, what is added to a picture for the protocol of a training."""
+    recipe = training.get("recipe")
+    multiple = padding_of(str(recipe.get("protocol"))) if isinstance(recipe, Mapping) else 1
+    return f", padded with zeros below and to the right to multiples of {multiple}" if multiple > 1 else ""
 
 
 def name_of(net: Unfolding) -> str:

@@ -173,7 +173,7 @@ def test_unknown_network_name():
             {"size": 0, "levels": None},
             ["8 bits as they are", "16 bits that fill their range", "others from each"],
         ),
-        (None, ["any height and width; levels", "luma; 8 bits as they are"]),
+        (None, ["not stated: the commands resize pictures to 256x256", "luma; 8 bits as they are"]),
     ],
 )
 def test_files_state_in_words_how_the_network_was_trained_to_take_pictures(tmp_path, data, stated):
@@ -184,6 +184,17 @@ def test_files_state_in_words_how_the_network_was_trained_to_take_pictures(tmp_p
     assert words.startswith("image = (levels - 83.5) / 54, float32 (batch, 1, height, width), ")
     assert all(part in words for part in stated), words
     assert ("257" in words) == ((data or {}).get("levels") in (None, "full"))
+
+
+@pytest.mark.parametrize("protocol", ["vessel", "overlap", None])
+def test_files_state_the_padding_of_vessels(tmp_path, protocol):
+    path = tmp_path / "net.safetensors"
+    save_weights(RPCANet(1, 4), path, {"data": {"size": 0}, "recipe": {"protocol": protocol}})
+    with safe_open(path, framework="pt") as file:
+        words = file.metadata()["preprocessing"]
+    padded = "any height and width, padded with zeros below and to the right to multiples of 32; levels"
+    assert (padded in words) == (protocol == "vessel")
+    assert ("padded" in words) == (protocol == "vessel")
 
 
 @pytest.mark.parametrize(
