@@ -1,8 +1,9 @@
 """Where shards are computed: this process, local processes, or a Dask cluster; and where figures are drawn."""
 
+import logging
 import os
 from collections.abc import Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +17,7 @@ ENDED = (
     "a process of this simulation was killed, or could not start: a script must call it under "
     "`if __name__ == '__main__':`, or with workers=1; finished shards are kept"
 )
+LOST = "this Dask scheduler was lost; finished shards are kept"
 
 
 @contextmanager
@@ -23,7 +25,7 @@ def executor(workers: int | None, scheduler: str | None, device: str = "cpu") ->
     """`workers` local processes (1: a thread of this one; None: one a core), or the Dask cluster of `scheduler`.
 
     On a GPU, threads of this process; None: one for each GPU.
-    Raises ValueError where Dask is not installed or no scheduler answers.
+    Raises ValueError where Dask is not installed or no scheduler answers, ConnectionError where it is lost.
     """
     if scheduler is not None:
         with _cluster(scheduler) as executor:
@@ -64,8 +66,23 @@ def _cluster(scheduler: str) -> Iterator[Executor]:
         client = Client(scheduler, timeout=5)
     except OSError as error:
         raise ValueError(f"no Dask scheduler answers at {scheduler}: {error}") from None
-    with client:
-        yield client.get_executor()
+    with _silent("distributed.client"), client:
+        try:
+            yield client.get_executor()
+        except CancelledError:
+            raise ConnectionError(f"{scheduler}: {LOST}") from None
+
+
+@contextmanager
+def _silent(name: str) -> Iterator[None]:
+    """Nothing of this logger, which tells with tracebacks what is raised here."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 @contextmanager

@@ -79,7 +79,7 @@ def simulate(
     Raises:
         ValueError: an option is at fault, which leaves `out` as it was; `out` holds a run with other settings; or
             an estimator refuses the problems.
-        OSError: `out` cannot be written.
+        OSError: `out` cannot be written; ConnectionError: the scheduler was lost.
         RuntimeError: a process ended before its time, or could not start.
 
     >>> import contextlib, io, tempfile
@@ -258,7 +258,8 @@ def _compute(
                     progress.advance(task)
             _settle(writes)
         except BaseException:
-            processes.shutdown(wait=False, cancel_futures=True)
+            if scheduler is None:  # a cluster drops what a client that closes has asked of it
+                processes.shutdown(wait=False, cancel_futures=True)
             wait(writes)
             raise
     return computed

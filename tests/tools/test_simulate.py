@@ -10,6 +10,7 @@ from unfoldkit.common.files import write_whole
 from unfoldkit.sbl import UnfoldedKroSBL, save_estimator
 from unfoldkit.sbl.simulation import shards
 from unfoldkit.sbl.simulation.experiments import IRSExperiment, SyntheticExperiment
+from unfoldkit.sbl.simulation.processes import executor
 from unfoldkit.tools import simulate
 
 SMALL = ["--rows", "4,5", "--columns", "6,6", "--sparsity", "2", "--snr", "10,20", "--estimators", "SVD,OLS"]
@@ -90,6 +91,43 @@ def test_a_dask_cluster_gives_the_same_numbers(tmp_path):
     ) as cluster:
         run(tmp_path / "dask", "--trials", "2", "--scheduler", cluster.scheduler_address)
     assert points(tmp_path / "dask") == points(tmp_path / "local")
+
+
+@pytest.mark.parametrize(("fault", "status"), [(OSError("disk full"), 2), (SystemExit(143), 143)])
+def test_what_ends_a_run_on_a_dask_cluster_is_told_as_it_is(tmp_path, monkeypatch, capfd, fault, status):
+    distributed = pytest.importorskip("distributed")
+
+    def fail(*_):
+        raise fault
+
+    monkeypatch.setattr(shards, "write_whole", fail)
+    with (
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
+        ) as cluster,
+        pytest.raises(SystemExit) as ended,
+    ):
+        run(tmp_path, "--trials", "2", "--scheduler", cluster.scheduler_address)
+    assert ended.value.code == status
+    error = capfd.readouterr().err
+    assert error == ("simulate.py: error: disk full\n" if status == 2 else "")
+
+
+def test_a_lost_dask_scheduler_is_one_error(caplog):
+    distributed = pytest.importorskip("distributed")
+
+    def lose(cluster):
+        with executor(None, cluster.scheduler_address) as there:
+            waiting = there.submit(abs, -1)
+            cluster.close()
+            waiting.result(timeout=60)
+
+    with (
+        distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=None) as cluster,
+        pytest.raises(ConnectionError, match=f"{cluster.scheduler_address}: this Dask scheduler was lost"),
+    ):
+        lose(cluster)
+    assert not [record for record in caplog.records if record.name == "distributed.client"]
 
 
 def test_irs(tmp_path):
