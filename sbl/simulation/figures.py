@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from unfoldkit.common.figures import MARKERS, line_style, rendered, save_figure, save_pixels
 
 from .options import AXES
-from .results import METRICS, Row
+from .results import METRICS, Row, labels
 from .shards import BOUND
 from .statistics import OUTAGES, summary
 
@@ -36,6 +36,7 @@ def save_curves(curves: Mapping[str, Sequence[Row]], axis: str, metric: str, pat
 def _curves_figure(curves: Mapping[str, Sequence[Row]], axis: str, metric: str) -> Figure:
     figure = Figure(figsize=(5, 3.8), layout="constrained")
     axes = figure.subplots()
+    called = labels(curves)
     for (estimator, rows), marker in zip(curves.items(), cycle(MARKERS), strict=False):
         style: dict[str, Any] = (
             {"linestyle": "--", "color": "0.2"} if estimator == BOUND else {"marker": marker}
@@ -43,7 +44,7 @@ def _curves_figure(curves: Mapping[str, Sequence[Row]], axis: str, metric: str) 
         errors = [row[f"{metric}_standard_error"] for row in rows]
         values = [row[metric] for row in rows]
         axes.errorbar(
-            [row[axis] for row in rows], values, errors, capsize=2, label=Path(estimator).name, **style
+            [row[axis] for row in rows], values, errors, capsize=2, label=called[estimator], **style
         )
     if metric not in LINEAR and any(row[metric] > 0 for rows in curves.values() for row in rows):
         axes.set_yscale("log", nonpositive="mask")

@@ -7,10 +7,11 @@ process does; their libraries are imported where they are used.
 import csv
 import io
 import json
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Sequence
 from concurrent.futures import Executor
-from pathlib import Path
+from itertools import chain
+from pathlib import Path, PurePath
 from typing import Any
 
 from unfoldkit.common.files import write_whole
@@ -97,10 +98,34 @@ def draw(name: str, *arguments: Any) -> Any:
 
 
 def _distributions(kept: Kept, axis: str) -> dict[float, dict[str, list[float]]]:
-    """The NMSEs of all trials by the quantity that varies, then by estimator."""
+    """The NMSEs of all trials by the quantity that varies, then by estimator, as figures call it."""
     found: dict[float, dict[str, list[float]]] = defaultdict(dict)
+    called = labels({estimator for estimator, _, _ in kept})
     for (estimator, point), scores in _gathered(kept).items():
         if estimator == BOUND:
             continue
-        found[dict(point)[axis]][Path(estimator).name] = scores["nmse"]
+        found[dict(point)[axis]][called[estimator]] = scores["nmse"]
     return dict(sorted(found.items()))
+
+
+def labels(estimators: Collection[str]) -> dict[str, str]:
+    """What figures call each estimator: one of a file by the shortest end of its path that is no other's.
+
+    >>> labels(["AM", "Unfolded:ua/best.safetensors"])
+    {'AM': 'AM', 'Unfolded:ua/best.safetensors': 'Unfolded best'}
+    >>> list(labels(["Unfolded:ua/best.safetensors", "Unfolded:ub/best.safetensors"]).values())
+    ['Unfolded ua/best', 'Unfolded ub/best']
+    """
+    ends = {estimator: _ends(estimator) for estimator in estimators}
+    counts = Counter(chain(*ends.values()))
+    return {
+        estimator: next((end for end in found if counts[end] == 1), estimator)
+        for estimator, found in ends.items()
+    }
+
+
+def _ends(estimator: str) -> list[str]:
+    """The estimator's kind with longer and longer ends of the path of its file, if it has one."""
+    kind, _, path = estimator.partition(":")
+    parts = PurePath(path.removesuffix(".safetensors")).parts
+    return [f"{kind} {PurePath(*parts[-k:]).as_posix()}" for k in range(1, len(parts) + 1)] or [kind]

@@ -11,9 +11,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from unfoldkit.sbl import IRSOptions, SyntheticOptions, SystemOptions, simulate
 from unfoldkit.sbl.simulation import shards
 from unfoldkit.sbl.simulation.experiments import IRSExperiment, SyntheticExperiment
-from unfoldkit.sbl.simulation.figures import distribution_figure
+from unfoldkit.sbl.simulation.figures import _curves_figure, distribution_figure
 from unfoldkit.sbl.simulation.options import decibels
 from unfoldkit.sbl.simulation.processes import executor
+from unfoldkit.sbl.simulation.results import _distributions, labels
 from unfoldkit.sbl.simulation.simulate import _shards
 
 SMALL = SyntheticOptions(rows="4,5", columns="6,6", sparsity="2")
@@ -84,6 +85,40 @@ def test_a_distribution_rises_at_each_trial_to_one():
     assert first.lines[0].get_ydata().tolist() == [0.5, 1.0]
     assert [line.get_xdata()[0] for line in first.lines[1:]] == [1.0, 0.1]
     assert second.get_title() == "SNR (dB): 20"
+
+
+def test_unfolded_estimators_of_files_of_one_name_are_told_apart_in_figures():
+    first, second = (f"Unfolded:{folder}/best.safetensors" for folder in ("ua", "ub"))
+    row = {"snr_db": 10.0, "nmse": 0.1, "nmse_standard_error": 0.0}
+    curves = _curves_figure({first: [row], second: [row], "AM": [row]}, "snr_db", "nmse")
+    shown = [text.get_text() for text in curves.axes[0].get_legend().get_texts()]
+    assert shown == ["Unfolded ua/best", "Unfolded ub/best", "AM"]
+    kept = [
+        (name, {"snr_db": 10.0}, {"nmse": [nmse]})
+        for name, nmse in ((first, 0.1), (second, 0.2), ("AM", 0.3))
+    ]
+    found = _distributions(kept, "snr_db")
+    assert found == {10.0: {"Unfolded ua/best": [0.1], "Unfolded ub/best": [0.2], "AM": [0.3]}}
+
+
+@pytest.mark.parametrize(
+    ("files", "called"),
+    [
+        (["x/a.safetensors", "x/b.safetensors"], ["a", "b"]),
+        (["x/a.safetensors", "y/a.safetensors", "y/b.safetensors"], ["x/a", "y/a", "b"]),
+        (["1/x/a", "2/x/a"], ["1/x/a", "2/x/a"]),
+        (["/r/x/a", "/r/y/a"], ["x/a", "y/a"]),
+    ],
+)
+def test_a_label_is_the_shortest_path_that_is_no_others(files, called):
+    assert list(labels([f"Unfolded:{file}" for file in files]).values()) == [
+        f"Unfolded {name}" for name in called
+    ]
+
+
+def test_labels_stay_different_where_no_end_of_a_path_is_its_own():
+    names = [f"Unfolded:{file}" for file in ("a.safetensors", "./a.safetensors", "x/a.safetensors", "x/a")]
+    assert len(set(labels(names).values())) == len(names)
 
 
 @pytest.mark.parametrize(
