@@ -10,6 +10,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from concurrent.futures import Executor
+from decimal import Decimal
 from itertools import chain
 from pathlib import Path, PurePath
 from typing import Any
@@ -35,6 +36,7 @@ METRICS = {
     "srr": "support recovery rate",
     "seconds": "seconds a solve",
 }
+MOST_DIGITS = 15  # behind the point of an SNR in dB, so that TensorBoard's 64 bits hold it
 OTHER_NMSES = ("median_nmse", *(f"outage_above_{limit:g}" for limit in OUTAGES))
 
 
@@ -68,6 +70,8 @@ def _gathered(kept: Kept) -> dict[tuple[str, tuple[tuple[str, float], ...]], Sco
 def write_curves(out: Path, table: list[Row], kept: Kept, painters: Executor) -> None:
     """One PNG for each metric over the quantity that varies, the distribution of the NMSE, both in TensorBoard."""
     axis = varying(table)
+    scale = steps_a_unit([row[axis] for row in table])
+    scaled = f" by {AXES[axis].split()[0]} x {scale}" if scale > 1 else ""
     curves: dict[str, list[Row]] = defaultdict(list)
     for row in sorted(table, key=lambda row: row[axis]):
         curves[row["estimator"]].append(row)
@@ -84,10 +88,21 @@ def write_curves(out: Path, table: list[Row], kept: Kept, painters: Executor) ->
                 )
             for estimator, rows in having.items():
                 for row in rows:
-                    writer.add_scalar(f"{metric}/{estimator}", row[metric], round(row[axis]))
+                    step = round(Decimal(repr(row[axis])) * scale)
+                    writer.add_scalar(f"{metric}/{estimator}{scaled}", row[metric], step)
         writer.add_image("figures/nmse_distribution", distribution.result(), dataformats="HWC")
     for figure in figures:
         figure.result()
+
+
+def steps_a_unit(values: Sequence[float]) -> int:
+    """The least power of ten, up to 1e15, that makes `values` whole, as TensorBoard's steps are.
+
+    >>> steps_a_unit([10.0, 20.0]), steps_a_unit([10.0, 10.4, 20.0])
+    (1, 10)
+    """
+    digits = [-int(Decimal(repr(value)).normalize().as_tuple().exponent) for value in values]
+    return int(10 ** min(max(0, *digits), MOST_DIGITS))
 
 
 def draw(name: str, *arguments: Any) -> Any:

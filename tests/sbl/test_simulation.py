@@ -14,7 +14,7 @@ from unfoldkit.sbl.simulation.experiments import IRSExperiment, SyntheticExperim
 from unfoldkit.sbl.simulation.figures import _curves_figure, distribution_figure
 from unfoldkit.sbl.simulation.options import decibels
 from unfoldkit.sbl.simulation.processes import executor
-from unfoldkit.sbl.simulation.results import _distributions, labels
+from unfoldkit.sbl.simulation.results import _distributions, labels, steps_a_unit
 from unfoldkit.sbl.simulation.simulate import _shards
 
 SMALL = SyntheticOptions(rows="4,5", columns="6,6", sparsity="2")
@@ -76,6 +76,23 @@ def test_the_distribution_is_drawn(tmp_path):
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert events.Tags()["images"] == ["figures/nmse_distribution"]
     assert {"pooled_nmse/SVD", "median_nmse/OLS", "outage_above_1/SVD"} <= set(events.Tags()["scalars"])
+
+
+def test_tensorboard_keeps_snrs_that_are_not_whole(tmp_path):
+    table = run(tmp_path, snr="10,10.4,20")
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    curve = events.Scalars("nmse/OLS by SNR x 10")
+    assert [event.step for event in curve] == [100, 104, 200]
+    assert [event.value for event in curve] == pytest.approx([row["nmse"] for row in table])
+    assert "nmse/OLS" not in events.Tags()["scalars"]
+
+
+@pytest.mark.parametrize(
+    ("values", "scale"), [([8, 12], 1), ([-5.0, 300.0], 1), ([0.25, 10.4], 100), ([-300.0, 1e-300], 10**15)]
+)
+def test_steps_are_the_finest_of_the_values_in_64_bits(values, scale):
+    assert steps_a_unit(values) == scale
+    assert max(abs(value) * scale for value in values) < 2**63
 
 
 def test_a_distribution_rises_at_each_trial_to_one():
