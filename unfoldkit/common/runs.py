@@ -9,12 +9,13 @@ from typing import Any
 import lightning as L
 import torch
 import torch.distributed as dist
-from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.callbacks import Checkpoint, RichProgressBar
 
 
-class StopSignals(L.Callback):
-    """SIGTERM and Ctrl-C end training after the step that runs, with exit status 143 or 130.
+class StopSignals(Checkpoint):
+    """SIGTERM and Ctrl-C end training after the step that runs and its validation, with exit status 143 or 130.
 
+    As a `Checkpoint` it is called after those that keep what a validation found, where it is the last of them.
     The run is saved to `checkpoint` first, within its epoch, unless that is None; a second signal ends it at once.
     """
 
@@ -32,8 +33,16 @@ class StopSignals(L.Callback):
             iter(trainer.fit_loop._data_fetcher)
 
     def on_train_batch_end(self, trainer: L.Trainer, task: L.LightningModule, *_: Any) -> None:
-        received = self._received_by_any(trainer)
-        if not received or trainer.is_last_batch:  # the validation after the last batch belongs to it
+        fit_loop = trainer.fit_loop
+        assert fit_loop._data_fetcher is not None
+        if not fit_loop.epoch_loop._should_check_val_fx(fit_loop._data_fetcher):
+            self._stop_within_epoch(trainer)
+
+    def on_validation_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        self._stop_within_epoch(trainer)
+
+    def _stop_within_epoch(self, trainer: L.Trainer) -> None:
+        if not self._received_by_any(trainer) or trainer.is_last_batch:  # what ends an epoch belongs to it
             return
         if self.checkpoint is not None:
             trainer.save_checkpoint(self.checkpoint)
