@@ -13,8 +13,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import Strategy
 from torch.utils.data import Subset
 
-from unfoldkit.common.checkpoints import Checkpoints, Provenance, WeightsFiles, best_and_last
-from unfoldkit.common.configuration import prepare_folder
+from unfoldkit.common.checkpoints import Checkpoints, Provenance, WeightsFiles, best_and_last, read_checkpoint
+from unfoldkit.common.configuration import keep_configuration, require_folder
 from unfoldkit.common.console import keep_memory, report_skipped
 from unfoldkit.common.files import write_whole
 from unfoldkit.common.runs import Progress, StopSignals, placement
@@ -54,6 +54,7 @@ def train(
         run.json                            configuration, what the looks found, their curve, seconds and device
         tensorboard/                        losses, metrics, curves, pictures and stages
 
+    resume: continue the run in `out`; one that is finished stays as it is.
     callbacks: Lightning's, called before the run's own.
 
     Raises ValueError where `out` holds another run, or one and `resume` is false, FileNotFoundError where there
@@ -74,14 +75,18 @@ def train(
     require_precision(configuration.machine.precision)
     require_counts(configuration)
     last = last_checkpoint(out)
-    prepare_folder(configuration, out, last, resume)
+    require_folder(configuration, out, last, resume)
     L.seed_everything(configuration.recipe.seed, workers=True, verbose=False)
     data = open_data(configuration.data, configuration.recipe)
-    configuration = lengthened(configuration, len(data.train))
+    chosen, configuration = configuration, lengthened(configuration, len(data.train))
+    if last.is_file() and finished(out, configuration.recipe.epochs):
+        print(f"{out}: the run is finished, and stays as it is")
+        return load_weights(out / "last.safetensors")
     net = untrained(configuration)
     require_several(configuration, net)
     selection, timer = Selection(configuration.recipe.look_every), Timer()
     trainer = trainer_of(configuration, net, data, out, selection, [*callbacks, timer])
+    keep_configuration(chosen, out)
     kind = GraphedTask if graphed(trainer, configuration.machine.precision) else SegmentationTask
     if trainer.world_size > 1:
         over_processes(net)
@@ -238,6 +243,16 @@ def shapes_of(data: SegmentationData) -> list[tuple[int, ...]]:
 
 def last_checkpoint(out: Path) -> Path:
     return out / "checkpoints" / "last.ckpt"
+
+
+def finished(out: Path, epochs: int) -> bool:
+    """Whether the run in `out` has its run.json, and a checkpoint after so many whole epochs."""
+    try:
+        json.loads((out / "run.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return False
+    progress = read_checkpoint(last_checkpoint(out))["loops"]["fit_loop"]["epoch_progress"]
+    return bool(progress["current"]["processed"] >= epochs)
 
 
 def open_data(options: Data, recipe: Recipe) -> SegmentationData:

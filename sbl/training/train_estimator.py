@@ -4,7 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unfoldkit.common.configuration import prepare_folder
+from unfoldkit.common.configuration import keep_configuration, require_folder
 
 from .configuration import EstimatorConfiguration, Recipe
 
@@ -60,7 +60,7 @@ def train_estimator(
     system = configuration.system.system(torch.complex64)
     net = UnfoldedKroSBL(**asdict(configuration.estimator))
     _fix(net, recipe.fixed)
-    prepare_folder(configuration, out, last, resume)
+    require_folder(configuration, out, last, resume)
     L.seed_everything(recipe.seed, workers=True, verbose=False)
     channels = SimulatedChannels(
         system,
@@ -91,6 +91,7 @@ def train_estimator(
         plugins=[Checkpoints()],
         logger=TensorBoardLogger(out, name="", version="tensorboard", default_hp_metric=False),
     )
+    keep_configuration(configuration, out)
     print(
         f"Training {net.architecture['iterations']} iterations "
         f"({sum(parameter.numel() for parameter in net.parameters())} parameters), "

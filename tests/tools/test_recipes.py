@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from unfoldkit import rpcanet
-from unfoldkit.common.configuration import prepare_folder
+from unfoldkit.common.configuration import keep_configuration, require_folder
 from unfoldkit.rpcanet import train
 from unfoldkit.rpcanet.training.run import open_data
 from unfoldkit.rpcanet.training.selection import PATIENCE, SelectionIoU
@@ -234,19 +234,20 @@ def _stopped_after_one_epoch(configuration, out):
     ],
 )
 def test_what_changes_results_must_stay(tmp_path, option):
-    prepare_folder(configured(), tmp_path, tmp_path / "last.ckpt", resume=False)
+    keep_configuration(configured(), tmp_path)
     name = option.partition("=")[0]
     with pytest.raises(ValueError, match=name):
-        prepare_folder(configured(option), tmp_path, tmp_path / "last.ckpt", resume=True)
+        require_folder(configured(option), tmp_path, tmp_path / "last.ckpt", resume=True)
 
 
 def test_a_run_that_is_older_than_an_option_goes_on_with_its_default(tmp_path):
-    prepare_folder(configured(), tmp_path, tmp_path / "last.ckpt", resume=False)
+    keep_configuration(configured(), tmp_path)
     stored = tmp_path / "config.yaml"
     stored.write_text(stored.read_text().replace("  least_steps: 0\n", ""))
     with pytest.raises(ValueError, match=r"--recipe.least_steps is 9, but the run in .* has 0"):
-        prepare_folder(configured("--recipe.least_steps=9"), tmp_path, tmp_path / "last.ckpt", resume=True)
-    prepare_folder(configured(), tmp_path, tmp_path / "last.ckpt", resume=True)
+        require_folder(configured("--recipe.least_steps=9"), tmp_path, tmp_path / "last.ckpt", resume=True)
+    require_folder(configured(), tmp_path, tmp_path / "last.ckpt", resume=True)
+    keep_configuration(configured(), tmp_path)
     assert "least_steps: 0" in stored.read_text()
 
 

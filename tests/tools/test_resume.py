@@ -4,9 +4,12 @@
 
 import json
 import os
+import shutil
 import signal
+from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from unfoldkit.rpcanet import read_training, train
@@ -52,3 +55,38 @@ def test_a_signal_before_a_look_within_an_epoch_does_not_lose_it(tmp_path, look_
     stopped(configuration, tmp_path / "stopped", step)
     train(configuration, tmp_path / "stopped", resume=True)
     assert result(tmp_path / "stopped") == result(tmp_path / "whole")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder of a finished run."""
+    out = tmp_path_factory.mktemp("run") / "finished"
+    train(configured(), out)
+    return out
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    """A copy of the folder of a finished run."""
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+def content(out):
+    return {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+
+def test_a_finished_run_stays_as_it_is(run, capsys):
+    before = content(run)
+    net = train(configured("--machine.precision=bf16-mixed", "--data.root=elsewhere"), run, resume=True)
+    assert content(run) == before
+    assert f"{run}: the run is finished" in capsys.readouterr().out
+    kept = load_file(run / "last.safetensors")
+    assert all(torch.equal(kept[key], x) for key, x in net.state_dict().items())
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_text('{"looks": ')])
+def test_a_missing_record_of_a_finished_run_is_written_again(run, damage):
+    before = result(run)
+    damage(run / "run.json")
+    train(configured(), run, resume=True)
+    assert result(run) == before

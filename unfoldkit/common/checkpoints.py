@@ -46,13 +46,18 @@ class Checkpoints(TorchCheckpointIO):
     def load_checkpoint(
         self, path: Any, map_location: Any = "cpu", weights_only: bool | None = None
     ) -> dict[str, Any]:
-        try:
-            return torch.load(path, map_location=map_location, weights_only=True)
-        except OSError:
-            raise
-        except Exception as error:  # torch names no common base for what a damaged or hostile file raises
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
-            raise ValueError(f"{path}: not a checkpoint of tensors and plain values ({reason})") from error
+        return read_checkpoint(path, map_location)
+
+
+def read_checkpoint(path: Any, map_location: Any = "cpu") -> dict[str, Any]:
+    """A checkpoint of tensors and plain values alone; raises OSError, and ValueError that names the file."""
+    try:
+        return torch.load(path, map_location=map_location, weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # torch names no common base for what a damaged or hostile file raises
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ValueError(f"{path}: not a checkpoint of tensors and plain values ({reason})") from error
 
 
 def _at_once(function: Callable[..., Any], *arguments: Any) -> None:

@@ -39,12 +39,9 @@ def configured(configuration: type[Configuration], options: Namespace) -> Config
     return configuration(**{name: section(**options[name].as_dict()) for name, section in sections})
 
 
-def prepare_folder(configuration: Any, out: Path, last: Path, resume: bool) -> None:
-    """Keep the configuration in `out`; raises ValueError rather than lose or mix up a run that is there."""
+def require_folder(configuration: Any, out: Path, last: Path, resume: bool) -> None:
+    """Raises ValueError where a run would lose or mix up one in `out`, FileNotFoundError where none can go on."""
     import yaml
-    from lightning.pytorch.utilities import rank_zero_only
-
-    from unfoldkit.common.files import write_whole
 
     stored = out / "config.yaml"
     wanted = yaml.safe_load(yaml.safe_dump(asdict(configuration)))
@@ -56,8 +53,18 @@ def prepare_folder(configuration: Any, out: Path, last: Path, resume: bool) -> N
         raise ValueError(f"{out}: holds a run already; add --resume to continue it, or choose another --out")
     if resume:
         _require_same(configuration, wanted, stored)
+
+
+def keep_configuration(configuration: Any, out: Path) -> None:
+    """Write `out`/config.yaml, where the machine and the data of a run that is resumed may be others."""
+    import yaml
+    from lightning.pytorch.utilities import rank_zero_only
+
+    from unfoldkit.common.files import write_whole
+
     out.mkdir(parents=True, exist_ok=True)
-    rank_zero_only(write_whole)(stored, yaml.safe_dump(wanted, sort_keys=False))
+    content = yaml.safe_dump(asdict(configuration), sort_keys=False)
+    rank_zero_only(write_whole)(out / "config.yaml", content)
 
 
 def _require_same(configuration: Any, wanted: dict[str, Any], stored: Path) -> None:
