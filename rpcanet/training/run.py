@@ -1,6 +1,7 @@
 """A training run from its configuration to the folder that it leaves."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import Strategy
+from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import Subset
 
 from unfoldkit.common.checkpoints import Checkpoints, Provenance, WeightsFiles, best_and_last, read_checkpoint
@@ -79,6 +81,8 @@ def train(
     L.seed_everything(configuration.recipe.seed, workers=True, verbose=False)
     data = open_data(configuration.data, configuration.recipe)
     chosen, configuration = configuration, lengthened(configuration, len(data.train))
+    if last.is_file():
+        rank_zero_only(mend_best)(out, asdict(configuration))
     if last.is_file() and finished(out, configuration.recipe.epochs):
         print(f"{out}: the run is finished, and stays as it is")
         return load_weights(out / "last.safetensors")
@@ -245,14 +249,45 @@ def last_checkpoint(out: Path) -> Path:
     return out / "checkpoints" / "last.ckpt"
 
 
-def finished(out: Path, epochs: int) -> bool:
-    """Whether the run in `out` has its run.json, and a checkpoint after so many whole epochs."""
+def mend_best(out: Path, stored: dict[str, Any]) -> None:
+    """Write best.safetensors of a run that has looked again from best.ckpt, where it is missing or damaged.
+
+    Raises ValueError, which names it, where that is missing, damaged or of another look.
+    """
+    path, source = out / "best.safetensors", out / "checkpoints" / "best.ckpt"
+    best = read_checkpoint(last_checkpoint(out))["callbacks"]["WeightsFiles"]["best"]
+    if best == -math.inf or readable(path):
+        return
+    if not readable(source) or read_checkpoint(source)["callbacks"]["Selection"]["values"][-1] < best:
+        raise ValueError(f"{path}: missing or damaged, and {source} does not hold these weights either")
+    record = {**stored, **kept_record(out)}
+    record.pop("curve", None)
+    save_weights(load_weights(source), path, record)
+    print(f"{path}: missing or damaged, written again from {source}")
+
+
+def readable(path: Path) -> bool:
+    """Whether there are the weights of a network in the file."""
     try:
-        json.loads((out / "run.json").read_text(encoding="utf-8"))
+        load_weights(path)
     except (FileNotFoundError, ValueError):
         return False
+    return True
+
+
+def finished(out: Path, epochs: int) -> bool:
+    """Whether the run in `out` has its run.json, and a checkpoint after so many whole epochs."""
     progress = read_checkpoint(last_checkpoint(out))["loops"]["fit_loop"]["epoch_progress"]
-    return bool(progress["current"]["processed"] >= epochs)
+    return bool(kept_record(out)) and progress["current"]["processed"] >= epochs
+
+
+def kept_record(out: Path) -> dict[str, Any]:
+    """What run.json says; nothing where it is missing or damaged."""
+    try:
+        record = json.loads((out / "run.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def open_data(options: Data, recipe: Recipe) -> SegmentationData:

@@ -6,10 +6,12 @@ import json
 import os
 import shutil
 import signal
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from unfoldkit.rpcanet import read_training, train
@@ -44,8 +46,8 @@ def result(out):
     """All that a run keeps of weights and looks, but for its seconds."""
     record = json.loads((out / "run.json").read_text())
     files = [out / f"{name}.safetensors" for name in ("best", "last")]
-    weights = [{key: x.tolist() for key, x in load_file(path).items()} for path in files]
-    return [{**kept, "seconds": 0} for kept in (record, *map(read_training, files))], weights
+    tensors = [{key: x.tolist() for key, x in load_file(path).items()} for path in files]
+    return [{**kept, "seconds": 0} for kept in (record, *map(read_training, files))], tensors
 
 
 @pytest.mark.parametrize(("look_every", "step"), [(3, 6), (1, 2)])
@@ -75,6 +77,12 @@ def content(out):
     return {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
+def weights(path):
+    """What a weights file holds, whose metadata are in any order."""
+    with safe_open(path, "pt") as file:
+        return file.metadata(), {key: file.get_tensor(key).tolist() for key in file.keys()}  # noqa: SIM118
+
+
 def test_a_finished_run_stays_as_it_is(run, capsys):
     before = content(run)
     net = train(configured("--machine.precision=bf16-mixed", "--data.root=elsewhere"), run, resume=True)
@@ -90,3 +98,62 @@ def test_a_missing_record_of_a_finished_run_is_written_again(run, damage):
     damage(run / "run.json")
     train(configured(), run, resume=True)
     assert result(run) == before
+
+
+DAMAGES = [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-9])]
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory):
+    """The folder of a run that was stopped in its second epoch."""
+    out = tmp_path_factory.mktemp("run") / "interrupted"
+    stopped(configured("--data.mean=90", "--data.std=40"), out, step=6)
+    return out
+
+
+@pytest.fixture
+def part(interrupted, tmp_path):
+    """A copy of the folder of an interrupted run."""
+    return Path(shutil.copytree(interrupted, tmp_path / "part"))
+
+
+def resumed_before_its_first_step(out):
+    """Resume a run of `interrupted`, which ends where it would make a step."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SegmentationTask, "on_train_start", lambda task: sys.exit(77), raising=False)
+        with pytest.raises(SystemExit, match="77"):
+            train(configured("--data.mean=90", "--data.std=40"), out, resume=True)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_best_weights_are_written_again_before_a_resumed_run_goes_on(part, damage):
+    before = weights(part / "best.safetensors")
+    damage(part / "best.safetensors")
+    resumed_before_its_first_step(part)
+    assert weights(part / "best.safetensors") == before
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_best_weights_that_nothing_holds_any_more_are_named_before_the_first_step(part, damage):
+    (part / "best.safetensors").unlink()
+    damage(part / "checkpoints" / "best.ckpt")
+    before = content(part)
+    with pytest.raises(
+        ValueError, match=r"part/best.safetensors: missing or damaged, and .*best.ckpt does not"
+    ):
+        train(configured("--data.mean=90", "--data.std=40"), part, resume=True)
+    assert content(part) == before
+
+
+def test_best_weights_of_a_finished_run_are_written_again(run):
+    before = weights(run / "best.safetensors")
+    (run / "best.safetensors").unlink()
+    train(configured(), run, resume=True)
+    assert weights(run / "best.safetensors") == before
+
+
+def test_a_run_that_was_stopped_before_its_first_look_goes_on(tmp_path):
+    stopped(configured(), tmp_path, step=2)
+    assert not (tmp_path / "best.safetensors").exists()
+    train(configured(), tmp_path, resume=True)
+    assert len(json.loads((tmp_path / "run.json").read_text())["curve"]) == 2
