@@ -19,7 +19,7 @@ from unfoldkit.common.checkpoints import Checkpoints, Provenance, WeightsFiles, 
 from unfoldkit.common.configuration import keep_configuration, require_folder
 from unfoldkit.common.console import keep_memory, report_skipped
 from unfoldkit.common.files import write_whole
-from unfoldkit.common.runs import Progress, StopSignals, placement
+from unfoldkit.common.runs import Progress, StopSignals, naming_accelerator, placement
 
 from ...datasets import Pictures, SegmentationDataset, open_pictures
 from ...datasets.datamodule import SegmentationData
@@ -89,7 +89,8 @@ def train(
     net = untrained(configuration)
     require_several(configuration, net)
     selection, timer = Selection(configuration.recipe.look_every), Timer()
-    trainer = trainer_of(configuration, net, data, out, selection, [*callbacks, timer])
+    with naming_accelerator(configuration.machine.accelerator, configuration.machine.devices):
+        trainer = trainer_of(configuration, net, data, out, selection, [*callbacks, timer])
     keep_configuration(chosen, out)
     kind = GraphedTask if graphed(trainer, configuration.machine.precision) else SegmentationTask
     if trainer.world_size > 1:

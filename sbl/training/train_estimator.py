@@ -48,7 +48,7 @@ def train_estimator(
     from lightning.pytorch.loggers import TensorBoardLogger
 
     from unfoldkit.common.checkpoints import Checkpoints, Provenance, WeightsFiles, best_and_last
-    from unfoldkit.common.runs import Progress, StopSignals
+    from unfoldkit.common.runs import Progress, StopSignals, naming_accelerator
 
     from ..estimators.unfolded import UnfoldedKroSBL
     from .task import EstimationTask, SimulatedChannels
@@ -78,19 +78,20 @@ def train_estimator(
         out, net, lambda net, path: save_estimator(net, path, stored), "val/nmse_db", "min"
     )
     faults = [Provenance(stored), StopSignals(None)]  # an epoch is short: it begins anew
-    trainer = L.Trainer(
-        accelerator=configuration.machine.accelerator,
-        devices=1,
-        max_epochs=recipe.epochs,
-        reload_dataloaders_every_n_epochs=1,
-        num_sanity_val_steps=0,
-        gradient_clip_val=1.0,
-        log_every_n_steps=min(10, recipe.steps),
-        enable_model_summary=False,
-        callbacks=[*checkpoints, weights, Progress(), *faults],
-        plugins=[Checkpoints()],
-        logger=TensorBoardLogger(out, name="", version="tensorboard", default_hp_metric=False),
-    )
+    with naming_accelerator(configuration.machine.accelerator):
+        trainer = L.Trainer(
+            accelerator=configuration.machine.accelerator,
+            devices=1,
+            max_epochs=recipe.epochs,
+            reload_dataloaders_every_n_epochs=1,
+            num_sanity_val_steps=0,
+            gradient_clip_val=1.0,
+            log_every_n_steps=min(10, recipe.steps),
+            enable_model_summary=False,
+            callbacks=[*checkpoints, weights, Progress(), *faults],
+            plugins=[Checkpoints()],
+            logger=TensorBoardLogger(out, name="", version="tensorboard", default_hp_metric=False),
+        )
     keep_configuration(configuration, out)
     print(
         f"Training {net.architecture['iterations']} iterations "

@@ -157,3 +157,22 @@ def test_a_run_that_was_stopped_before_its_first_look_goes_on(tmp_path):
     assert not (tmp_path / "best.safetensors").exists()
     train(configured(), tmp_path, resume=True)
     assert len(json.loads((tmp_path / "run.json").read_text())["curve"]) == 2
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the machine has a GPU")
+def test_an_accelerator_that_is_not_there_is_named_and_not_kept(part):
+    before = content(part)
+    options = ["--data.mean=90", "--data.std=40", "--machine.accelerator=gpu"]
+    with pytest.raises(ValueError, match=r"--machine.accelerator gpu .*cannot be used here"):
+        train(configured(*options), part, resume=True)
+    assert content(part) == before
+
+
+def test_data_that_are_not_there_are_not_kept(part):
+    stored = (part / "config.yaml").read_text()
+    before = stored.replace("name: synthetic", "name: sirst")
+    (part / "config.yaml").write_text(before)
+    options = [f"--config={part / 'config.yaml'}", f"--data.root={part / 'nowhere'}"]
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        train(configuration_from(parser().parse_args(options)), part, resume=True)
+    assert (part / "config.yaml").read_text() == before

@@ -82,3 +82,10 @@ def test_planar_arrays_are_trained_on(tmp_path):
         configured("--recipe.epochs=1", "--system.irs=4x2", "--system.ms=2x2", "--system.bs=2x2"), tmp_path
     )
     assert load_estimator(tmp_path / "best.safetensors").architecture["factors"] == 3
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the machine has a GPU")
+def test_an_accelerator_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"--machine.accelerator gpu .*cannot be used here"):
+        train_estimator(configured("--machine.accelerator=gpu"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

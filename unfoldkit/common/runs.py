@@ -2,6 +2,8 @@
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -10,6 +12,7 @@ import lightning as L
 import torch
 import torch.distributed as dist
 from lightning.pytorch.callbacks import Checkpoint, RichProgressBar
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 
 class StopSignals(Checkpoint):
@@ -78,6 +81,17 @@ class Progress(RichProgressBar):
         metrics = super().get_metrics(trainer, task)
         metrics.pop("v_num", None)
         return metrics | getattr(task, "shown", {})
+
+
+@contextmanager
+def naming_accelerator(accelerator: str, devices: int | str = 1) -> Iterator[None]:
+    """ValueError that names the option where Lightning finds no such accelerator, or not so many devices of it."""
+    try:
+        yield
+    except MisconfigurationException as error:
+        raise ValueError(
+            f"--machine.accelerator {accelerator} (devices: {devices}) cannot be used here: {error}"
+        ) from error
 
 
 def placement(devices: int | str) -> dict[str, Any]:
