@@ -259,12 +259,18 @@ def mend_best(out: Path, stored: dict[str, Any]) -> None:
     best = read_checkpoint(last_checkpoint(out))["callbacks"]["WeightsFiles"]["best"]
     if best == -math.inf or readable(path):
         return
-    if not readable(source) or read_checkpoint(source)["callbacks"]["Selection"]["values"][-1] < best:
+    if not readable(source) or not of_best_look(source, best):
         raise ValueError(f"{path}: missing or damaged, and {source} does not hold these weights either")
     record = {**stored, **kept_record(out)}
     record.pop("curve", None)
     save_weights(load_weights(source), path, record)
     print(f"{path}: missing or damaged, written again from {source}")
+
+
+def of_best_look(checkpoint: Path, best: float) -> bool:
+    """Whether its last look was its first as good, and at least `best`; those within epochs are not kept there."""
+    *before, found = read_checkpoint(checkpoint)["callbacks"]["Selection"]["values"]
+    return bool(found >= best and all(value < found for value in before))
 
 
 def readable(path: Path) -> bool:
