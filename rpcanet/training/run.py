@@ -1,7 +1,6 @@
 """A training run from its configuration to the folder that it leaves."""
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import Subset
 
-from unfoldkit.common.checkpoints import Checkpoints, Provenance, WeightsFiles, best_and_last, read_checkpoint
+from unfoldkit.common.checkpoints import Checkpoints, Provenance, WeightsFiles, best_and_last
 from unfoldkit.common.configuration import keep_configuration, require_folder
 from unfoldkit.common.console import keep_memory, report_skipped
 from unfoldkit.common.files import write_whole
@@ -33,6 +32,7 @@ from .distributed import over_processes
 from .graphed import PRECISIONS as GRAPHED
 from .graphed import GraphedTask
 from .rehearsal import Rehearsal
+from .resuming import finished, last_checkpoint, mend_best
 from .selection import MONITOR, Selection
 from .task import SegmentationTask
 from .watching import Watch
@@ -244,57 +244,6 @@ def shapes_of(data: SegmentationData) -> list[tuple[int, ...]]:
     size, whole = data.train.size, data.batch_size
     counts = {whole, len(data.train) % whole, len(data.validation) % whole} - {0, 1}
     return [] if size is None else [(count, 1, size, size) for count in sorted(counts, reverse=True)]
-
-
-def last_checkpoint(out: Path) -> Path:
-    return out / "checkpoints" / "last.ckpt"
-
-
-def mend_best(out: Path, stored: dict[str, Any]) -> None:
-    """Write best.safetensors of a run that has looked again from best.ckpt, where it is missing or damaged.
-
-    Raises ValueError, which names it, where that is missing, damaged or of another look.
-    """
-    path, source = out / "best.safetensors", out / "checkpoints" / "best.ckpt"
-    best = read_checkpoint(last_checkpoint(out))["callbacks"]["WeightsFiles"]["best"]
-    if best == -math.inf or readable(path):
-        return
-    if not readable(source) or not of_best_look(source, best):
-        raise ValueError(f"{path}: missing or damaged, and {source} does not hold these weights either")
-    record = {**stored, **kept_record(out)}
-    record.pop("curve", None)
-    save_weights(load_weights(source), path, record)
-    print(f"{path}: missing or damaged, written again from {source}")
-
-
-def of_best_look(checkpoint: Path, best: float) -> bool:
-    """Whether its last look was its first as good, and at least `best`; those within epochs are not kept there."""
-    *before, found = read_checkpoint(checkpoint)["callbacks"]["Selection"]["values"]
-    return bool(found >= best and all(value < found for value in before))
-
-
-def readable(path: Path) -> bool:
-    """Whether there are the weights of a network in the file."""
-    try:
-        load_weights(path)
-    except (FileNotFoundError, ValueError):
-        return False
-    return True
-
-
-def finished(out: Path, epochs: int) -> bool:
-    """Whether the run in `out` has its run.json, and a checkpoint after so many whole epochs."""
-    progress = read_checkpoint(last_checkpoint(out))["loops"]["fit_loop"]["epoch_progress"]
-    return bool(kept_record(out)) and progress["current"]["processed"] >= epochs
-
-
-def kept_record(out: Path) -> dict[str, Any]:
-    """What run.json says; nothing where it is missing or damaged."""
-    try:
-        record = json.loads((out / "run.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}
 
 
 def open_data(options: Data, recipe: Recipe) -> SegmentationData:
