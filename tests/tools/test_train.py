@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load, load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from unfoldkit import rpcanet
@@ -129,6 +129,19 @@ def test_a_run_without_checkpoints_is_not_overwritten_either(tmp_path):
     with pytest.raises(FileNotFoundError, match="no checkpoint to resume from"):
         train(configuration, tmp_path, resume=True)
     assert (tmp_path / "last.safetensors").read_bytes() == weights
+
+
+def test_a_run_killed_between_its_first_weights_and_its_first_checkpoint_begins_anew(tmp_path, capsys):
+    configuration = configured(*SCENES, "--recipe.epochs=1")
+    train(configuration, tmp_path)
+    whole = (tmp_path / "best.safetensors").read_bytes()
+    for path in (*(tmp_path / "checkpoints").iterdir(), tmp_path / "run.json"):
+        path.unlink()
+    rpcanet.save_weights(rpcanet.build("rpcanet", stages=1, channels=2), tmp_path / "best.safetensors")
+    train(configuration, tmp_path, resume=True)
+    assert "ended before its first checkpoint; the run begins anew" in capsys.readouterr().out
+    kept, expected = load_file(tmp_path / "best.safetensors"), load(whole)
+    assert all(torch.equal(kept[name], value) for name, value in expected.items())
 
 
 @pytest.mark.parametrize(("validate_every", "looks"), [(2, 2), (9, 1)])

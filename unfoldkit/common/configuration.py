@@ -40,15 +40,20 @@ def configured(configuration: type[Configuration], options: Namespace) -> Config
 
 
 def require_folder(configuration: Any, out: Path, last: Path, resume: bool) -> None:
-    """Raises ValueError where a run would lose or mix up one in `out`, FileNotFoundError where none can go on."""
+    """Raises ValueError where a run would lose or mix up one in `out`, FileNotFoundError where none can go on.
+
+    One that was ended before its first checkpoint begins anew, which is said.
+    """
     import yaml
 
     stored = out / "config.yaml"
     wanted = yaml.safe_load(yaml.safe_dump(asdict(configuration)))
-    results = (last, out / "run.json", out / "best.safetensors", out / "last.safetensors")
-    left = any(path.is_file() for path in results)
-    if resume and (not stored.is_file() or (left and not last.is_file())):
-        raise FileNotFoundError(f"{last}: no checkpoint to resume from")
+    ended = out / "run.json"
+    left = any(path.is_file() for path in (last, ended, out / "best.safetensors", out / "last.safetensors"))
+    if resume and not last.is_file():
+        if ended.is_file() or not stored.is_file():
+            raise FileNotFoundError(f"{last}: no checkpoint to resume from")
+        print(f"{out}: ended before its first checkpoint; the run begins anew")
     if left and not resume:
         raise ValueError(f"{out}: holds a run already; add --resume to continue it, or choose another --out")
     if resume:
