@@ -145,7 +145,7 @@ def _watched(net: nn.Module) -> bool:
 
 def _on_chip(net: Unfolding) -> list[nn.Module] | None:
     """The stages in kernels that keep features on chip; None where one has no such form, whose memory differs."""
-    forms = [on_chip(deepcopy(stage).eval()) for stage in net.stages]
+    forms = [on_chip(stage) for stage in net.stages]
     found: list[nn.Module] = [form for form in forms if form is not None]
     return found if len(found) == len(forms) else None
 

@@ -1,6 +1,7 @@
 """The 16-bit form of RPCANet and RPCANet++ on a GPU: a few kernels a stage, between which planes are float32."""
 
 from collections.abc import Iterable, Sequence
+from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
@@ -19,12 +20,15 @@ AT_ONCE = 2  # layers C -> C of a kernel
 
 
 def on_chip(stage: nn.Module) -> nn.Module | None:
-    """The stage's form in these kernels, None of a stage that has none or whose weights float16 cannot hold."""
+    """The stage's form in these kernels, None of a stage that has none or whose weights float16 cannot hold.
+
+    The form is made of a copy: the stage stays as it is.
+    """
     if not isinstance(stage, RPCANetStage | RPCANetPlusPlusStage):
         return None
     if folded(stage.oem.layers)[0].out_channels not in CHANNELS:
         return None
-    form = StageOnChip(plain(stage))
+    form = StageOnChip(plain(deepcopy(stage).eval()))
     held = torch.stack([weight.isfinite().all() for weight in form.parameters()])
     return form if held.all() else None
 

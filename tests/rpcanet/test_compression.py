@@ -171,11 +171,13 @@ def test_a_compressed_network_goes_to_onnx(method, tmp_path):
 
 def test_the_form_on_chip_has_the_weights_that_the_factors_make():
     net = rpcanet.compress(settled(stages=2, channels=16), "monarch", 0.3, pictures()).net
+    kinds = [type(part) for part in net.stages[1].modules()]
     plane, memory = pictures(1, 24), Memory(*torch.rand(2, 1, 16, 24, 24))
     with torch.no_grad():
         exact, _ = net.stages[1](plane, plane / 10, memory)
         held = Memory(*((SCALE * x).half() for x in memory))
         found, _ = on_chip(net.stages[1])(plane, plane / 10, held)
+    assert [type(part) for part in net.stages[1].modules()] == kinds
     for ours, theirs in zip(found, exact, strict=True):
         assert relative(ours, theirs) < 0.01
 

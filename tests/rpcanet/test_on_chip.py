@@ -58,14 +58,25 @@ def test_networks_of_other_parts_have_no_such_form():
         assert on_chip(rpcanet.RPCANet(stages=1, channels=channels).stages[0]) is None
 
 
+@pytest.mark.parametrize(("name", "channels"), [("drpca_net", 8), ("rpcanet", 4)])
+def test_networks_without_such_a_form_are_not_copied_to_find_out(name, channels, monkeypatch):
+    net = rpcanet.build(name, stages=1, channels=channels)
+
+    def refuse(*_):
+        raise AssertionError("a stage is copied")
+
+    monkeypatch.setattr(nn.Module, "__deepcopy__", refuse, raising=False)
+    assert all_on_chip(net) is None
+
+
 def test_weights_beyond_float16_have_no_such_form():
     """Nor has any stage of their network: what stages hand on differs."""
     net = settled("rpcanet++")
     assert len(all_on_chip(net)) == 2
     with torch.no_grad():
         net.stages[1].bam.projection.weight.fill_(3000.0)
-    assert on_chip(deepcopy(net.stages[0])) is not None
-    assert on_chip(deepcopy(net.stages[1])) is None
+    assert on_chip(net.stages[0]) is not None
+    assert on_chip(net.stages[1]) is None
     assert all_on_chip(net) is None
 
 
