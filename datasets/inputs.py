@@ -1,12 +1,15 @@
 """What to look at: the pictures and videos of files and folders, by the names of their results."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 from .files import misleading, outside, visible, without_ending
 from .reading.picture import ENDINGS, is_picture, page_names, stem
 from .reading.video import VIDEO_ENDINGS, is_video
+
+Item = TypeVar("Item")
 
 
 def inputs_in(inputs: Iterable[str | Path], out: str | Path | None = None) -> dict[str, Path]:
@@ -29,6 +32,16 @@ def inputs_in(inputs: Iterable[str | Path], out: str | Path | None = None) -> di
                 raise ValueError(f"{path}: its results would overwrite those of {found[name]}")
             found[name] = path
     return found
+
+
+def evenly(items: Sequence[Item], count: int) -> list[Item]:
+    """At most `count` of the items, in order and evenly spaced from the first on.
+
+    >>> evenly("abcdef", 3), evenly("ab", 3)
+    (['a', 'c', 'e'], ['a', 'b'])
+    """
+    count = min(count, len(items))
+    return [items[i * len(items) // count] for i in range(count)]
 
 
 def require_names_of_pages(inputs: Mapping[str, Path]) -> None:

@@ -10,11 +10,10 @@ from torch import Tensor
 from unfoldkit.common.files import write_result
 
 from ...datasets import normalise, read_image
-from ...datasets.inputs import inputs_in
+from ...datasets.inputs import evenly, inputs_in
 from ...datasets.reading.levels import levels_of
 from ..inference.preprocessing import Preprocessing, prepared_network
-from ..networks.weights import read_training, save_weights
-from ..zoo.pretrained import PREFIX
+from ..networks.weights import derived_file, read_training, save_weights
 from .compress import Compressed, compress
 from .options import Compression
 
@@ -26,10 +25,7 @@ def compress_weights(options: Compression) -> tuple[Path, Compressed]:
     """
     if options.count < 1:
         raise ValueError(f"--count must be at least 1, got {options.count}")
-    name = Path(options.weights.removeprefix(PREFIX)).stem
-    out = Path(options.out or f"{name}-{options.method}-{options.size:g}.safetensors")
-    if out.exists() and Path(options.weights).exists() and out.samefile(options.weights):
-        raise ValueError(f"{out}: holds the weights to compress; choose another --out")
+    out = derived_file(options.weights, options.out, f"-{options.method}-{options.size:g}.safetensors")
     net, found = prepared_network(options.weights)
     made = compress(net, options.method, options.size, calibration(options, found))
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -42,8 +38,7 @@ def compress_weights(options: Compression) -> tuple[Path, Compressed]:
 def calibration(options: Compression, found: Preprocessing) -> Iterator[Tensor]:
     """Pictures as the network takes them, (1, height, width) each, evenly over the folder."""
     paths = [] if options.pictures is None else list(inputs_in([options.pictures]).values())
-    count = min(options.count, len(paths))
-    for path in (paths[i * len(paths) // count] for i in range(count)):
+    for path in evenly(paths, options.count):
         levels = read_image(path, found.grey, levels_of(found.levels))
         image = normalise(levels, found.mean, found.std)
         size = (found.size, found.size) if found.size else image.shape[1:]

@@ -10,8 +10,7 @@ from unfoldkit.common.files import whole_file
 from ...datasets import SyntheticScenes, normalise, read_image
 from ...datasets.inputs import inputs_in
 from ..networks.unfolding import UnfoldedNetwork
-from ..networks.weights import load_weights, read_training
-from ..zoo.pretrained import PREFIX
+from ..networks.weights import derived_file, load_weights, read_training
 from .export import export, exported, largest_difference
 from .options import Export
 
@@ -27,10 +26,7 @@ def export_weights(options: Export) -> tuple[Path, float]:
     largest value, or needs a package that is missing; what was there before then stays.
     """
     net = load_weights(options.weights)
-    name = Path(options.weights.removeprefix(PREFIX)).stem
-    out = Path(options.out or name + ENDINGS[options.format])
-    if out.exists() and Path(options.weights).exists() and out.samefile(options.weights):
-        raise ValueError(f"{out}: holds the weights to export; choose another --out")
+    out = derived_file(options.weights, options.out, ENDINGS[options.format])
     images = check_images(net, options.pictures)
     out.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(out, ENDINGS[options.format]) as draft:

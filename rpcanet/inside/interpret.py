@@ -18,7 +18,7 @@ from unfoldkit.common.streaming import ahead
 
 from ...datasets import read_image
 from ...datasets.files import find_name, read_names
-from ...datasets.inputs import inputs_in
+from ...datasets.inputs import evenly, inputs_in
 from ...datasets.preparation import normalise
 from ...datasets.reading.levels import levels_of
 from ..classical import METHODS
@@ -96,20 +96,14 @@ def pictures_of(options: Interpretation) -> dict[str, Path]:
 def chosen(show: str | None, names: list[str]) -> list[str]:
     """The names that --show lists, or as many, evenly over all, as a number says that is no name."""
     if show is None:
-        return evenly(SHOWN, names)
+        return evenly(names, SHOWN)
     wanted = show.split(",")
     unknown = [name for name in wanted if name not in names]
     if unknown and show.isdecimal():
-        return evenly(int(show), names)
+        return evenly(names, int(show))
     if unknown:
         raise ValueError(f"--show: no picture {', '.join(unknown)} among the {len(names)}")
     return wanted
-
-
-def evenly(count: int, names: list[str]) -> list[str]:
-    """At most `count` of the names, evenly spaced."""
-    count = min(count, len(names))
-    return [names[i * len(names) // count] for i in range(count)]
 
 
 def batches(

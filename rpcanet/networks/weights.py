@@ -108,6 +108,20 @@ def save_weights(
     write_whole(path, save(tensors, metadata))
 
 
+def derived_file(weights: str, out: str | None, ending: str) -> Path:
+    """Where a file made from `weights` goes: `out`, else their name and `ending` in this folder.
+
+    Raises ValueError where that is the file of the weights itself.
+
+    >>> derived_file("zoo:rpcanet++-s3-sirst", None, ".onnx").name
+    'rpcanet++-s3-sirst.onnx'
+    """
+    path = Path(out or Path(weights.removeprefix(PREFIX)).stem + ending)
+    if path.exists() and Path(weights).exists() and path.samefile(weights):
+        raise ValueError(f"{path}: holds the weights that it would be made from; choose another --out")
+    return path
+
+
 def processing(mean: float, std: float, training: Mapping[str, Any]) -> dict[str, str]:
     """In words, how a picture becomes a network's input, and what its outputs are: metadata for its files.
 

@@ -5,6 +5,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_only
+
 from unfoldkit.common.checkpoints import read_checkpoint
 
 from ..networks.weights import load_weights, save_weights
@@ -14,13 +16,26 @@ def last_checkpoint(out: Path) -> Path:
     return out / "checkpoints" / "last.ckpt"
 
 
-def mend_best(out: Path, stored: dict[str, Any]) -> None:
-    """Write best.safetensors of a run that has looked again from best.ckpt, where it is missing or damaged.
+def left_finished(out: Path, epochs: int, stored: dict[str, Any]) -> bool:
+    """Whether `out` holds a run with its run.json and a checkpoint after so many whole epochs.
+
+    The best weights of a run that has looked are mended first; raises what `mend_best` raises.
+    """
+    last = last_checkpoint(out)
+    if not last.is_file():
+        return False
+    left = read_checkpoint(last)
+    rank_zero_only(mend_best)(out, left["callbacks"]["WeightsFiles"]["best"], stored)
+    done = left["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    return bool(kept_record(out)) and done >= epochs
+
+
+def mend_best(out: Path, best: float, stored: dict[str, Any]) -> None:
+    """Write best.safetensors, whose look found `best`, again from best.ckpt, where it is missing or damaged.
 
     Raises ValueError, which names it, where that is missing, damaged or of another look.
     """
     path, source = out / "best.safetensors", out / "checkpoints" / "best.ckpt"
-    best = read_checkpoint(last_checkpoint(out))["callbacks"]["WeightsFiles"]["best"]
     if best == -math.inf or readable(path):
         return
     if not readable(source) or not of_best_look(source, best):
@@ -44,12 +59,6 @@ def readable(path: Path) -> bool:
     except (FileNotFoundError, ValueError):
         return False
     return True
-
-
-def finished(out: Path, epochs: int) -> bool:
-    """Whether the run in `out` has its run.json, and a checkpoint after so many whole epochs."""
-    progress = read_checkpoint(last_checkpoint(out))["loops"]["fit_loop"]["epoch_progress"]
-    return bool(kept_record(out)) and progress["current"]["processed"] >= epochs
 
 
 def kept_record(out: Path) -> dict[str, Any]:

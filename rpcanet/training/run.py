@@ -11,7 +11,6 @@ import torch
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import Strategy
-from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import Subset
 
 from unfoldkit.common.checkpoints import Checkpoints, Provenance, WeightsFiles, best_and_last
@@ -32,7 +31,7 @@ from .distributed import over_processes
 from .graphed import PRECISIONS as GRAPHED
 from .graphed import GraphedTask
 from .rehearsal import Rehearsal
-from .resuming import finished, last_checkpoint, mend_best
+from .resuming import last_checkpoint, left_finished
 from .selection import MONITOR, Selection
 from .task import SegmentationTask
 from .watching import Watch
@@ -81,9 +80,7 @@ def train(
     L.seed_everything(configuration.recipe.seed, workers=True, verbose=False)
     data = open_data(configuration.data, configuration.recipe)
     chosen, configuration = configuration, lengthened(configuration, len(data.train))
-    if last.is_file():
-        rank_zero_only(mend_best)(out, asdict(configuration))
-    if last.is_file() and finished(out, configuration.recipe.epochs):
+    if left_finished(out, configuration.recipe.epochs, asdict(configuration)):
         print(f"{out}: the run is finished, and stays as it is")
         return load_weights(out / "last.safetensors")
     net = untrained(configuration)

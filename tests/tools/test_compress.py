@@ -102,7 +102,7 @@ def test_training_starts_from_the_weights_it_is_given(weights, tmp_path):
         (["--size", 0.001], "size must be from"),
         (["--count", 0], "--count must be at least 1"),
         (["--pictures", "nowhere"], "nowhere: no such file or folder"),
-        (["--out", "WEIGHTS"], "holds the weights to compress"),
+        (["--out", "WEIGHTS"], "holds the weights that it would be made from"),
     ],
 )
 def test_what_cannot_be_used_is_refused_in_one_line(weights, tmp_path, run, monkeypatch, options, complaint):

@@ -103,7 +103,7 @@ def test_a_low_rank_network_goes_to_safetensors_alone(tmp_path):
 
 
 def test_weights_are_not_overwritten(weights):
-    with pytest.raises(ValueError, match="holds the weights to export"):
+    with pytest.raises(ValueError, match="holds the weights that it would be made from"):
         export_weights(Export(str(weights), "safetensors", str(weights)))
 
 
