@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ...kernels import kron_matvec
-from ..algebra import kron_vectors, squared_modulus
+from ..algebra import squared_modulus
 from ..em.units import equalise
 from ..estimate import Ended, Estimate
 from ..least_squares import description_length, point_estimate, residual_limit
@@ -32,13 +32,11 @@ class Search:
         self.size = torch.zeros(B, dtype=torch.long, device=y.device)
         self.members = torch.arange(B, device=y.device)
         self._least = description_length(self.problem, self.x, self.size, self.size)
-        norms = kron_vectors([squared_modulus(A).sum(-2) for A in self.problem.factors]).expand(B, N)
-        self._norms = norms.clamp(min=torch.finfo(norms.dtype).tiny)
 
     def scores(self, members: Tensor, residual: Tensor) -> Tensor:
-        """|a_n^H r|^2 / ||a_n||^2 of every column: (b, N)."""
+        """|a_n^H r|^2 of every column, which has norm one unless it is zero to rounding: (b, N)."""
         adjoint = [A.mH for A in self.problem.pick(members).factors]
-        return squared_modulus(kron_matvec(adjoint, residual)) / self._norms[members]
+        return squared_modulus(kron_matvec(adjoint, residual))
 
     def unexplained(self, members: Tensor, residual: Tensor) -> Tensor:
         """Whether the residual holds more than noise: (b,)."""

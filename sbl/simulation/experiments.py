@@ -32,11 +32,11 @@ from ..estimators.omp import OMP
 from ..estimators.pc_krosbl import PCKroSBL
 from ..estimators.pc_sbl import PCSBL
 from ..estimators.svd_krosbl import SVDKroSBL
-from ..systems.irs_mimo import IRSMIMO, Rays, Training, array_size
+from ..systems.irs_mimo import IRSMIMO, Channel, Rays, Training, array_size
 from ..systems.observation import observe
 from ..systems.synthetic import SyntheticProblem, draw_synthetic
 from ..training.weights import load_estimator
-from .metrics import channel_nmse, nmse, squared_error, support_recovery_rate, symbol_error_rate
+from .metrics import channel_nmse, mean_ratio, nmse, squared_error, support_recovery_rate, symbol_error_rate
 from .references import (
     BOUND,
     IRS_REFERENCES,
@@ -256,7 +256,7 @@ class IRSExperiment:
         _, s2 = observe(drawn.clean, drawn.noise, snr_db)
         bound = irs_bound(self.system, drawn.rays, drawn.training, s2)
         energy = squared_modulus(drawn.cascade).sum((-2, -1)).expand_as(bound)
-        return _bound_scores((bound / energy).mean(-1), bound.sum(-1), energy.sum(-1))
+        return _bound_scores(mean_ratio(bound, energy), bound.sum(-1), energy.sum(-1))
 
 
 def _bound_scores(nmse: Tensor, error: Tensor, energy: Tensor) -> list[Scores]:
@@ -327,7 +327,22 @@ def _draw_channels(experiment: IRSExperiment, seed: int, trials: range) -> Drawn
     channel = system.channel_of_rays(rays)
     noise = stack([system.draw_noise(generator) for generator in generators])
     cascade = system.cascade(channel, training)
-    return Drawn(training, rays, cascade, system.samples(cascade, training), noise)
+    clean = system.samples(cascade, training)
+    require_received(trials, clean, channel)
+    return Drawn(training, rays, cascade, clean, noise)
+
+
+def require_received(trials: range, clean: Tensor, channel: Channel) -> None:
+    """ValueError where a trial's paths cancel under every pattern and pilot, so that its samples are rounding."""
+    H1, H2 = channel
+    by_element = squared_modulus(H1).mean(-1) * squared_modulus(H2).mean(-2)
+    rounding = (64 * torch.finfo(by_element.dtype).eps) ** 2
+    dark = squared_modulus(clean).mean(-1) < rounding * by_element.mean(-1)
+    if dark.any():
+        raise ValueError(
+            f"trial {trials[int(dark.int().argmax())]}: nothing is received, its paths cancel under all pilots "
+            "and patterns; more --pilots or --patterns, another --seed or --on_grid false keep them from it"
+        )
 
 
 def _stack(device: str, parts: Sequence[Tensor]) -> Tensor:

@@ -52,12 +52,28 @@ def _axes(estimate: Tensor, truth: Tensor, dims: int) -> tuple[int, ...]:
 def channel_nmse(estimate: Tensor, truth: Tensor) -> Tensor:
     """NMSE of a cascaded channel (..., K_I, bs, ms), averaged over the K_I patterns: (...).
 
+    Patterns under which the paths cancel, but for rounding, have no NMSE of their own and are left out.
     Source: He and Joseph, IEEE Trans. Signal Processing 2024, section V.
 
     >>> channel_nmse(torch.zeros(2, 3, 4), torch.ones(2, 3, 4))
     tensor(1.)
     """
-    return nmse(estimate, truth, dims=2).mean(-1)
+    return mean_ratio(*squared_error(estimate, truth, dims=2))
+
+
+def mean_ratio(error: Tensor, energy: Tensor) -> Tensor:
+    """error / energy, averaged over the K_I patterns (..., K_I) whose paths do not cancel: (...).
+
+    >>> mean_ratio(torch.ones(3), torch.tensor([1.0, 0.5, 1e-14]))
+    tensor(1.5000)
+    """
+    seen = _seen(energy)
+    return (error / energy.where(seen, math.inf)).sum(-1) / seen.sum(-1)
+
+
+def _seen(energy: Tensor) -> Tensor:
+    """Patterns whose channel has more energy than rounding leaves of rays that cancel, beside the strongest."""
+    return energy >= (64 * torch.finfo(energy.dtype).eps) ** 2 * energy.amax(-1, keepdim=True)
 
 
 def support_recovery_rate(estimate: Tensor, truth: Tensor, dims: int = 1, threshold: float = 1e-3) -> Tensor:
@@ -87,7 +103,7 @@ def symbol_error_rate(estimate: Tensor, truth: Tensor, snr_db: Tensor | float) -
 
         1 - Phi(sqrt(2 SNR) cos(pi/4 + phi)) Phi(sqrt(2 SNR) sin(pi/4 + phi))
 
-    Averaged over the K_I patterns.
+    Averaged over the K_I patterns, but for those under which the paths cancel, as `channel_nmse` is.
 
     estimate, truth: (..., K_I, bs, ms), complex. snr_db: dB, broadcasts to (...). Returns (...).
     Raises ValueError as `nmse` does.
@@ -106,4 +122,5 @@ def symbol_error_rate(estimate: Tensor, truth: Tensor, snr_db: Tensor | float) -
     phase = h.angle() + math.pi / 4
     amplitude = (2 * snr).sqrt().unsqueeze(-1)
     correct = torch.special.ndtr(amplitude * phase.cos()) * torch.special.ndtr(amplitude * phase.sin())
-    return (1 - correct).mean(-1)
+    seen = _seen(squared_modulus(truth).sum((-2, -1)))
+    return (1 - correct).where(seen, 0).sum(-1) / seen.sum(-1)

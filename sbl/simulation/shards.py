@@ -17,7 +17,7 @@ from .options import IRSOptions, Point, SyntheticOptions
 
 # Of what the estimators and experiments compute: raised whenever a change alters numbers, so that shards that were
 # computed before it are never mixed with those after it.
-NUMBERS_VERSION = 5
+NUMBERS_VERSION = 6
 # Trials of a shard; shards (of one estimator, at several SNRs) solved in one batch.
 # Small kernels leave a GPU waiting for small batches.
 SHARD_TRIALS = {"cpu": 200, "cuda": 5000}

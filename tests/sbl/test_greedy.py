@@ -58,3 +58,13 @@ def test_a_sparsity_is_taken_whole_and_said_to_be_all_it_may():
     estimate = OMP(sparsity=5)(factors, y)
     assert (estimate.iterations == 5).all()
     assert (estimate.ended == Ended.ITERATIONS).all()
+
+
+@pytest.mark.parametrize("method", [OMP(1), KroneckerOMP(1)], ids=["OMP", "KOMP"])
+def test_columns_that_are_zero_to_rounding_are_not_chosen(method):
+    """The first is rounding, as pilots leave of a direction in which they cancel, and points where y does."""
+    A = torch.tensor([[1e-17, 3.0, 1.0], [1e-17, -1.0, 1.1]], dtype=torch.float64)
+    y = torch.tensor([0.0, 0, 2, 0, 0, 2], dtype=torch.float64)
+    found = method([A, torch.eye(3, dtype=torch.float64)], y, 1e-6).mean
+    assert found.nonzero().tolist() == [[2, 2]]
+    torch.testing.assert_close(found[2, 2].item(), 4.2 / 2.21)
