@@ -21,12 +21,13 @@ def folder(tmp_path):
     (tmp_path / "trainings").mkdir()
     (tmp_path / "published.json").write_text(json.dumps(PUBLISHED))
 
-    def left(name, stages, measured, augment=True, **recipe):
+    def left(name, stages, measured, augment=True, precision="bf16-mixed", **recipe):
         record = {
             "network": {"name": "rpcanet++", "stages": stages},
             "data": DATA | {"augment": augment},
             "recipe": {"epochs": 400, "seed": 42, "loss": "soft_iou"} | recipe,
             "looks": {"best": 0.7, "last": 0.69, "mean": 0.685, "looks": 40},
+            "machine": {"precision": precision},
             "seconds": 52,
             "device": "H100",
         }
@@ -62,6 +63,7 @@ def test_a_run_whose_weights_were_not_measured_has_its_looks_alone(folder):
 def test_other_seeds_and_our_own_recipe_follow_and_other_recipes_stand_in_the_table_alone(folder):
     folder("drive_s3_43", 3, {"best": 0.705}, seed=43)
     folder("drive_s3_plain", 3, {"best": 0.9}, augment=False)
+    folder("drive_s3_exact", 3, {"best": 0.9}, precision="32-true")
     folder("drive_s3_batch", 3, {"best": 0.91, "last": 0.8}, loss="batch_iou")
     folder("drive_s3_own", 3, {"last": 0.9}, loss="batch_iou", epochs=2000)
     folder("drive_s3_own_43", 3, {"last": 0.91}, loss="batch_iou", epochs=2000, seed=43)
@@ -69,14 +71,15 @@ def test_other_seeds_and_our_own_recipe_follow_and_other_recipes_stand_in_the_ta
     folder("drive_s3_own_20k", 3, {"last": 0.92}, loss="batch_iou", epochs=4000, least_steps=20000)
     found = trainings.tables(folder("drive_s3", 3, {"best": 0.699}))
     assert "| published, not augmented | 400 |" in found[marks_of("trainings")]
+    assert "| published, float32 | 400 |" in found[marks_of("trainings")]
     assert (
         "| published, `batch_iou` | 400 | 42 | 69.86 | 91.00 | 80.00 | +10.14 |"
         in found[marks_of("trainings")]
     )
     assert "| own | 2000 | 42 | 69.86 |  | 90.00 | +20.14 |" in found[marks_of("trainings")]
     assert "| own, `least_steps` 20000 | 4000 | 42 | 69.86 |  | 92.00 |" in found[marks_of("trainings")]
-    ours = "ours 69.90 (+0.04; other seed: 70.50), own recipe 90.00 (+20.14; other seeds: 91.00, 89.00)"
-    assert found[marks_of("published-rows")] == f"- DRIVE: RPCANet++ S3 69.86, {ours}."
+    ours, own = "70.50 (+0.64; other seed: 69.90)", "90.00 (+20.14; other seeds: 91.00, 89.00)"
+    assert found[marks_of("published-rows")] == f"- DRIVE: RPCANet++ S3 69.86, ours {ours}, own recipe {own}."
 
 
 def test_our_own_recipe_is_that_of_its_file():
@@ -93,6 +96,7 @@ def test_an_ablation_tells_what_each_run_changes_of_the_run_that_they_all_differ
             "recipe": {"epochs": 100, "loss": loss, "seed": seed},
             "looks": {},
             "curve": [0.25, iou],
+            "machine": {"precision": "bf16-mixed"},
             "seconds": 9,
         }
         (tmp_path / f"{name}.json").write_text(json.dumps(record))
