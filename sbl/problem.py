@@ -107,8 +107,11 @@ def with_prior(problem: Problem, prior: Sequence[Tensor], lengths: Sequence[int]
 
 
 def _check_tensors(factors: Sequence[Tensor], y: Tensor) -> None:
-    if len(factors) == 0:
+    if not isinstance(factors, Sequence) or len(factors) == 0:
         raise ValueError("factors must be a non-empty sequence of matrices")
+    for name, x in [*((f"factors[{i}]", factor) for i, factor in enumerate(factors)), ("y", y)]:
+        if not isinstance(x, Tensor):
+            raise ValueError(f"{name} must be a tensor, got {type(x).__name__}")
     for i, factor in enumerate(factors):
         if factor.ndim < 2 or 0 in factor.shape[-2:]:
             raise ValueError(
@@ -131,7 +134,10 @@ def _check_tensors(factors: Sequence[Tensor], y: Tensor) -> None:
 
 def _noise(noise_variance: Tensor | float, y: Tensor) -> Tensor:
     dtype = None if isinstance(noise_variance, Tensor) else torch.float64
-    given = torch.as_tensor(noise_variance, dtype=dtype, device=y.device)
+    try:
+        given = torch.as_tensor(noise_variance, dtype=dtype, device=y.device)
+    except (TypeError, ValueError):
+        raise ValueError(f"noise_variance must be a real number or tensor, got {noise_variance!r}") from None
     if given.is_complex():
         raise ValueError(f"noise_variance must be real, got {given.dtype}")
     _check_finite("noise_variance", given)

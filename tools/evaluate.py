@@ -14,7 +14,10 @@ pictures of more than 8 bits, the levels that became 0 and 255; tools/results_ta
 --csv writes each picture's numbers, --curve IoU, Pd and Fa over thresholds with a picture beside it.
 """
 
+from pathlib import Path
+
 from unfoldkit.common.console import described_parser, one_line_errors
+from unfoldkit.common.files import require_distinct
 from unfoldkit.rpcanet.inference.options import Evaluation
 from unfoldkit.rpcanet.names import LABELS, UNITS
 
@@ -29,6 +32,16 @@ def show(values: dict[str, float | None], title: str) -> None:
         scale, unit = UNITS.get(name, (100, "%"))
         table.add_row(LABELS.get(name, name), "undefined" if value is None else f"{scale * value:.4g}", unit)
     Console().print(f"\n{title}", table, sep="\n", highlight=False)
+
+
+def require_outputs(options: Evaluation) -> None:
+    """ValueError where one of the files to write would overwrite another, or is a folder."""
+    outputs: dict[str, str | Path | None] = {
+        f"--{name}": getattr(options, name) for name in ("json", "csv", "curve")
+    }
+    if options.curve is not None:
+        outputs["the picture of --curve"] = Path(options.curve).with_suffix(".png")
+    require_distinct(outputs)
 
 
 def main() -> None:
@@ -49,6 +62,7 @@ def main() -> None:
         from unfoldkit.rpcanet.inference.data_set import evaluate_data_set
         from unfoldkit.rpcanet.metrics.rows import write_csv
 
+        require_outputs(options)
         evaluated = evaluate_data_set(options)
         used = evaluated.settings
         source = used.weights or used.method or used.predictions

@@ -12,12 +12,13 @@ def as_pictures(picture: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Te
     """(..., height, width) as one batch of levels from 0 to 1, with the lowest level and the span of each.
 
     Where `mask` is false the picture is not known, and 0 in the result.
-    Raises ValueError where `picture` is no real picture or empty, LinAlgError where it
-    holds NaN or infinity.
+    Raises ValueError where `picture` is no real picture of single or double precision, or empty, LinAlgError where
+    it holds NaN or infinity.
     """
-    if picture.ndim < 2 or not picture.is_floating_point() or 0 in picture.shape:
+    if picture.ndim < 2 or picture.dtype not in (torch.float32, torch.float64) or 0 in picture.shape:
         raise ValueError(
-            f"picture must be real (..., height, width), got {picture.dtype} of shape {tuple(picture.shape)}"
+            "picture must be real (..., height, width) of single or double precision, got "
+            f"{picture.dtype} of shape {tuple(picture.shape)}"
         )
     known = observed("picture", picture, mask).reshape(-1, *picture.shape[-2:])
     pictures = picture.reshape(known.shape)

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch.nn.functional as F
 from torch import Tensor
 
-from unfoldkit.common.files import write_result
+from unfoldkit.common.files import require_distinct, write_result
 
 from ...datasets import normalise, read_image
 from ...datasets.inputs import evenly, inputs_in
@@ -26,6 +26,7 @@ def compress_weights(options: Compression) -> tuple[Path, Compressed]:
     if options.count < 1:
         raise ValueError(f"--count must be at least 1, got {options.count}")
     out = derived_file(options.weights, options.out, f"-{options.method}-{options.size:g}.safetensors")
+    require_distinct({"--out": out, "--json": options.json})
     net, found = prepared_network(options.weights)
     made = compress(net, options.method, options.size, calibration(options, found))
     out.parent.mkdir(parents=True, exist_ok=True)

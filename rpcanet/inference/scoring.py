@@ -108,7 +108,8 @@ def _probability(path: Path, name: str, mask: Tensor, scale: float) -> Tensor:
     if levels.shape != mask.shape[2:]:
         raise ValueError(
             f"{path}: a prediction of {_size(levels.shape)} pixels, but the mask of {name!r} has "
-            f"{_size(mask.shape[2:])}; predictions are not resized, compare them with masks of their size"
+            f"{_size(mask.shape[2:])}, as it is compared; predictions are not resized, evaluate.py's --size 0 "
+            "takes masks at their own size"
         )
     return _plane(levels.astype(np.result_type(levels.dtype, np.float32)) / scale)
 

@@ -183,6 +183,8 @@ def require_counts(configuration: Configuration) -> None:
     ):
         if count < least:
             raise ValueError(f"--{name} must be at least {least}, got {count}")
+    if not 0 <= recipe.seed < 2**32:
+        raise ValueError(f"--recipe.seed must be from 0 to {2**32 - 1}, got {recipe.seed}")
     if str(machine.devices) == "0":
         raise ValueError("--machine.devices must be at least 1, or auto, got 0")
 

@@ -59,6 +59,8 @@ class EMVAMP:
             raise ValueError(f"max_iterations must be at least 1, got {self.max_iterations}")
         if not 0 < self.damping <= 1:
             raise ValueError(f"damping must be above 0 and at most 1, got {self.damping}")
+        if not self.tolerance >= 0:
+            raise ValueError(f"tolerance must not be negative, got {self.tolerance}")
 
     def __call__(
         self, factors: Sequence[Tensor], y: Tensor, noise_variance: Tensor | float | None = None
@@ -124,7 +126,8 @@ def _decomposed(problem: Problem) -> tuple[_Seen, Tensor]:
     """What is seen, in the unit in which an entry of x has about unit power, and that power."""
     U, s, Vh = zip(*(torch.linalg.svd(A, full_matrices=False) for A in problem.factors), strict=True)
     S, M = kron_vectors(list(s)), problem.y.shape[-1]
-    power = M / S.square().sum(-1).clamp(min=torch.finfo(S.dtype).tiny)
+    energy = S.square().sum(-1)
+    power = torch.where(energy > 0, M / energy, 1)
     z = kron_matvec([u.mH for u in U], problem.y)
     outside = (squared_modulus(problem.y).sum(-1) - squared_modulus(z).sum(-1)).clamp(min=0)
     return _Seen(z, outside, S * power.sqrt().unsqueeze(-1), tuple(v.mH for v in Vh), M), power

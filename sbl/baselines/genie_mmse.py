@@ -1,5 +1,6 @@
 """The estimate of one who knows the true support and variances, and what no other can do better than."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -45,7 +46,7 @@ class GenieMMSE:
         given = pose(factors, y, noise_variance)
         problem = double(given)
         g = self._fitting(problem)
-        support = int((g > 0).sum(-1).amax())
+        support = max((g > 0).sum(-1).tolist(), default=0)
         weights, index = g.topk(max(1, support), dim=-1)
         found = gaussian_posterior(
             [_columns(problem, index) * weights.sqrt().unsqueeze(-2)], problem.y, problem.noise_variance
@@ -70,7 +71,7 @@ class GenieMMSE:
             raise ValueError(
                 f"variances of shape {tuple(g.shape)} do not broadcast to the batch {tuple(problem.batch)}"
             ) from None
-        return g.reshape(len(problem.y), -1).to(device=problem.y.device, dtype=torch.float64)
+        return g.reshape(len(problem.y), math.prod(lengths)).to(device=problem.y.device, dtype=torch.float64)
 
 
 def _columns(problem: Problem, index: Tensor) -> Tensor:

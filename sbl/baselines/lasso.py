@@ -42,7 +42,10 @@ class LASSO:
     def __post_init__(self) -> None:
         if not self.scale > 0:
             raise ValueError(f"scale must be positive, got {self.scale}")
+        if not self.tolerance > 0:
+            raise ValueError(f"tolerance must be positive, got {self.tolerance}")
 
+    @torch.no_grad()
     def __call__(
         self, factors: Sequence[Tensor], y: Tensor, noise_variance: Tensor | float | None = None
     ) -> Estimate:
@@ -54,14 +57,17 @@ class LASSO:
         """
         require_celer()
         problem, units = equalise(pose(factors, y, noise_variance), in_double=True)
-        x, noise, passes, settled = zip(*map(self._solve, _each(problem)), strict=True)
-        found = torch.from_numpy(np.stack(x)).to(y.device)
+        solved = [self._solve(each) for each in _each(problem)]
+        x, noise, passes, settled = zip(*solved, strict=True) if solved else ((), (), (), ())
+        found = torch.from_numpy(np.reshape(x, (len(solved), math.prod(problem.lengths)))).to(problem.y)
         if problem.noise_variance is None:
             problem = problem._replace(
                 noise_variance=torch.tensor(noise, dtype=found.real.dtype, device=y.device)
             )
-        iterations = torch.tensor(passes, device=y.device)
-        ended = torch.where(torch.tensor(settled, device=y.device), Ended.SETTLED, Ended.ITERATIONS)
+        iterations = torch.tensor(passes, dtype=torch.long, device=y.device)
+        ended = torch.where(
+            torch.tensor(settled, dtype=torch.bool, device=y.device), Ended.SETTLED, Ended.ITERATIONS
+        )
         return point_estimate(problem, found, iterations, ended, iterations, units)
 
     def _solve(self, problem: Problem) -> tuple[np.ndarray, float, int, bool]:

@@ -81,6 +81,8 @@ class ExpectationMaximisation(ABC):
     def __post_init__(self) -> None:
         if self.max_iterations < 1:
             raise ValueError(f"max_iterations must be at least 1, got {self.max_iterations}")
+        if self.tolerance is not None and not self.tolerance >= 0:
+            raise ValueError(f"tolerance must not be negative, got {self.tolerance}")
         if not isinstance(self.pruning, float | int | tuple | None):
             raise ValueError(f"pruning must be a number or a tuple of numbers, got {self.pruning!r}")
 

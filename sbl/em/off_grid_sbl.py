@@ -80,7 +80,7 @@ def interpolate(A: Tensor) -> Interpolation:
     True
     """
     N = A.shape[-1]
-    spectrum = torch.fft.fft(A, norm="forward")
+    spectrum = torch.fft.fft(A, norm="forward") if A.numel() else A  # which a library refuses
     energy = squared_modulus(spectrum).sum(-2)
     index = torch.arange(N, device=A.device)
     band = index.unsqueeze(-1) + index - N + 1  # row r: the N harmonics that start at r - N + 1

@@ -78,6 +78,11 @@ class DecomposedSBL:
     iterations: int = 20
     sweeps: int = 10
 
+    def __post_init__(self) -> None:
+        for name, least in (("refinement", 1), ("iterations", 1), ("sweeps", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+
     def __call__(
         self, factors: Sequence[Tensor], y: Tensor, noise_variance: Tensor | float | None = None
     ) -> DecomposedEstimate:

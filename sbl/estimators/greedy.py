@@ -1,6 +1,8 @@
 """What OMP and KroneckerOMP share: a search for the support that ends at the noise, or by description length."""
 
 from collections.abc import Sequence
+from numbers import Integral
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +13,16 @@ from ..em.units import equalise
 from ..estimate import Ended, Estimate
 from ..least_squares import description_length, point_estimate, residual_limit
 from ..problem import pose
+
+
+def require_sparsity(sparsity: Any) -> None:
+    """ValueError where it is neither None nor a whole number of at least 1."""
+    if sparsity is None:
+        return
+    if not isinstance(sparsity, Integral):
+        raise ValueError(f"sparsity must be a whole number, got {sparsity!r}")
+    if int(sparsity) < 1:
+        raise ValueError(f"sparsity must be at least 1, got {sparsity}")
 
 
 class Search:

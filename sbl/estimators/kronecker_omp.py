@@ -10,7 +10,7 @@ from torch import Tensor
 from ...kernels import kron_matvec
 from ..estimate import Estimate
 from ..least_squares import kronecker_least_squares
-from .greedy import Search
+from .greedy import Search, require_sparsity
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,8 @@ class KroneckerOMP:
     sparsity: int | tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        wanted = self.sparsity if isinstance(self.sparsity, tuple) else (self.sparsity,)
-        if any(k is not None and k < 1 for k in wanted):
-            raise ValueError(f"sparsity must be at least 1, got {self.sparsity}")
+        for sparsity in self.sparsity if isinstance(self.sparsity, tuple) else (self.sparsity,):
+            require_sparsity(sparsity)
 
     def __call__(
         self, factors: Sequence[Tensor], y: Tensor, noise_variance: Tensor | float | None = None

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..algebra import kron_vectors
 from ..estimate import Estimate
 from ..problem import Problem
-from .greedy import Search
+from .greedy import Search, require_sparsity
 
 # Columns, beside as many as the best support has, that may come in vain before an unknown noise ends the search.
 PATIENCE = 10
@@ -37,8 +37,7 @@ class OMP:
     sparsity: int | None = None
 
     def __post_init__(self) -> None:
-        if self.sparsity is not None and self.sparsity < 1:
-            raise ValueError(f"sparsity must be at least 1, got {self.sparsity}")
+        require_sparsity(self.sparsity)
 
     def __call__(
         self, factors: Sequence[Tensor], y: Tensor, noise_variance: Tensor | float | None = None

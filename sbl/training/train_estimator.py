@@ -107,6 +107,8 @@ def _require_counts(recipe: Recipe) -> None:
     for name in ("epochs", "steps", "batch_size", "validation_trials"):
         if getattr(recipe, name) < 1:
             raise ValueError(f"--recipe.{name} must be at least 1, got {getattr(recipe, name)}")
+    if not 0 <= recipe.seed < 2**32:
+        raise ValueError(f"--recipe.seed must be from 0 to {2**32 - 1}, got {recipe.seed}")
     if not recipe.validation_snr:
         raise ValueError("--recipe.validation_snr names no SNR")
 

@@ -280,6 +280,25 @@ def test_they_are_drop_in_estimators(draw, name, dtype):
         assert (found.mean[1, 2] - one.mean).abs().max() <= 10 * torch.finfo(dtype).eps ** 0.75 * scale
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_empty_batches_zero_factors_and_tracked_arguments(draw, name):
+    if name == "LASSO":
+        pytest.importorskip("celer")
+    method = METHODS[name]((7, 8))
+    factors, _, y, s2 = draw(batch=(3,))
+    for noise in (s2, None):
+        empty = method([A[:0] for A in factors], y[:0], None if noise is None else noise[:0])
+        assert empty.mean.shape == (0, 7, 8)
+        dark = [factors[0].index_fill(0, torch.tensor(1), 0.0), factors[1]]
+        found = method(dark, y, noise)
+        assert found.mean.isfinite().all()
+        assert found.residual_to_noise.isfinite().all()
+        assert found.mean[1].count_nonzero() == 0
+        tracked = method([A.requires_grad_() for A in factors], y.clone().requires_grad_(), noise)
+        assert tracked.mean.shape == (3, 7, 8)
+        factors = [A.detach() for A in factors]
+
+
 @pytest.mark.parametrize(
     ("method", "message"),
     [

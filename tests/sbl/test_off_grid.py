@@ -90,8 +90,9 @@ def test_real_factors_are_refused():
 
 def test_an_empty_batch_gives_an_empty_estimate():
     A = steering_vectors(angular_grid(9), 8).mT
-    estimate = DecomposedSBL()([A, A], torch.zeros(0, 64, dtype=torch.complex128), 0.1)
-    assert estimate.mean.shape == (0, 9, 9)
+    for factors in ([A, A], [A.expand(0, -1, -1), A]):
+        estimate = DecomposedSBL()(factors, torch.zeros(0, 64, dtype=torch.complex128), 0.1)
+        assert estimate.mean.shape == (0, 9, 9)
 
 
 def test_single_precision_is_as_good_as_double_at_any_snr():

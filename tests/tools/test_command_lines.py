@@ -232,9 +232,14 @@ def faults(tmp_path, weights):
             "no.pkl: no such file; expected weights",
         ),
         (("train.py", "--data.name", "sirst", *out), "root is missing"),
-        (("train.py", "--data.train_count", "2", "--data.workers", "0", *out), "batch_size must be from 1"),
+        (
+            ("train.py", "--data.train_count", "2", "--data.workers", "0", *out),
+            "batch_size (--data.batch_size) must be from 1",
+        ),
         (("train.py", "--recipe.epochs", "many", *out), "epochs"),
         (("train.py", "--data.train_count", "0", *out), "count must be at least 1"),
+        (("train.py", "--recipe.seed", "-1", *out), "--recipe.seed must be from 0 to 4294967295, got -1"),
+        (("train_estimator.py", "--recipe.seed", 2**32, *out), "--recipe.seed must be from 0 to 4294967295"),
         ((*mixed, *small, *out), "pictures of one batch must be of one size, got"),
     ]
 

@@ -102,6 +102,7 @@ def test_training_starts_from_the_weights_it_is_given(weights, tmp_path):
         (["--size", 0.001], "size must be from"),
         (["--count", 0], "--count must be at least 1"),
         (["--pictures", "nowhere"], "nowhere: no such file or folder"),
+        (["--out", "small.json", "--json", "small.json"], "--json would overwrite what --out writes there"),
         (["--out", "WEIGHTS"], "holds the weights that it would be made from"),
     ],
 )

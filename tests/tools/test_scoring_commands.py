@@ -102,12 +102,32 @@ def test_the_folders_of_all_that_is_written_are_made(data, maps, tmp_path, run):
     assert all(path.is_file() for path in (*written, tmp_path / "b/curve.png"))
 
 
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (("--csv=a.csv", "--json=./a.csv"), "a.csv: --csv would overwrite what --json writes there"),
+        (("--csv=a.png", "--curve=a.csv"), "a.png: the picture of --curve would overwrite what --csv writes"),
+        (("--curve=a.png",), "a.png: the picture of --curve would overwrite what --curve writes there"),
+        (("--json=.",), ".: a folder; --json expects a file to write"),
+    ],
+)
+def test_files_that_would_be_lost_are_named_before_anything_is_evaluated(
+    data, maps, tmp_path, run, monkeypatch, options, complaint
+):
+    monkeypatch.chdir(tmp_path)
+    status, said = run(evaluate, "--predictions", maps, "--dataset=folder", "--root", data, *options)
+    assert status == 2
+    assert complaint in said
+    assert not any(path.name.startswith("a.") for path in tmp_path.iterdir())
+
+
 def test_predictions_of_a_network_at_256_ask_for_masks_at_256(data, maps, tmp_path, run):
     given = ("--predictions", maps, "--dataset=folder", "--root", data)
     status, said = run(evaluate, *given)
     assert status == 2
     assert "32x32" in said
     assert "256x256" in said
+    assert "--size 0" in said
     for path in maps.iterdir():
         saved(path, cv2.resize(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), (256, 256), interpolation=0))
     status, said = run(evaluate, *given)

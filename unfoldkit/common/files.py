@@ -1,7 +1,7 @@
 """Files that are there whole or not at all: here, because both halves of the project stand on this package."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -49,6 +49,26 @@ def write_result(path: str | Path, content: str | bytes) -> None:
     """`write_whole` into a folder that is made where it is missing."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, content)
+
+
+def require_distinct(outputs: Mapping[str, str | Path | None]) -> None:
+    """ValueError where one of the files that a command is to write, by option, is a folder or that of another.
+
+    >>> require_distinct({"--json": "a.json", "--csv": None, "--curve": "a.csv"})
+    >>> require_distinct({"--json": "a.csv", "--csv": "./a.csv"})
+    Traceback (most recent call last):
+    ValueError: a.csv: --csv would overwrite what --json writes there
+    """
+    taken: dict[Path, str] = {}
+    for option, given in outputs.items():
+        if given is None:
+            continue
+        path = Path(given)
+        if path.is_dir():
+            raise ValueError(f"{path}: a folder; {option} expects a file to write")
+        other = taken.setdefault(path.resolve(), option)
+        if other != option:
+            raise ValueError(f"{path}: {option} would overwrite what {other} writes there")
 
 
 def cache_folder() -> Path:
