@@ -83,4 +83,4 @@ def _columns(problem: Problem, index: Tensor) -> Tensor:
         place = (index % n).unsqueeze(-2).expand(B, M, r)
         columns.append(A.expand(B, -1, -1).gather(-1, place).mT.reshape(B * r, M))
         index = index // n
-    return kron_vectors(columns[::-1]).reshape(B, r, -1).mT
+    return kron_vectors(columns[::-1]).unflatten(0, (B, r)).mT
