@@ -64,8 +64,8 @@ class SegmentationData(L.LightningDataModule):
         super().__init__()
         if not 1 <= batch_size <= len(train):
             raise ValueError(
-                f"batch_size (--data.batch_size) must be from 1 to the {len(train)} training pictures, got "
-                f"{batch_size}"
+                f"batch_size must be from 1 to the {len(train)} training pictures, got {batch_size}; "
+                "--data.batch_size sets it"
             )
         self.train, self.validation = train, validation
         self.batch_size, self.workers, self.seed, self.keep_last = batch_size, workers, seed, keep_last

@@ -234,7 +234,7 @@ def faults(tmp_path, weights):
         (("train.py", "--data.name", "sirst", *out), "root is missing"),
         (
             ("train.py", "--data.train_count", "2", "--data.workers", "0", *out),
-            "batch_size (--data.batch_size) must be from 1",
+            "batch_size must be from 1 to the 2 training pictures, got 8; --data.batch_size sets it",
         ),
         (("train.py", "--recipe.epochs", "many", *out), "epochs"),
         (("train.py", "--data.train_count", "0", *out), "count must be at least 1"),
