@@ -18,7 +18,7 @@ from pathlib import Path
 
 from unfoldkit.common.console import described_parser, one_line_errors
 from unfoldkit.common.files import require_distinct
-from unfoldkit.rpcanet.inference.options import Evaluation
+from unfoldkit.rpcanet.inference.options import Evaluation, curve_picture
 from unfoldkit.rpcanet.names import LABELS, UNITS
 
 
@@ -40,7 +40,7 @@ def require_outputs(options: Evaluation) -> None:
         f"--{name}": getattr(options, name) for name in ("json", "csv", "curve")
     }
     if options.curve is not None:
-        outputs["the picture of --curve"] = Path(options.curve).with_suffix(".png")
+        outputs["the picture of --curve"] = curve_picture(options.curve)
     require_distinct(outputs)
 
 

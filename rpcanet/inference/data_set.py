@@ -31,7 +31,7 @@ from .counting import Counts
 from .detections import Levels
 from .evaluation import answer, probability_of
 from .fast import optimize
-from .options import OF_NETWORKS, Evaluation, refuse_unread
+from .options import OF_NETWORKS, Evaluation, curve_picture, refuse_unread
 from .preprocessing import Preprocessing, prepared_network
 from .scoring import curve_figure, score_predictions
 
@@ -81,7 +81,7 @@ class Evaluated:
         """The curve as CSV, and as PNG of that name beside it."""
         write_csv(path, self.curve)
         title = f"{self.settings.dataset}, protocol {self.settings.protocol}"
-        save_figure(curve_figure(self.curve, title), Path(path).with_suffix(".png"))
+        save_figure(curve_figure(self.curve, title), curve_picture(path))
 
 
 def evaluate_data_set(options: Evaluation) -> Evaluated:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, Literal
 
 from ...datasets.names import DataSetName
@@ -141,6 +142,15 @@ class Export:
     format: Literal["onnx", "torch-export", "safetensors"] = "onnx"
     out: str | None = None
     pictures: list[str] = field(default_factory=list)
+
+
+def curve_picture(curve: str | Path) -> Path:
+    """Where the picture of a curve's numbers goes: beside them.
+
+    >>> curve_picture("curve.csv").name
+    'curve.png'
+    """
+    return Path(curve).with_suffix(".png")
 
 
 def refuse_unread(options: Any, beside: str, unread: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ from unfoldkit.common.checkpoints import Checkpoints, Provenance, WeightsFiles, 
 from unfoldkit.common.configuration import keep_configuration, require_folder
 from unfoldkit.common.console import keep_memory, report_skipped
 from unfoldkit.common.files import write_whole
-from unfoldkit.common.runs import Progress, StopSignals, naming_accelerator, placement
+from unfoldkit.common.runs import Progress, StopSignals, naming_accelerator, placement, seed_everything
 
 from ...datasets import Pictures, SegmentationDataset, open_pictures
 from ...datasets.datamodule import SegmentationData
@@ -77,7 +77,7 @@ def train(
     require_counts(configuration)
     last = last_checkpoint(out)
     require_folder(configuration, out, last, resume)
-    L.seed_everything(configuration.recipe.seed, workers=True, verbose=False)
+    seed_everything(configuration.recipe.seed)
     data = open_data(configuration.data, configuration.recipe)
     chosen, configuration = configuration, lengthened(configuration, len(data.train))
     if left_finished(out, configuration.recipe.epochs, asdict(configuration)):
@@ -183,8 +183,6 @@ def require_counts(configuration: Configuration) -> None:
     ):
         if count < least:
             raise ValueError(f"--{name} must be at least {least}, got {count}")
-    if not 0 <= recipe.seed < 2**32:
-        raise ValueError(f"--recipe.seed must be from 0 to {2**32 - 1}, got {recipe.seed}")
     if str(machine.devices) == "0":
         raise ValueError("--machine.devices must be at least 1, or auto, got 0")
 

@@ -36,7 +36,15 @@ from ..systems.irs_mimo import IRSMIMO, Channel, Rays, Training, array_size
 from ..systems.observation import observe
 from ..systems.synthetic import SyntheticProblem, draw_synthetic
 from ..training.weights import load_estimator
-from .metrics import channel_nmse, mean_ratio, nmse, squared_error, support_recovery_rate, symbol_error_rate
+from .metrics import (
+    above_rounding,
+    channel_nmse,
+    mean_ratio,
+    nmse,
+    squared_error,
+    support_recovery_rate,
+    symbol_error_rate,
+)
 from .references import (
     BOUND,
     IRS_REFERENCES,
@@ -336,8 +344,7 @@ def require_received(trials: range, clean: Tensor, channel: Channel) -> None:
     """ValueError where a trial's paths cancel under every pattern and pilot, so that its samples are rounding."""
     H1, H2 = channel
     by_element = squared_modulus(H1).mean(-1) * squared_modulus(H2).mean(-2)
-    rounding = (64 * torch.finfo(by_element.dtype).eps) ** 2
-    dark = squared_modulus(clean).mean(-1) < rounding * by_element.mean(-1)
+    dark = ~above_rounding(squared_modulus(clean).mean(-1), by_element.mean(-1))
     if dark.any():
         raise ValueError(
             f"trial {trials[int(dark.int().argmax())]}: nothing is received, its paths cancel under all pilots "

@@ -67,13 +67,17 @@ def mean_ratio(error: Tensor, energy: Tensor) -> Tensor:
     >>> mean_ratio(torch.ones(3), torch.tensor([1.0, 0.5, 1e-14]))
     tensor(1.5000)
     """
-    seen = _seen(energy)
+    seen = above_rounding(energy, energy.amax(-1, keepdim=True))
     return (error / energy.where(seen, math.inf)).sum(-1) / seen.sum(-1)
 
 
-def _seen(energy: Tensor) -> Tensor:
-    """Patterns whose channel has more energy than rounding leaves of rays that cancel, beside the strongest."""
-    return energy >= (64 * torch.finfo(energy.dtype).eps) ** 2 * energy.amax(-1, keepdim=True)
+def above_rounding(energy: Tensor, scale: Tensor) -> Tensor:
+    """Whether an energy is more than rounding leaves of rays that cancel, of energy `scale`.
+
+    >>> above_rounding(torch.tensor([1e-5, 1e-14]), torch.tensor(1.0))
+    tensor([ True, False])
+    """
+    return energy >= (64 * torch.finfo(energy.dtype).eps) ** 2 * scale
 
 
 def support_recovery_rate(estimate: Tensor, truth: Tensor, dims: int = 1, threshold: float = 1e-3) -> Tensor:
@@ -122,5 +126,6 @@ def symbol_error_rate(estimate: Tensor, truth: Tensor, snr_db: Tensor | float) -
     phase = h.angle() + math.pi / 4
     amplitude = (2 * snr).sqrt().unsqueeze(-1)
     correct = torch.special.ndtr(amplitude * phase.cos()) * torch.special.ndtr(amplitude * phase.sin())
-    seen = _seen(squared_modulus(truth).sum((-2, -1)))
+    energy = squared_modulus(truth).sum((-2, -1))
+    seen = above_rounding(energy, energy.amax(-1, keepdim=True))
     return (1 - correct).where(seen, 0).sum(-1) / seen.sum(-1)

@@ -48,7 +48,7 @@ def train_estimator(
     from lightning.pytorch.loggers import TensorBoardLogger
 
     from unfoldkit.common.checkpoints import Checkpoints, Provenance, WeightsFiles, best_and_last
-    from unfoldkit.common.runs import Progress, StopSignals, naming_accelerator
+    from unfoldkit.common.runs import Progress, StopSignals, naming_accelerator, seed_everything
 
     from ..estimators.unfolded import UnfoldedKroSBL
     from .task import EstimationTask, SimulatedChannels
@@ -61,7 +61,7 @@ def train_estimator(
     net = UnfoldedKroSBL(**asdict(configuration.estimator))
     _fix(net, recipe.fixed)
     require_folder(configuration, out, last, resume)
-    L.seed_everything(recipe.seed, workers=True, verbose=False)
+    seed_everything(recipe.seed)
     channels = SimulatedChannels(
         system,
         recipe.snr,
@@ -107,8 +107,6 @@ def _require_counts(recipe: Recipe) -> None:
     for name in ("epochs", "steps", "batch_size", "validation_trials"):
         if getattr(recipe, name) < 1:
             raise ValueError(f"--recipe.{name} must be at least 1, got {getattr(recipe, name)}")
-    if not 0 <= recipe.seed < 2**32:
-        raise ValueError(f"--recipe.seed must be from 0 to {2**32 - 1}, got {recipe.seed}")
     if not recipe.validation_snr:
         raise ValueError("--recipe.validation_snr names no SNR")
 

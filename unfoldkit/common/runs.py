@@ -83,6 +83,13 @@ class Progress(RichProgressBar):
         return metrics | getattr(task, "shown", {})
 
 
+def seed_everything(seed: int) -> None:
+    """Seed every generator, in workers too; ValueError that names --recipe.seed where NumPy takes no such seed."""
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"--recipe.seed must be from 0 to {2**32 - 1}, got {seed}")
+    L.seed_everything(seed, workers=True, verbose=False)
+
+
 @contextmanager
 def naming_accelerator(accelerator: str, devices: int | str = 1) -> Iterator[None]:
     """ValueError that names the option where Lightning finds no such accelerator, or not so many devices of it."""
